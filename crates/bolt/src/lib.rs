@@ -1,0 +1,1 @@
+//! Reads and writes bbolt database files, the format of an etcd snapshot.

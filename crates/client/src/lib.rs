@@ -1,0 +1,1 @@
+//! The Rust client: finds the leader, retries only what is safe.

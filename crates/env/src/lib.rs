@@ -1,0 +1,1 @@
+//! Ports to the outside: disk, clock, network, randomness; real and simulated.

@@ -1,0 +1,1 @@
+//! The runtime of a member: threads, peer transport, the deterministic core.

@@ -1,0 +1,1 @@
+//! Majority and joint quorum arithmetic.

@@ -1,0 +1,1 @@
+//! The Raft consensus core: sans-io, deterministic, asynchronous storage.

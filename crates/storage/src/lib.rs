@@ -1,0 +1,1 @@
+//! The shared log and the state engine.
