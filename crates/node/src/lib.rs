@@ -1,1 +1,7 @@
-//! The runtime of a member: threads, peer transport, the deterministic core.
+//! The runtime of a member.
+
+mod transport;
+
+/// A member's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
