@@ -26,22 +26,11 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use raft::{Input, Raft, ReplicaId};
+use raft::{Input, Raft, ReplicaId, Stopped, WriteToken};
 
-pub use output::{LogWrite, Output};
+pub use output::{GroupWrite, LogWrite, Outbox, Output};
 pub use replica::Replica;
 pub use types::{Envelope, NodeId, RangeId, WriteId};
-
-/// Why a request to a range could not be taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// No replica of the range lives here.
-    #[error("range {0:?} has no replica on this store")]
-    NoReplica(RangeId),
-    /// The range's Raft group refused.
-    #[error(transparent)]
-    Raft(#[from] raft::StepError),
-}
 
 /// The replicas of one node.
 pub struct Store {
@@ -49,7 +38,7 @@ pub struct Store {
     replicas: BTreeMap<RangeId, Replica>,
     touched: BTreeSet<RangeId>,
     deadlines: BTreeSet<(Duration, RangeId)>,
-    writes: VecDeque<(WriteId, Vec<(RangeId, raft::WriteToken)>)>,
+    writes: VecDeque<(WriteId, Vec<(RangeId, WriteToken)>)>,
     next_write: WriteId,
 }
 
@@ -90,14 +79,19 @@ impl Store {
         self.replicas.get(&range)
     }
 
-    /// The replica of `range`, to be stepped; it is asked what it wants at the next flush.
-    ///
-    /// # Errors
-    /// [`StoreError::NoReplica`].
-    pub fn step(&mut self, range: RangeId) -> Result<&mut Replica, StoreError> {
-        let replica = self.replicas.get_mut(&range).ok_or(StoreError::NoReplica(range))?;
+    /// The core of the replica of `range`, to be stepped; it is asked what it wants at the next
+    /// flush. `None` if the range has no replica here.
+    pub fn raft_mut(&mut self, range: RangeId) -> Option<&mut Raft> {
+        let replica = self.replicas.get_mut(&range)?;
         self.touched.insert(range);
-        Ok(replica)
+        Some(&mut replica.raft)
+    }
+
+    /// Takes note of where the members of a range live.
+    pub fn set_nodes(&mut self, range: RangeId, nodes: BTreeMap<ReplicaId, NodeId>) {
+        if let Some(replica) = self.replicas.get_mut(&range) {
+            replica.nodes = nodes;
+        }
     }
 
     /// Ranges and their replicas, in order.
@@ -105,28 +99,35 @@ impl Store {
         self.replicas.iter().map(|(&range, replica)| (range, replica))
     }
 
-    /// A message from a peer. One for a range or a replica that is not here is dropped: it is
-    /// late, or early.
+    /// A message from a peer on `node`. One for a range or a replica that is not here is dropped:
+    /// it is late, or early. Where its sender lives is remembered: a replica that has just been
+    /// added knows nobody yet.
     ///
     /// # Errors
-    /// [`StoreError::Raft`] if the message shows that safety is broken or the peer is faulty.
-    pub fn receive(&mut self, now: Duration, envelope: Envelope) -> Result<(), StoreError> {
+    /// [`Stopped`] if the message shows that safety is broken.
+    pub fn receive(
+        &mut self,
+        now: Duration,
+        node: NodeId,
+        envelope: Envelope,
+    ) -> Result<(), Stopped> {
         let Some(replica) = self.replicas.get_mut(&envelope.range) else { return Ok(()) };
         if replica.raft.id() != envelope.message.to {
             return Ok(());
         }
+        replica.nodes.entry(envelope.message.from).or_insert(node);
         self.touched.insert(envelope.range);
-        Ok(replica.raft.step(now, Input::Receive(envelope.message))?)
+        replica.raft.step(now, Input::Receive(envelope.message))
     }
 
     /// The driver has made `write` durable.
     ///
     /// # Errors
-    /// [`StoreError::Raft`] if a replica cannot go on.
+    /// [`Stopped`] if a replica cannot go on.
     ///
     /// # Panics
     /// If writes complete out of order: what a later one makes durable rests on the earlier.
-    pub fn log_written(&mut self, now: Duration, write: WriteId) -> Result<(), StoreError> {
+    pub fn log_written(&mut self, now: Duration, write: WriteId) -> Result<(), Stopped> {
         let (expected, tokens) = self.writes.pop_front().expect("a write is under way");
         assert_eq!(expected, write, "writes complete in order");
         for (range, token) in tokens {
@@ -148,8 +149,8 @@ impl Store {
     /// Tells every replica whose deadline has come.
     ///
     /// # Errors
-    /// [`StoreError::Raft`] if a replica cannot go on.
-    pub fn timeout(&mut self, now: Duration) -> Result<(), StoreError> {
+    /// [`Stopped`] if a replica cannot go on.
+    pub fn timeout(&mut self, now: Duration) -> Result<(), Stopped> {
         while let Some(&(deadline, range)) = self.deadlines.first() {
             if deadline > now {
                 break;
@@ -167,8 +168,8 @@ impl Store {
     /// `node` cannot be reached: every group slows down towards its replica there.
     ///
     /// # Errors
-    /// [`StoreError::Raft`] if a replica cannot go on.
-    pub fn unreachable(&mut self, now: Duration, node: NodeId) -> Result<(), StoreError> {
+    /// [`Stopped`] if a replica cannot go on.
+    pub fn unreachable(&mut self, now: Duration, node: NodeId) -> Result<(), Stopped> {
         for (&range, replica) in &mut self.replicas {
             let there: Vec<_> = replica.on(node).collect();
             for id in there {
@@ -187,12 +188,12 @@ impl Store {
         let mut write = LogWrite::new(self.next_write);
         while let Some(range) = self.touched.pop_first() {
             let Some(replica) = self.replicas.get_mut(&range) else { continue };
-            while let Some(ready) = replica.raft.ready() {
-                if let Some(persist) = ready.persist {
+            while let Some(mut ready) = replica.raft.ready() {
+                if let Some(persist) = ready.persist.take() {
                     tokens.push((range, persist.token));
                     write.add(range, replica, persist);
                 }
-                output.add(range, replica, ready.outcome);
+                output.add(range, replica, ready);
             }
             let deadline = replica.raft.next_deadline();
             if deadline != replica.deadline {
