@@ -1,7 +1,9 @@
 //! The runtime of a member.
 
+mod config;
+pub mod core;
 mod transport;
+mod wire;
 
-/// A member's node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u64);
+pub use config::{Config, InitialState};
+pub use store::NodeId;

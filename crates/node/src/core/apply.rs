@@ -134,9 +134,7 @@ impl<E: Engine> Core<E> {
         self.raft_mut().step(now, raft::Input::Applied(last.index))?;
         self.give_confirmed();
         if self.role == RoleKind::Leader && !self.serving && last.term == self.term {
-            self.machine
-                .lead(now, self.term.0)
-                .map_err(|error| Fatal::State(error.to_string()))?;
+            self.machine.lead(now, self.term.0).map_err(|error| Fatal::State(error.to_string()))?;
             self.serving = true;
             self.route_waiting(now);
         }

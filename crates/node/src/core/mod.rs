@@ -210,10 +210,15 @@ impl<E: Engine> Core<E> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let machine = if self.serving { self.machine.next_deadline() } else { None };
-        [self.store.next_deadline(), machine, self.routes.next_deadline(), self.reads.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.store.next_deadline(),
+            machine,
+            self.routes.next_deadline(),
+            self.reads.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Takes in what happened at `now`. What is to be done about it collects until

@@ -151,8 +151,13 @@ impl<E: Engine> Core<E> {
 
     /// Questions to `node` will not be answered.
     pub(super) fn read_points_lost(&mut self, now: Duration, node: NodeId) {
-        let lost: Vec<u64> =
-            self.reads.asked.iter().filter(|&(_, &asked)| asked == node).map(|(&id, _)| id).collect();
+        let lost: Vec<u64> = self
+            .reads
+            .asked
+            .iter()
+            .filter(|&(_, &asked)| asked == node)
+            .map(|(&id, _)| id)
+            .collect();
         for id in lost {
             self.read_failed(now, id);
         }

@@ -113,7 +113,7 @@ impl<E: Engine> Core<E> {
     }
 
     fn evaluate(&mut self, now: Duration, origin: Origin, request: Request) {
-        if matches!(request, 
+        if matches!(
             request,
             Request::MemberAdd(_) | Request::MemberRemove(_) | Request::MemberPromote(_)
         ) {
@@ -159,8 +159,7 @@ impl<E: Engine> Core<E> {
         if !self.serving || !self.transfers.is_empty() {
             return Ok(());
         }
-        let expired =
-            self.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
+        let expired = self.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
         for effects in expired {
             self.routes.evaluated.push(Evaluation {
                 payload: Payload::Data(effects),
@@ -270,7 +269,12 @@ impl<E: Engine> Core<E> {
     }
 
     /// The leader's answer to a request that was passed on to it.
-    pub(super) fn forward_answered(&mut self, now: Duration, from: NodeId, reply: pb::ForwardReply) {
+    pub(super) fn forward_answered(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        reply: pb::ForwardReply,
+    ) {
         if self.routes.forwarded.get(&reply.id).is_none_or(|f| f.leader != from) {
             return;
         }
@@ -292,7 +296,7 @@ impl<E: Engine> Core<E> {
             self.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
             return;
         }
-        self.answer_when_applied(now, origin, answer, LogIndex(reply.applied));
+        self.answer_when_applied(origin, answer, LogIndex(reply.applied));
     }
 
     /// What was passed on to `node` may or may not be done there.
@@ -354,10 +358,11 @@ fn membership_change(change: MemberChange, effects: Bytes) -> MembershipChange {
 /// What a client is told when consensus does not take its proposal. Nothing was appended.
 fn refusal(refused: raft::Refused) -> Error {
     match refused {
-        raft::Refused::NotLeader { .. } | raft::Refused::Transferring { .. } => Error::LeaderChanged,
+        raft::Refused::NotLeader { .. } | raft::Refused::Transferring { .. } => {
+            Error::LeaderChanged
+        }
         raft::Refused::TooManyUncommitted | raft::Refused::TooManyReads => Error::TooManyRequests,
         raft::Refused::MembershipPending | raft::Refused::Membership(_) => Error::Unhealthy,
         raft::Refused::Stopped => Error::Stopped,
     }
 }
-

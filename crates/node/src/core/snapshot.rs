@@ -18,11 +18,7 @@ pub(super) struct Staged<E: Engine> {
 impl<E: Engine> Core<E> {
     /// What was frozen is durable: the log behind it may go, but for what followers that lag
     /// may still ask for.
-    pub(super) fn checkpointed(
-        &mut self,
-        now: Duration,
-        done: mvcc::Done,
-    ) -> Result<(), Fatal> {
+    pub(super) fn checkpointed(&mut self, now: Duration, done: mvcc::Done) -> Result<(), Fatal> {
         let state = self.machine.state_mut();
         self.effects.retired.push(state.finish(done));
         let durable = state.durable().index;
@@ -40,12 +36,7 @@ impl<E: Engine> Core<E> {
     pub(super) fn send_snapshot(&mut self, range: RangeId, send: SendSnapshot) {
         let Some(replica) = self.store.replica(range) else { return };
         let Some(node) = replica.node_of(send.to) else { return };
-        self.effects.snapshots.push(SnapshotOut {
-            range,
-            node,
-            send,
-            from: replica.raft().id(),
-        });
+        self.effects.snapshots.push(SnapshotOut { range, node, send, from: replica.raft().id() });
     }
 
     /// The data of a snapshot is here. Consensus decides whether it is wanted.

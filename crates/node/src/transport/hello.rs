@@ -89,7 +89,8 @@ pub(crate) async fn call(
     stream.write_all(MAGIC).await?;
     frame::write(stream, &hello.encode_to_vec()).await?;
     stream.flush().await?;
-    let answer = frame::read(stream).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let answer =
+        frame::read(stream).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
     let welcome = Welcome::decode(answer)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     if welcome.removed {
@@ -112,7 +113,8 @@ pub(crate) async fn accept(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<
             "not a Quorate peer (is a client using the peer port?)",
         ));
     }
-    let bytes = frame::read(stream).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let bytes =
+        frame::read(stream).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
     Hello::decode(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
@@ -128,10 +130,7 @@ pub(crate) async fn answer(
 /// What a member says to a hello that is meant for it: `None` is a yes.
 pub(crate) fn refusal(hello: &Hello, cluster_id: u64, node: NodeId) -> Option<String> {
     if hello.version != PROTOCOL_VERSION {
-        return Some(format!(
-            "peer protocol version {} is not {PROTOCOL_VERSION}",
-            hello.version
-        ));
+        return Some(format!("peer protocol version {} is not {PROTOCOL_VERSION}", hello.version));
     }
     if hello.purpose == Purpose::Describe as i32 {
         return None;

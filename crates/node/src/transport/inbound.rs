@@ -53,10 +53,8 @@ impl Door {
         stream.set_nodelay(true)?;
         let hello = timeout(HELLO_TIMEOUT, hello::accept(&mut stream)).await??;
         let from = NodeId(hello.from);
-        let mut welcome =
-            Welcome { cluster_id: self.identity.cluster_id, ..Default::default() };
-        if let Some(refusal) =
-            hello::refusal(&hello, self.identity.cluster_id, self.identity.node)
+        let mut welcome = Welcome { cluster_id: self.identity.cluster_id, ..Default::default() };
+        if let Some(refusal) = hello::refusal(&hello, self.identity.cluster_id, self.identity.node)
         {
             tracing::warn!(peer = format_args!("{:x}", from.0), refusal, "refused a peer");
             welcome.refusal = refusal;

@@ -91,12 +91,7 @@ impl Transport {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             runtime.spawn(Arc::clone(&door).listen(listener));
         }
-        Ok(Arc::new(Transport {
-            identity,
-            runtime,
-            inbound,
-            peers: Mutex::new(BTreeMap::new()),
-        }))
+        Ok(Arc::new(Transport { identity, runtime, inbound, peers: Mutex::new(BTreeMap::new()) }))
     }
 
     /// Makes `peers` (id -> `host:port` addresses, tried in turn) the peers: connections to others
@@ -195,7 +190,9 @@ pub fn bind(urls: &[String]) -> Result<Vec<TcpListener>, String> {
             }
         }
         match failure {
-            Some((socket, error)) if bound.is_empty() || error.kind() == io::ErrorKind::AddrInUse => {
+            Some((socket, error))
+                if bound.is_empty() || error.kind() == io::ErrorKind::AddrInUse =>
+            {
                 return Err(format!("cannot listen on {url} ({socket}): {error}"));
             }
             _ => listeners.append(&mut bound),

@@ -84,10 +84,9 @@ fn encode_body(body: Body) -> pb::Body {
 
 fn decode_body(body: pb::Body) -> Result<Body, Malformed> {
     Ok(match body {
-        pb::Body::PreVote(m) => Body::PreVote {
-            campaign_term: Term(m.campaign_term),
-            last: decode_position(m.last)?,
-        },
+        pb::Body::PreVote(m) => {
+            Body::PreVote { campaign_term: Term(m.campaign_term), last: decode_position(m.last)? }
+        }
         pb::Body::PreVoteResponse(m) => {
             Body::PreVoteResponse { campaign_term: Term(m.campaign_term), granted: m.granted }
         }
