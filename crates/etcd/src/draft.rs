@@ -150,6 +150,13 @@ impl<'a> Draft<'a> {
         i64::try_from(count).map_err(|_| Error::Storage("more keys than can be counted".into()))
     }
 
+    /// Tells the view how many keys `span` has at `at`, if nothing lies above the view.
+    pub(crate) fn remember_count(&self, span: KeySpan, at: Revision, count: u64) {
+        if self.overlay.is_none() && self.own.is_empty() {
+            self.view.remember_count(span, at, count);
+        }
+    }
+
     /// What lies above the view, in key order.
     fn upper<'s>(
         &'s self,

@@ -142,10 +142,21 @@ fn collect(
             records.push(record);
         }
         if records.len() == enough {
-            return Ok((records, draft.count(span, at)?));
+            let count = draft.count(span, at)?;
+            remember_rest(draft, span, at, &records[..enough - 1], count);
+            return Ok((records, count));
         }
     }
     Ok((records, count))
+}
+
+/// Notes how many keys are left behind a page, so that the next page, which begins right behind
+/// this one's last key, need not count them again.
+fn remember_rest(draft: &Draft<'_>, span: &KeySpan, at: Revision, page: &[Record], count: i64) {
+    let Some(last) = page.last() else { return };
+    let start = [&last.key()[..], &[0]].concat().into();
+    let left = count.cast_unsigned() - page.len() as u64;
+    draft.remember_count(KeySpan { start, end: span.end.clone() }, at, left);
 }
 
 fn sort(request: &pb::RangeRequest, records: &mut [Record]) {
