@@ -60,6 +60,9 @@
 //! Sources: etcd-io/etcd `server/etcdserver` (3.5.1 and 3.7.3) and the answers of both to the
 //! same 100,000 random requests.
 
+#[cfg(test)]
+extern crate self as etcd;
+
 mod alarm;
 mod check;
 mod draft;
@@ -71,12 +74,16 @@ mod limits;
 mod machine;
 mod member;
 mod meta;
+mod mutant;
 mod overlay;
 mod quota;
 mod range;
 mod read;
 mod request;
 mod stream;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
 mod txn;
 pub mod watch;
 

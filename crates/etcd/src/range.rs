@@ -21,6 +21,7 @@ use proto::{etcdserverpb as pb, wire};
 
 use crate::draft::Draft;
 use crate::error::Error;
+use crate::mutant::{self, Mutant};
 use crate::request::header;
 
 /// What a request's key and end name.
@@ -84,7 +85,12 @@ pub(crate) fn revision(draft: &Draft<'_>, requested: i64) -> Result<Revision, Er
         return Err(Error::FutureRev);
     }
     let at = if requested <= 0 { newest } else { Revision(requested) };
-    if at < draft.compacted() { Err(Error::Compacted) } else { Ok(at) }
+    let first = draft.compacted();
+    if at < first || (at == first && mutant::on(Mutant::CompactTooMuch)) {
+        Err(Error::Compacted)
+    } else {
+        Ok(at)
+    }
 }
 
 /// The answer to a request that [`crate::check::range`] has passed.
@@ -131,14 +137,15 @@ fn collect(
         }
         Target::Span(span) => span,
     };
-    let stops = in_key_order(request) && !has_filters(request);
+    let stops =
+        in_key_order(request) && (!has_filters(request) || mutant::on(Mutant::LimitBeforeFilter));
     let enough = limit.filter(|_| stops).map_or(usize::MAX, |limit| limit.saturating_add(1));
     let mut records = Vec::new();
     let mut count = 0;
     for record in draft.scan(span, at)? {
         let record = record?;
         count += 1;
-        if passes(request, &record) {
+        if passes(request, &record) || mutant::on(Mutant::LimitBeforeFilter) {
             records.push(record);
         }
         if records.len() == enough {
