@@ -585,10 +585,11 @@ impl DiskFile for SimFile {
         let state = &mut *guard;
         state.room_for(self.inode, offset + data.len() as u64)?;
         if let Err(error) = state.change() {
-            // A write that fails may have got some way.
+            // A write that fails may have got some way, in whole sectors.
             state.faults.writes_failed += u64::from(!state.powered_off);
-            let part = index(state.random.below(data.len() as u64 + 1));
-            state.inode(self.inode).write(&data[..part], offset);
+            let reached = offset + state.random.below(data.len() as u64 + 1);
+            let part = (reached / SECTOR * SECTOR).saturating_sub(offset);
+            state.inode(self.inode).write(&data[..index(part)], offset);
             return Err(error);
         }
         let mut offset = offset;
