@@ -48,6 +48,11 @@ pub struct Limits {
     pub events_row_bytes: usize,
     /// How many changes one step of the collection behind a compaction looks at.
     pub collect_changes: usize,
+    /// About how much of an import is written at once.
+    pub import_write_bytes: usize,
+    /// The longest row that an import takes: key and value of one version, or the keys of one
+    /// commit.
+    pub import_row_bytes: usize,
 }
 
 impl Default for Limits {
@@ -56,6 +61,8 @@ impl Default for Limits {
             checkpoint_write_bytes: 128 * 1024 * 1024,
             events_row_bytes: 64 * 1024,
             collect_changes: 8 * 1024,
+            import_write_bytes: 8 * 1024 * 1024,
+            import_row_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -79,9 +86,8 @@ pub struct State<E: Engine> {
     published: Arc<ArcSwap<Published>>,
     /// What is published, for the writer's own use.
     now: Arc<Published>,
-    /// Number of the job that is out, if one is: only one at a time writes the engine.
-    job: Option<u64>,
-    jobs: u64,
+    /// The job that is out, if one is: only one at a time writes the engine.
+    job: Option<Ticket>,
 }
 
 impl<E: Engine> State<E> {
@@ -116,7 +122,7 @@ impl<E: Engine> State<E> {
             live_keys: mark.live_keys,
         });
         let published = Arc::new(ArcSwap::new(Arc::clone(&now)));
-        Ok(Self { engine, limits, published, now, job: None, jobs: 0 })
+        Ok(Self { engine, limits, published, now, job: None })
     }
 
     /// The engine underneath.
@@ -141,6 +147,12 @@ impl<E: Engine> State<E> {
     #[must_use]
     pub fn applied(&self) -> AppliedMark {
         self.now.applied
+    }
+
+    /// The last entry of the log that the engine has: a restart replays from there.
+    #[must_use]
+    pub fn durable(&self) -> AppliedMark {
+        self.now.levels.disk.mark.applied
     }
 
     /// How many keys are live at the newest revision.
@@ -259,7 +271,7 @@ impl<E: Engine> State<E> {
     pub fn finish(&mut self, done: Done) -> Retired {
         let levels = &self.now.levels;
         if self.job != Some(done.ticket) {
-            // Of a state that has been replaced since.
+            // A job of another state, which this one has replaced.
             return Retired { _levels: Arc::clone(levels) };
         }
         self.job = None;
@@ -271,15 +283,25 @@ impl<E: Engine> State<E> {
         retired
     }
 
-    fn ticket(&mut self) -> u64 {
-        self.jobs += 1;
-        self.job = Some(self.jobs);
-        self.jobs
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(Arc::new(()));
+        self.job = Some(ticket.clone());
+        ticket
     }
 
     fn publish(&mut self, published: Published) {
         self.now = Arc::new(published);
         self.published.store(Arc::clone(&self.now));
+    }
+}
+
+/// Tells a job from every other, of this state or another.
+#[derive(Clone)]
+pub(crate) struct Ticket(Arc<()>);
+
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

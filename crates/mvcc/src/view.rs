@@ -195,8 +195,11 @@ impl View {
     /// # Errors
     /// The engine's, at once and from the iterator.
     pub fn meta_scan(&self, prefix: &[u8]) -> Result<MetaScan<'_>, ReadError> {
-        let published = &self.published;
-        Ok(MetaScan::new(&published.levels, &KeySpan::prefix(prefix), published.sequence)?)
+        Ok(self.meta_rows(&KeySpan::prefix(prefix))?)
+    }
+
+    pub(crate) fn meta_rows(&self, span: &KeySpan) -> Result<MetaScan<'_>, EngineError> {
+        MetaScan::new(&self.published.levels, span, self.published.sequence)
     }
 
     pub(crate) fn levels(&self) -> &Levels {
