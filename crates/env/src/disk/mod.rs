@@ -125,6 +125,12 @@ pub trait DiskFile: Send + Sync + 'static {
     /// `StorageFull` if there is no room; any other of the file system.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
 
+    /// Makes the file exactly `bytes` long: cuts it, or grows it with zeros.
+    ///
+    /// # Errors
+    /// `StorageFull`, or any other of the file system.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+
     /// The length in bytes.
     ///
     /// # Errors

@@ -114,6 +114,10 @@ impl DiskFile for File {
         allocate(self, bytes)
     }
 
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        File::set_len(self, bytes)
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }

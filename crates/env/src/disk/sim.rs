@@ -164,13 +164,25 @@ impl Inode {
         }
     }
 
+    fn set_len(&mut self, bytes: usize) {
+        let old = self.seen.len();
+        self.seen.resize(bytes, 0);
+        self.allocated_bytes = self.allocated_bytes.min(bytes as u64);
+        // What is cut off reads as zeros should the file grow again.
+        for sector in bytes as u64 / SECTOR..(old as u64).div_ceil(SECTOR) {
+            let content = Self::sector_of(&self.seen, sector);
+            self.pending.entry(sector).or_default().push(content);
+        }
+    }
+
     /// Brings what is pending, and nothing else, to the platter: what a failed sync dropped
     /// stays lost.
     fn sync_pending(&mut self) {
         self.durable.resize(self.seen.len(), 0);
         for (sector, contents) in std::mem::take(&mut self.pending) {
             let newest = contents.last().expect("a touched sector has a content");
-            let start = index(sector * SECTOR);
+            // Behind the end lies what was cut off.
+            let start = index(sector * SECTOR).min(self.durable.len());
             let end = (start + SECTOR_BYTES).min(self.durable.len());
             self.durable[start..end].copy_from_slice(&newest[..end - start]);
         }
@@ -628,6 +640,15 @@ impl DiskFile for SimFile {
         if index(bytes) > file.seen.len() {
             file.seen.resize(index(bytes), 0);
         }
+        Ok(())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let mut guard = self.state()?;
+        let state = &mut *guard;
+        state.room_for(self.inode, bytes)?;
+        state.change()?;
+        state.inode(self.inode).set_len(index(bytes));
         Ok(())
     }
 

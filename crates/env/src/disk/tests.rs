@@ -30,6 +30,10 @@ fn behaves<D: Disk>(disk: &D, root: &Path) {
     assert_eq!(file.len().unwrap(), 4096, "an allocation never shrinks");
     assert_eq!(file.read_at(&mut buffer, 8).unwrap(), 16);
     assert_eq!(&buffer[..5], b"rld\0\0");
+    file.set_len(3).unwrap();
+    file.set_len(4096).unwrap();
+    assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 16);
+    assert_eq!(&buffer[..6], b"hel\0\0\0");
     file.sync().unwrap();
     disk.sync_dir(&dir).unwrap();
     let other = dir.join("other");
