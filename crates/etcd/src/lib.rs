@@ -16,6 +16,7 @@ mod quota;
 mod range;
 mod read;
 mod request;
+mod stream;
 mod txn;
 
 pub use effects::MalformedEffects;
@@ -29,4 +30,5 @@ pub use member::{
 };
 pub use read::{Route, read};
 pub use request::{Publish, Request, Response};
+pub use stream::RangeStream;
 pub use txn::{is_read_only, is_serializable};
