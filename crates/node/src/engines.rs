@@ -1,7 +1,7 @@
-//! The files of the state engine.
+//! The engines of a member's state, each in a directory of its own.
 //!
-//! A member has one state, in `state/N.redb`. While a snapshot is received there is a second
-//! file with a greater number; whichever holds a state further along is the member's, so that a
+//! A member has one state, in `state/N`. While a snapshot is received there is a second
+//! directory with a greater number; whichever holds a state further along is the member's, so that a
 //! crash at any moment leaves one or the other in force and nothing in between.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use env::RealDisk;
 use mvcc::engine::EngineError;
+use storage::EngineOptions;
 
 use crate::Engine;
 
@@ -28,7 +30,7 @@ pub enum EnginesError {
     /// An engine cannot be opened.
     #[error("{path}: {error}")]
     Engine {
-        /// Which file.
+        /// Which.
         path: PathBuf,
         /// Why.
         error: EngineError,
@@ -36,7 +38,7 @@ pub enum EnginesError {
     /// An engine holds no usable state.
     #[error("{path}: {error}")]
     State {
-        /// Which file.
+        /// Which.
         path: PathBuf,
         /// Why.
         error: mvcc::OpenError,
@@ -64,8 +66,7 @@ impl Engines {
         let mut files = Vec::new();
         for entry in fs::read_dir(dir).map_err(io)? {
             let name = entry.map_err(io)?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".redb"));
-            files.extend(number.and_then(|number| number.parse::<u64>().ok()));
+            files.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
         }
         files.sort_unstable();
         let files = Mutex::new(Files { all: files, staged: None });
@@ -73,7 +74,13 @@ impl Engines {
     }
 
     fn path(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("{number}.redb"))
+        self.dir.join(number.to_string())
+    }
+
+    fn open_engine(&self, path: &Path) -> Result<Engine, EnginesError> {
+        let options = EngineOptions { cache_bytes: self.cache_bytes };
+        Engine::open(RealDisk, path, options)
+            .map_err(|error| EnginesError::Engine { path: path.to_owned(), error })
     }
 
     /// A new, empty engine, in a file after all others. It is *staged* until it is
@@ -83,9 +90,8 @@ impl Engines {
         let number = files.all.last().map_or(1, |last| last + 1);
         let path = self.path(number);
         // What a crash may have left there holds nothing.
-        let _ = fs::remove_file(&path);
-        let engine = Engine::open(&path, self.cache_bytes)
-            .map_err(|error| EnginesError::Engine { path, error })?;
+        let _ = fs::remove_dir_all(&path);
+        let engine = self.open_engine(&path)?;
         files.all.push(number);
         files.staged = Some(number);
         Ok(engine)
@@ -101,8 +107,7 @@ impl Engines {
         let mut states = BTreeMap::new();
         for &number in &numbers {
             let path = self.path(number);
-            let engine = Engine::open(&path, self.cache_bytes)
-                .map_err(|error| EnginesError::Engine { path: path.clone(), error })?;
+            let engine = self.open_engine(&path)?;
             match mvcc::State::open_with(Arc::new(engine), limits) {
                 Ok(state) => {
                     states.insert((state.applied().index, number), state);
@@ -141,7 +146,7 @@ impl Engines {
                 return true;
             }
             let path = self.path(number);
-            if let Err(error) = fs::remove_file(&path) {
+            if let Err(error) = fs::remove_dir_all(&path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove");
             }
             false

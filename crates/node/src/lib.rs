@@ -6,7 +6,6 @@
 
 mod config;
 pub mod core;
-mod datadir;
 mod engines;
 mod handle;
 mod metrics;
@@ -15,7 +14,6 @@ mod transport;
 mod wire;
 
 pub use config::{Config, InitialState};
-pub use datadir::DataDirError;
 pub use engines::EnginesError;
 pub use handle::{FEED_COMMITS_MAX, Handle};
 pub use runtime::{Node, Outcome, StartError};
@@ -23,4 +21,4 @@ pub use store::NodeId;
 pub use transport::{address_of, bind};
 
 /// The state engine that nodes use.
-pub type Engine = storage::engine::RedbEngine;
+pub type Engine = storage::RedbEngine<env::RealDisk>;

@@ -12,6 +12,7 @@ use env::RealDisk;
 use etcd::{FoundingMember, Machine};
 use raft::{GroupId, HardState, LogPosition, Membership, Raft, ReplicaId, Restored};
 use storage::log::{GroupWrite, Log, RecoveredGroup};
+use storage::{DataDir, DataDirError, Identity};
 use store::{NodeId, RangeId};
 use tokio::sync::oneshot;
 
@@ -23,7 +24,6 @@ use super::{Event, Inbox, Limit, checkpoint};
 use crate::Engine;
 use crate::config::{Config, InitialState};
 use crate::core::{Core, CoreConfig, Standing, membership_row, stored_membership};
-use crate::datadir::{DataDir, DataDirError, Identity};
 use crate::engines::{Engines, EnginesError};
 use crate::handle::{Handle, Shared};
 use crate::metrics::Metrics;
@@ -57,9 +57,9 @@ pub enum StartError {
     /// The cluster to be joined.
     #[error("cannot join the cluster: {0}")]
     Join(String),
-    /// Threads.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
+    /// Threads and sockets.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
 }
 
 /// A running node. Dropping it does not stop it: [`Node::stop`] does.
@@ -69,7 +69,7 @@ pub struct Node {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Stops the peer runtime when it is dropped.
     peers: Mutex<Option<oneshot::Sender<()>>>,
-    _data: DataDir,
+    _data: DataDir<RealDisk>,
 }
 
 /// How a node ended.
@@ -89,12 +89,12 @@ impl Node {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: &Config) -> Result<Node, StartError> {
-        let data = DataDir::take(&config.data_dir)?;
-        let engines = Arc::new(Engines::open(&data.state(), config.engine_cache_bytes)?);
-        let identity = match data.identity()? {
+        let mut data = DataDir::open(RealDisk, &config.data_dir)?;
+        let identity = match data.identity() {
             Some(identity) => identity,
-            None => found(config, &data, &engines)?,
+            None => found(config, &mut data)?,
         };
+        let engines = Arc::new(Engines::open(&data.engine_dir(), config.engine_cache_bytes)?);
         let listeners = transport::bind(&config.listen_peer_urls).map_err(StartError::Listen)?;
         let parts = restore(config, &data, &engines, identity)?;
         run(config, data, engines, identity, listeners, parts)
@@ -135,25 +135,31 @@ fn replica(id: u64) -> Result<ReplicaId, StartError> {
     ReplicaId::new(id).ok_or_else(|| StartError::Damaged("a member with id 0".to_owned()))
 }
 
-/// A member's first start: it founds the cluster together with the others, or joins it.
-fn found(config: &Config, data: &DataDir, engines: &Engines) -> Result<Identity, StartError> {
+/// A member's first start: it founds the cluster together with the others, or joins it. The
+/// directory is claimed once all else is in place; a start that did not come so far is begun anew.
+fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, StartError> {
     config.validate().map_err(StartError::Config)?;
-    data.clear()?;
-    let engines_dir = Engines::open(&data.state(), config.engine_cache_bytes)?;
-    drop(engines_dir);
+    for path in [data.log_dir(), data.engine_dir()] {
+        match std::fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DataDirError::Io { path, source }.into());
+            }
+            _ => {}
+        }
+    }
     let identity = match config.initial_state {
         InitialState::New => {
             let members = founders(config);
             let ids: BTreeSet<u64> = members.iter().map(|member| member.id).collect();
             let own = members.iter().find(|member| member.name == config.name);
             let own = own.ok_or_else(|| StartError::Config("not a member".to_owned()))?;
-            let identity = Identity { cluster_id: etcd::cluster_id(&ids), member_id: own.id };
-            write_founding_state(engines, config, &members)?;
-            identity
+            let engines = Engines::open(&data.engine_dir(), config.engine_cache_bytes)?;
+            write_founding_state(&engines, config, &members)?;
+            Identity { cluster_id: etcd::cluster_id(&ids), member_id: own.id }
         }
         InitialState::Existing => join(config)?,
     };
-    data.set_identity(identity)?;
+    data.claim(identity)?;
     Ok(identity)
 }
 
@@ -252,7 +258,7 @@ struct Parts {
 
 fn restore(
     config: &Config,
-    data: &DataDir,
+    data: &DataDir<RealDisk>,
     engines: &Engines,
     identity: Identity,
 ) -> Result<Parts, StartError> {
@@ -269,7 +275,7 @@ fn restore(
     };
     let options =
         storage::log::Options { log_id: identity.member_id, ..storage::log::Options::default() };
-    let (mut log, mut recovered) = Log::open(RealDisk, &data.log(), options)
+    let (mut log, mut recovered) = Log::open(RealDisk, &data.log_dir(), options)
         .map_err(|error| StartError::Log(error.to_string()))?;
     if recovered.torn {
         tracing::info!("writes that were under way at the last crash were cut from the log");
@@ -366,7 +372,7 @@ fn process_seed(member_id: u64) -> u64 {
 
 fn run(
     config: &Config,
-    data: DataDir,
+    data: DataDir<RealDisk>,
     engines: Arc<Engines>,
     identity: Identity,
     listeners: Vec<TcpListener>,
