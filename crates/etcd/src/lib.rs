@@ -18,6 +18,7 @@ mod read;
 mod request;
 mod stream;
 mod txn;
+pub mod watch;
 
 pub use effects::MalformedEffects;
 pub use error::{Code, Effect, Error, Retry};
