@@ -83,6 +83,14 @@ impl<V: Send + 'static> ChainMap<V> {
         (found.key().key == place.key).then(|| read(found.value()))
     }
 
+    /// Every version of every key, in order, none newer than `at`.
+    pub(crate) fn versions(&self, span: &KeySpan, at: u64) -> Versions<'_, V> {
+        let first = self.first_of(span);
+        let mut cursor = Versions { next: first, end: span.end.clone(), at };
+        cursor.settle();
+        cursor
+    }
+
     fn first_of(&self, span: &KeySpan) -> Option<Node<'_, V>> {
         if span.is_empty() {
             return None;
@@ -188,6 +196,37 @@ impl<'a, V: Send + 'static> Newest<'a, V> {
     }
 }
 
+/// All versions not newer than `at`, of all keys of a span, in their order.
+pub(crate) struct Versions<'a, V> {
+    next: Option<Node<'a, V>>,
+    end: Option<Bytes>,
+    at: u64,
+}
+
+impl<V: Send + 'static> Versions<'_, V> {
+    /// The version the cursor stands on; `None` at the end.
+    pub(crate) fn head(&self) -> Option<(&Place, &V)> {
+        self.next.as_ref().map(|node| (node.key(), node.value()))
+    }
+
+    pub(crate) fn advance(&mut self) {
+        self.next = self.next.take().and_then(|node| node.next());
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(node) = &self.next {
+            if self.end.as_ref().is_some_and(|end| node.key().key >= *end) {
+                self.next = None;
+            } else if node.key().stamp > self.at {
+                self.next = node.next();
+            } else {
+                return;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,5 +281,9 @@ mod tests {
         assert_eq!(chain.get(b"z", 49, |v| *v), None);
         assert_eq!(chain.get(b"z", 55, |v| *v), Some(50));
         assert_eq!(chain.get(b"y", 1000, |v| *v), None);
+        let mut versions = chain.versions(&KeySpan::prefix(b"z"), 59);
+        assert_eq!(versions.head().map(|(place, value)| (place.stamp, *value)), Some((50, 50)));
+        versions.advance();
+        assert!(versions.head().is_none());
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 
 use crate::chain::ChainMap;
+use crate::mutant::{self, Mutant};
 use crate::types::{Commit, Record, Revision};
 
 /// Bytes of memory a change takes beside its key and its encoding: two skip list nodes, the
@@ -77,7 +78,11 @@ impl Memtable {
                     grown += i64::from(record.version == 1);
                     bytes += record.encoded.len();
                 }
-                None if self.has_version(&change.key, stamp) => continue,
+                None if self.has_version(&change.key, stamp)
+                    && !mutant::on(Mutant::CountDeletesTwice) =>
+                {
+                    continue;
+                }
                 None => {
                     grown -= 1;
                     bytes += change.key.len();

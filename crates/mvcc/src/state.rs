@@ -5,7 +5,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use crate::engine::{Engine, EngineError};
+use crate::checkpoint::{CheckpointJob, Done};
+use crate::collect::CollectJob;
+use crate::disk::Disk;
+use crate::engine::{Engine, EngineError, Snapshot, Table};
+use crate::layout::{self, Mark};
 use crate::memtable::Memtable;
 use crate::types::{Commit, Revision};
 use crate::view::{Levels, Published, Reader, View};
@@ -35,9 +39,33 @@ pub struct Batch {
     pub compact: Option<Revision>,
 }
 
+/// The sizes of the steps in which a state works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A checkpoint larger than this is written in several pieces of about this size.
+    pub checkpoint_write_bytes: usize,
+    /// About how large a row of events becomes before the next is begun.
+    pub events_row_bytes: usize,
+    /// How many changes one step of the collection behind a compaction looks at.
+    pub collect_changes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            checkpoint_write_bytes: 128 * 1024 * 1024,
+            events_row_bytes: 64 * 1024,
+            collect_changes: 8 * 1024,
+        }
+    }
+}
+
 /// Why a state could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// An import was cut off. What is there is no state; import again.
+    #[error("an import of this state was never finished")]
+    ImportUnfinished,
     /// The engine failed or holds what was never written.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -47,9 +75,13 @@ pub enum OpenError {
 /// [`State::reader`].
 pub struct State<E: Engine> {
     engine: Arc<E>,
+    limits: Limits,
     published: Arc<ArcSwap<Published>>,
     /// What is published, for the writer's own use.
     now: Arc<Published>,
+    /// Number of the job that is out, if one is: only one at a time writes the engine.
+    job: Option<u64>,
+    jobs: u64,
 }
 
 impl<E: Engine> State<E> {
@@ -57,17 +89,34 @@ impl<E: Engine> State<E> {
     /// there on is to be applied again.
     ///
     /// # Errors
-    /// If the engine fails.
+    /// If the engine fails, or holds an import that was never finished.
     pub fn open(engine: Arc<E>) -> Result<Self, OpenError> {
-        let levels = Levels { active: Arc::new(Memtable::new()), frozen: None };
+        Self::open_with(engine, Limits::default())
+    }
+
+    /// The same with limits other than the default.
+    ///
+    /// # Errors
+    /// As [`State::open`].
+    pub fn open_with(engine: Arc<E>, limits: Limits) -> Result<Self, OpenError> {
+        let snapshot = engine.snapshot()?;
+        if snapshot.get(Table::Meta, layout::IMPORTING)?.is_some() {
+            return Err(OpenError::ImportUnfinished);
+        }
+        let disk = Disk::load(Box::new(snapshot))?;
+        let mark = disk.mark;
+        let active = Arc::new(Memtable::new());
+        let levels = Levels { active, frozen: None, disk: Arc::new(disk) };
         let now = Arc::new(Published {
             levels: Arc::new(levels),
-            revision: Revision::FIRST,
-            compacted: Revision(0),
+            revision: mark.revision,
+            compacted: mark.compacted,
             sequence: 0,
-            applied: AppliedMark::default(),
+            applied: mark.applied,
+            live_keys: mark.live_keys,
         });
-        Ok(Self { engine, published: Arc::new(ArcSwap::new(Arc::clone(&now))), now })
+        let published = Arc::new(ArcSwap::new(Arc::clone(&now)));
+        Ok(Self { engine, limits, published, now, job: None, jobs: 0 })
     }
 
     /// The engine underneath.
@@ -92,6 +141,12 @@ impl<E: Engine> State<E> {
     #[must_use]
     pub fn applied(&self) -> AppliedMark {
         self.now.applied
+    }
+
+    /// How many keys are live at the newest revision.
+    #[must_use]
+    pub fn live_keys(&self) -> u64 {
+        self.now.live_keys
     }
 
     /// A handle for readers on any thread.
@@ -127,10 +182,12 @@ impl<E: Engine> State<E> {
         assert!(batch.term >= now.applied.term, "terms never go back");
         let sequence = now.sequence + 1;
         let mut revision = now.revision;
+        let mut live_keys = now.live_keys;
         if let Some(commit) = &batch.commit {
             assert!(commit.revision > revision, "revisions only rise");
             revision = commit.revision;
-            now.levels.active.insert(commit);
+            let grown = now.levels.active.insert(commit);
+            live_keys = live_keys.saturating_add_signed(grown);
         }
         for (key, value) in batch.meta {
             now.levels.active.insert_meta(key, sequence, value);
@@ -146,11 +203,81 @@ impl<E: Engine> State<E> {
             compacted,
             sequence,
             applied: AppliedMark { index: batch.index, term: batch.term },
+            live_keys,
         });
+    }
+
+    /// Freezes what has been applied, so that it can be written to the engine; `None` while
+    /// another job is out, and when there is nothing to write. Run the job in any thread, then
+    /// hand what it returns to [`State::finish`]. If it fails, the state must be given up.
+    pub fn freeze(&mut self) -> Option<CheckpointJob<E>> {
+        let now = &self.now;
+        let disk = &now.levels.disk;
+        if self.job.is_some() || now.applied == disk.mark.applied {
+            return None;
+        }
+        let mark = Mark {
+            applied: now.applied,
+            revision: now.revision,
+            compacted: now.compacted,
+            collected: disk.mark.collected,
+            live_keys: now.live_keys,
+        };
+        let frozen = Arc::clone(&now.levels.active);
+        let levels = Levels {
+            active: Arc::new(Memtable::new()),
+            frozen: Some(Arc::clone(&frozen)),
+            disk: Arc::clone(disk),
+        };
+        let (disk, engine) = (Arc::clone(disk), Arc::clone(&self.engine));
+        let ticket = self.ticket();
+        self.publish(Published { levels: Arc::new(levels), ..*self.now });
+        Some(CheckpointJob { engine, ticket, frozen, disk, mark, limits: self.limits })
+    }
+
+    /// The next step of removing what compaction left behind; `None` while another job is out,
+    /// and when there is nothing to remove. As with [`State::freeze`], run it and hand what it
+    /// returns to [`State::finish`].
+    pub fn collect(&mut self) -> Option<CollectJob<E>> {
+        let disk = &self.now.levels.disk;
+        if self.job.is_some() || disk.mark.collected == disk.mark.compacted {
+            return None;
+        }
+        let (disk, engine) = (Arc::clone(disk), Arc::clone(&self.engine));
+        Some(CollectJob { engine, ticket: self.ticket(), disk, limits: self.limits })
+    }
+
+    /// Takes a finished job over: readers that come from now on read what it wrote from the
+    /// engine. What is returned may be large, and may be dropped on any thread.
+    pub fn finish(&mut self, done: Done) -> Retired {
+        let levels = &self.now.levels;
+        if self.job != Some(done.ticket) {
+            // Of a state that has been replaced since.
+            return Retired { _levels: Arc::clone(levels) };
+        }
+        self.job = None;
+        let frozen = if done.checkpoint { None } else { levels.frozen.clone() };
+        let active = Arc::clone(&levels.active);
+        let retired = Retired { _levels: Arc::clone(levels) };
+        let levels = Levels { active, frozen, disk: Arc::new(done.disk) };
+        self.publish(Published { levels: Arc::new(levels), ..*self.now });
+        retired
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.jobs += 1;
+        self.job = Some(self.jobs);
+        self.jobs
     }
 
     fn publish(&mut self, published: Published) {
         self.now = Arc::new(published);
         self.published.store(Arc::clone(&self.now));
     }
+}
+
+/// What readers no longer need: memory of a memtable, a snapshot of the engine.
+#[must_use = "dropping it takes time: do it where nobody waits"]
+pub struct Retired {
+    _levels: Arc<Levels>,
 }

@@ -8,28 +8,37 @@
 //! levels: memory, and pages of the engine that could otherwise be used again. Keep it for a
 //! request, not for a connection.
 
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::chain::Newest;
+use crate::disk::Disk;
+use crate::engine::{EngineError, Table};
 use crate::error::ReadError;
+use crate::events::Events;
+use crate::layout::meta_row;
 use crate::memtable::{Memtable, stamp};
-use crate::scan::{Scan, Source};
+use crate::meta::MetaScan;
+use crate::mutant::{self, Mutant};
+use crate::scan::{Merge, Scan, Source};
 use crate::state::AppliedMark;
-use crate::types::{Commit, KeySpan, Record, Revision};
+use crate::types::{KeySpan, Record, Revision};
 
 /// Where the versions are, newest first.
 pub(crate) struct Levels {
     pub(crate) active: Arc<Memtable>,
     pub(crate) frozen: Option<Arc<Memtable>>,
+    pub(crate) disk: Arc<Disk>,
 }
 
 impl Levels {
-    fn fronts(&self) -> impl Iterator<Item = &Memtable> {
-        std::iter::once(&*self.active).chain(self.frozen.as_deref())
+    /// The memtables, newest first.
+    pub(crate) fn fronts(&self) -> impl Iterator<Item = &Memtable> {
+        let frozen = self.frozen.as_deref().filter(|_| !mutant::on(Mutant::LoseFrozen));
+        std::iter::once(&*self.active).chain(frozen)
     }
 }
 
@@ -41,6 +50,7 @@ pub(crate) struct Published {
     /// Number of the newest batch, counted since the state was opened.
     pub(crate) sequence: u64,
     pub(crate) applied: AppliedMark,
+    pub(crate) live_keys: u64,
 }
 
 /// A handle from which views are taken, without a lock, on any thread.
@@ -86,6 +96,12 @@ impl View {
         self.published.applied
     }
 
+    /// How many keys are live at [`View::revision`].
+    #[must_use]
+    pub fn live_keys(&self) -> u64 {
+        self.published.live_keys
+    }
+
     /// The version of `key` that is live at `at`.
     ///
     /// # Errors
@@ -98,7 +114,7 @@ impl View {
                 return Ok(found);
             }
         }
-        Ok(None)
+        Ok(self.published.levels.disk.get(key, at)?)
     }
 
     /// The records of `span` that are live at `at`, in key order.
@@ -106,7 +122,7 @@ impl View {
     /// # Errors
     /// As [`View::get`], at once and from the iterator.
     pub fn scan(&self, span: &KeySpan, at: Revision) -> Result<Scan<'_>, ReadError> {
-        self.merge(span, at, false)
+        Ok(Scan::new(self.merge(span, at, false)?))
     }
 
     /// The same, last key first.
@@ -114,7 +130,7 @@ impl View {
     /// # Errors
     /// As [`View::scan`].
     pub fn scan_back(&self, span: &KeySpan, at: Revision) -> Result<Scan<'_>, ReadError> {
-        self.merge(span, at, true)
+        Ok(Scan::new(self.merge(span, at, true)?))
     }
 
     /// How many keys of `span` are live at `at`.
@@ -122,10 +138,16 @@ impl View {
     /// # Errors
     /// As [`View::get`].
     pub fn count(&self, span: &KeySpan, at: Revision) -> Result<u64, ReadError> {
+        self.check(at)?;
+        let levels = &self.published.levels;
+        if levels.disk.latest_suffices(at) {
+            return Ok(self.count_latest(span, at)?);
+        }
+        let mut merge = self.merge(span, at, false)?;
         let mut count = 0;
-        for record in self.scan(span, at)? {
-            record?;
-            count += 1;
+        while let Some((_, record)) = merge.head() {
+            count += u64::from(record.is_some());
+            merge.advance()?;
         }
         Ok(count)
     }
@@ -140,7 +162,7 @@ impl View {
         if from < self.compacted() {
             return Err(ReadError::Compacted { compacted: self.compacted() });
         }
-        Ok(Events { view: self, next: from, to: to.min(self.revision()) })
+        Ok(Events::new(&self.published.levels, from, to.min(self.revision())))
     }
 
     /// The version of `key` that was live just before revision `before`, or `None` also where
@@ -158,28 +180,30 @@ impl View {
     /// # Errors
     /// The engine's.
     pub fn meta_get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        let newest = mutant::on(Mutant::MetaTooNew);
+        let sequence = if newest { u64::MAX } else { self.published.sequence };
         for front in self.published.levels.fronts() {
-            if let Some(found) = front.meta.get(key, self.published.sequence, Clone::clone) {
+            if let Some(found) = front.meta.get(key, sequence, Clone::clone) {
                 return Ok(found);
             }
         }
-        Ok(None)
+        Ok(self.published.levels.disk.snapshot.get(Table::Meta, &meta_row(key))?)
     }
 
     /// The meta keys that begin with `prefix`, and their values, in key order.
     ///
     /// # Errors
-    /// The engine's, from the iterator.
+    /// The engine's, at once and from the iterator.
     pub fn meta_scan(&self, prefix: &[u8]) -> Result<MetaScan<'_>, ReadError> {
-        let span = KeySpan::prefix(prefix);
-        let sequence = self.published.sequence;
-        let fronts = self.published.levels.fronts();
-        let sources =
-            fronts.map(|front| Newest::new(&front.meta, &span, sequence, false)).collect();
-        Ok(MetaScan { sources })
+        let published = &self.published;
+        Ok(MetaScan::new(&published.levels, &KeySpan::prefix(prefix), published.sequence)?)
     }
 
-    fn check(&self, at: Revision) -> Result<(), ReadError> {
+    pub(crate) fn levels(&self) -> &Levels {
+        &self.published.levels
+    }
+
+    pub(crate) fn check(&self, at: Revision) -> Result<(), ReadError> {
         if at < self.compacted() {
             Err(ReadError::Compacted { compacted: self.compacted() })
         } else if at > self.revision() {
@@ -189,60 +213,54 @@ impl View {
         }
     }
 
-    fn merge(&self, span: &KeySpan, at: Revision, back: bool) -> Result<Scan<'_>, ReadError> {
+    fn merge(&self, span: &KeySpan, at: Revision, back: bool) -> Result<Merge<'_>, ReadError> {
         self.check(at)?;
+        let mut sources = self.front_sources(span, at, back);
+        let cursors = self.published.levels.disk.cursors(span, at, back)?;
+        sources.extend(cursors.into_iter().map(Source::Disk));
+        Ok(Merge::new(sources, back))
+    }
+
+    fn front_sources(&self, span: &KeySpan, at: Revision, back: bool) -> Vec<Source<'_>> {
         let fronts = self.published.levels.fronts();
-        let sources = fronts
-            .map(|front| Source::Front(Newest::new(&front.versions, span, stamp(at), back)))
-            .collect();
-        Ok(Scan::new(sources, back))
+        let newest = fronts.map(|front| Newest::new(&front.versions, span, stamp(at), back));
+        newest.map(Source::Front).collect()
     }
-}
 
-/// The commits of a range of revisions, in order. See [`View::events`].
-pub struct Events<'a> {
-    view: &'a View,
-    next: Revision,
-    to: Revision,
-}
-
-impl Iterator for Events<'_> {
-    type Item = Result<Arc<Commit>, ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let levels = &self.view.published.levels;
-        for front in [levels.frozen.as_ref(), Some(&levels.active)].into_iter().flatten() {
-            let Some(commit) = front.commit_from(self.next) else { continue };
-            if commit.revision <= self.to {
-                self.next = commit.revision.next();
-                return Some(Ok(commit));
-            }
-        }
-        None
-    }
-}
-
-/// Meta keys and their values, in key order. See [`View::meta_scan`].
-pub struct MetaScan<'a> {
-    sources: Vec<Newest<'a, Option<Bytes>>>,
-}
-
-impl Iterator for MetaScan<'_> {
-    type Item = Result<(Bytes, Bytes), ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let heads = self.sources.iter().filter_map(Newest::head);
-            let (key, value) = heads.min_by_key(|(key, _)| *key)?;
-            let (key, value) = (key.clone(), value.clone());
-            for source in &mut self.sources {
-                if source.head().is_some_and(|(other, _)| *other == key) {
-                    source.advance();
+    /// Counts without copying a row: the keys of `Latest`, corrected by what the fronts say.
+    fn count_latest(&self, span: &KeySpan, at: Revision) -> Result<u64, EngineError> {
+        let mut fronts = Merge::new(self.front_sources(span, at, false), false);
+        let mut count = 0;
+        let mut failed = None;
+        if !span.is_empty() {
+            let (start, end) = (&span.start, span.end.as_deref());
+            let snapshot = &self.published.levels.disk.snapshot;
+            snapshot.scan(Table::Latest, start, end, &mut |key, _| {
+                while let Some((front, record)) = fronts.head()
+                    && front <= key
+                {
+                    // A key that the fronts have too is counted as they say.
+                    let same = front == key && !mutant::on(Mutant::CountTwice);
+                    count += u64::from(record.is_some());
+                    if let Err(error) = fronts.advance() {
+                        failed = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                    if same {
+                        return ControlFlow::Continue(());
+                    }
                 }
-            }
-            if let Some(value) = value {
-                return Some(Ok((key, value)));
-            }
+                count += 1;
+                ControlFlow::Continue(())
+            })?;
         }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        while let Some((_, record)) = fronts.head() {
+            count += u64::from(record.is_some());
+            fronts.advance()?;
+        }
+        Ok(count)
     }
 }
