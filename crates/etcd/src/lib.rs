@@ -21,6 +21,7 @@ mod txn;
 pub use effects::MalformedEffects;
 pub use error::{Code, Effect, Error, Retry};
 pub use evaluate::Evaluated;
+pub use lease::leases;
 pub use limits::Limits;
 pub use machine::{Applied, Config, Machine};
 pub use member::{ClusterFacts, FoundingMember, MemberChange, cluster_id, member_id, parse_urls};
