@@ -221,13 +221,39 @@ impl<E: Engine> Machine<E> {
         term: u64,
         effects: &Bytes,
     ) -> Result<Applied, MalformedEffects> {
+        self.apply_with(now, index, term, effects, None)
+    }
+
+    /// The same, and writes a row of the caller's in the same atomic step, whatever becomes of
+    /// the effects; its key must be in none of the state machine's own families. Empty effects
+    /// are none.
+    ///
+    /// # Errors
+    /// See [`Machine::apply`].
+    ///
+    /// # Panics
+    /// See [`Machine::apply`].
+    pub fn apply_with(
+        &mut self,
+        now: Duration,
+        index: u64,
+        term: u64,
+        effects: &Bytes,
+        row: Option<(Bytes, Option<Bytes>)>,
+    ) -> Result<Applied, MalformedEffects> {
+        let nothing = Batch { index, term, meta: row.iter().cloned().collect(), ..Batch::default() };
+        if effects.is_empty() {
+            self.state.apply(nothing);
+            return Ok(Applied::default());
+        }
         let effects = Effects::decode(effects)?;
         if effects.term != term {
-            self.skip(index, term);
+            self.state.apply(nothing);
             return Ok(Applied { stale: true, ..Applied::default() });
         }
         effects.check(self.state.revision())?;
-        let batch = effects.into_batch(index, term);
+        let mut batch = effects.into_batch(index, term);
+        batch.meta.extend(row);
         let applied = Applied {
             commit: batch.commit.clone(),
             compacted: batch.compact,

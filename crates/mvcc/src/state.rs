@@ -149,6 +149,13 @@ impl<E: Engine> State<E> {
         self.now.live_keys
     }
 
+    /// The last entry of the log whose effects the engine holds: after a restart, the log is
+    /// applied again from there.
+    #[must_use]
+    pub fn durable(&self) -> AppliedMark {
+        self.now.levels.disk.mark.applied
+    }
+
     /// A handle for readers on any thread.
     #[must_use]
     pub fn reader(&self) -> Reader {
