@@ -17,6 +17,7 @@ mod range;
 mod read;
 mod request;
 mod txn;
+pub mod watch;
 
 pub use effects::MalformedEffects;
 pub use error::{Code, Effect, Error, Retry};
