@@ -111,8 +111,8 @@ async fn measure(title: &str, config: &WatchConfig) -> Result<Report, BenchError
     if missing > 0 {
         tally.errors.insert("event that did not come".into(), missing);
     }
-    tally.keys = shared.written.get();
-    Ok(Report { title: title.to_owned(), tally, elapsed: last - start, client_cpu })
+    let title = format!("{title}, {} writes", shared.written.get());
+    Ok(Report { title, tally, elapsed: last - start, client_cpu })
 }
 
 /// A stream with its watchers, all of them confirmed.

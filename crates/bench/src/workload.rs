@@ -247,8 +247,11 @@ impl User {
             Operation::Put => self.put(key).await,
             Operation::Get { serializable } => self.get(Get::key(key), serializable).await,
             Operation::Range { keys, serializable } => {
+                // From far enough before the end that the whole number is there to be read.
+                let last = self.keys.count().saturating_sub(u64::try_from(keys).unwrap_or(0));
+                let first = self.keys.key(number.min(last));
                 let end = kv::prefix_end(&self.keys.prefix());
-                self.get(Get::range(key, end).limit(keys), serializable).await
+                self.get(Get::range(first, end).limit(keys), serializable).await
             }
             Operation::CompareAndSwap => self.swap(number, key).await,
             Operation::Mixed { reads, serializable } => {

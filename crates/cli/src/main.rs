@@ -11,6 +11,7 @@
 mod commands;
 mod exit;
 mod print;
+mod start;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ use commands::snapshot::SnapshotCommand;
 use commands::txn::TxnArgs;
 use commands::watch::WatchArgs;
 use exit::{Exit, Result};
+use start::config::Manner;
+use start::{Flags, StartConfig};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -57,6 +60,22 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Run a member: a store of its own, or one of a cluster
+    #[command(
+        args_override_self = true,
+        after_help = "\
+Every flag can also be given as an environment variable: --data-dir as ETCD_DATA_DIR. Run under the
+name etcd (a link to this binary), it takes etcd's command line as it is.
+
+Examples:
+  quorate start
+  quorate start --data-dir /var/lib/quorate --listen-client-urls http://0.0.0.0:2379
+  three members on three hosts, on each with its own name and address:
+  quorate start --name a --listen-peer-urls http://10.0.0.1:2380 \\
+    --initial-advertise-peer-urls http://10.0.0.1:2380 \\
+    --initial-cluster a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380"
+    )]
+    Start(Box<Flags>),
     Put(PutArgs),
     Get(GetArgs),
     Del(DelArgs),
@@ -91,11 +110,28 @@ Examples:
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|program| start::etcd::is_etcd(&program)) {
+        return match start::etcd::read(std::env::args_os()) {
+            Ok(request) => ended(request.and_then(serve)),
+            Err(error) => usage(&error),
+        };
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match run(cli) {
+    ended(run(cli))
+}
+
+fn serve(request: start::etcd::Request) -> Result<()> {
+    match request {
+        start::etcd::Request::Start(config) => start::run(*config),
+        start::etcd::Request::Print(text) => print::put(&text),
+    }
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
             eprintln!("Error: {exit}");
@@ -113,6 +149,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let Cli { global, command } = cli;
     match command {
+        Command::Start(flags) => start::run(StartConfig::new(&flags, Manner::Quorate)?),
         Command::Bench(bench) => bench.run(&global),
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -148,7 +185,7 @@ async fn ask(global: &Global, command: Command) -> Result<()> {
         Command::Snapshot(snapshot) => snapshot.run(cluster).await,
         Command::Lock(lock) => lock.run(cluster).await,
         Command::Elect(elect) => elect.run(cluster).await,
-        Command::Bench(_) | Command::Completion { .. } => Ok(()),
+        Command::Start(_) | Command::Bench(_) | Command::Completion { .. } => Ok(()),
     }
 }
 
