@@ -1,6 +1,35 @@
 //! Keys, versions and revisions: the multi-version state.
 
+mod chain;
+mod checkpoint;
+mod collect;
+mod disk;
 pub mod engine;
+mod error;
+mod events;
+mod hash;
+mod history;
+mod layout;
+mod memtable;
+mod meta;
+#[cfg(test)]
+mod model;
+mod mutant;
+mod record;
+mod scan;
+mod span;
+mod state;
 mod types;
+mod view;
 
+pub use checkpoint::{CheckpointJob, Done};
+pub use collect::CollectJob;
+pub use error::ReadError;
+pub use events::Events;
+pub use hash::KvHash;
+pub use meta::MetaScan;
+pub use record::RecordError;
+pub use scan::Scan;
+pub use state::{AppliedMark, Batch, Limits, OpenError, Retired, State};
 pub use types::{Change, Commit, KeySpan, LeaseId, Record, Revision};
+pub use view::{Reader, View};
