@@ -1,5 +1,6 @@
 //! Real etcdctl against a cluster, and the comparison of what it prints with what it prints on a real etcd.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::Cluster;
-use crate::server::{POLL, wait_for};
+use crate::server::{POLL, Settings, wait_for};
 use crate::tools::{Program, Version, etcd_tool};
 use crate::transcript::{Entry, Names, Transcript};
 
@@ -121,9 +122,69 @@ impl Session {
         Ok(())
     }
 
+    /// Gives the addresses of a member their names.
+    pub fn name_settings(&mut self, settings: &Settings) {
+        self.names.replace(&settings.endpoint(), &format!("<{} client>", settings.name));
+        let peer = settings.peer_url();
+        let peer = peer.strip_prefix("http://").unwrap_or(&peer);
+        self.names.replace(peer, &format!("<{} peer>", settings.name));
+    }
+
     /// Gives a text a name in the transcript from here on.
     pub fn name(&mut self, text: &str, name: &str) {
         self.names.replace(text, name);
+    }
+
+    /// Gives an id, printed in hex, a name in the transcript from here on.
+    ///
+    /// # Errors
+    /// When it is not an id.
+    pub fn name_id(&mut self, hex: &str, name: &str) -> Result<()> {
+        self.names.id(u64::from_str_radix(hex, 16)?, name);
+        Ok(())
+    }
+
+    /// The ids of the members by their names.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn member_ids(&self) -> Result<BTreeMap<String, String>> {
+        let list = self.quiet("member list")?;
+        ensure!(list.code == Some(0), "member list: {}", list.text());
+        let lines = list.stdout.lines().map(|line| line.split(", ").collect::<Vec<_>>());
+        Ok(lines
+            .filter(|fields| fields.len() > 2)
+            .map(|f| (f[2].to_owned(), f[0].to_owned()))
+            .collect())
+    }
+
+    /// The name of the member that leads, as the members themselves say.
+    ///
+    /// # Errors
+    /// When none says so within some seconds.
+    pub fn leader(&self) -> Result<String> {
+        let mut said = String::new();
+        let found = wait_for("a leader", Duration::from_secs(15), || {
+            for server in &self.cluster.servers {
+                let line = format!("--endpoints={} endpoint status", server.settings.endpoint());
+                said = self.quiet(&line).map(|outcome| outcome.stdout).unwrap_or_default();
+                if said.split(", ").nth(4) == Some("true") {
+                    return Some(server.settings.name.clone());
+                }
+            }
+            None
+        });
+        found.with_context(|| format!("endpoint status: {said}"))
+    }
+
+    /// The endpoint of a member.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn endpoint(&self, name: &str) -> Result<String> {
+        let servers = &mut self.cluster.servers.iter();
+        let server = servers.find(|server| server.settings.name == name);
+        Ok(server.with_context(|| format!("no member {name}"))?.settings.endpoint())
     }
 
     /// From here on only these endpoints are used.
@@ -324,10 +385,10 @@ impl Session {
     fn command(&self, program: &str, line: &str) -> Result<Command> {
         let version = if program == "etcdutl" { Version::V35 } else { self.version };
         let mut command = Command::new(etcd_tool(version, program)?);
-        command.args(words(line)?).env("ETCDCTL_API", "3").current_dir(self.cluster.directory());
         if program == "etcdctl" && !line.contains("--endpoints") {
-            command.env("ETCDCTL_ENDPOINTS", &self.endpoints);
+            command.args(["--endpoints", &self.endpoints]);
         }
+        command.args(words(line)?).env("ETCDCTL_API", "3").current_dir(self.cluster.directory());
         Ok(command)
     }
 
@@ -362,7 +423,11 @@ impl Session {
 
 /// What a user sees, without the lines that the Go client logs about itself.
 fn without_client_log(text: &str) -> String {
-    let kept = text.lines().filter(|line| !line.starts_with("{\"level\":"));
+    let is_log = |line: &&str| {
+        (line.starts_with("{\"level\":") && !line.starts_with("{\"level\":\"fatal\""))
+            || line.starts_with("WARNING: 2")
+    };
+    let kept = text.lines().filter(|line| !is_log(line));
     kept.fold(String::new(), |all, line| all + line + "\n")
 }
 

@@ -37,8 +37,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// Wherever `text` is printed, `name` stands in the transcript.
+    /// Wherever `text` is printed, `name` stands in the transcript; the last name given counts.
     pub fn replace(&mut self, text: &str, name: &str) {
+        self.replacements.retain(|(known, _)| known != text);
         self.replacements.push((text.to_owned(), name.to_owned()));
         // The longest first: an address may be the beginning of another.
         self.replacements.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
@@ -65,6 +66,14 @@ impl Names {
             }
             if !word.is_empty() {
                 let named = self.word(&word, &field);
+                // Some tools pad a short id with spaces.
+                let padding =
+                    if named == word { 0 } else { HEX_DIGITS.end().saturating_sub(word.len()) };
+                for _ in 0..padding {
+                    if out.ends_with("  ") {
+                        out.pop();
+                    }
+                }
                 out.push_str(&named);
                 if c == '"' || c == ':' {
                     field.clone_from(&word);
@@ -173,6 +182,12 @@ mod tests {
         assert_eq!(names.apply("694d8f5c0e3b7a10"), "<id 1>");
         let decimal = 0x694d_8f5c_0e3b_7a10_u64.to_string();
         assert_eq!(names.apply(&decimal), "<id 1>");
+    }
+
+    #[test]
+    fn padding_of_a_short_id_goes() {
+        assert_eq!(Names::default().apply("cluster  94d8f5c0e3b7a10"), "cluster <id 1>");
+        assert_eq!(Names::default().apply("cluster 694d8f5c0e3b7a10"), "cluster <id 1>");
     }
 
     #[test]
