@@ -67,6 +67,11 @@ fn main() {
     let puts = batches(&names, 2, 1);
     measure("apply a put, new key", keys, || puts.into_iter().for_each(|put| state.apply(put)));
     println!("{:<44} {:>9} bytes", "front, each put", state.front_bytes() as u64 / keys);
+    let hot = batches(&names[..names.len() / 100], state.revision().next().0, 2);
+    let count = hot.len() as u64;
+    measure("apply a put, key of the front", count, || {
+        hot.into_iter().for_each(|p| state.apply(p))
+    });
     reads("front", &state, &names);
 
     let job = state.freeze().expect("there is something to write");

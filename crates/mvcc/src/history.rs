@@ -13,7 +13,7 @@ use crate::disk::{Cursor, Found};
 use crate::engine::EngineError;
 use crate::memtable::{Slot, stamp};
 use crate::mutant::{self, Mutant};
-use crate::types::{KeySpan, Record, Revision};
+use crate::types::{Record, Revision};
 use crate::view::Levels;
 
 enum Source<'a> {
@@ -24,14 +24,16 @@ enum Source<'a> {
 impl Source<'_> {
     fn place(&self) -> Option<(&Bytes, Revision)> {
         match self {
-            Self::Front(cursor) => cursor.head().map(|(place, slot)| (&place.key, slot.revision())),
+            Self::Front(cursor) => {
+                cursor.head().map(|(key, version)| (key, version.value().revision()))
+            }
             Self::Disk(cursor) => cursor.head().map(|found| (&found.key, found.revision)),
         }
     }
 
     fn record(&self) -> Option<&Record> {
         match self {
-            Self::Front(cursor) => cursor.head().and_then(|(_, slot)| slot.record()),
+            Self::Front(cursor) => cursor.head().and_then(|(_, version)| version.value().record()),
             Self::Disk(cursor) => cursor.head().and_then(|found| found.record.as_ref()),
         }
     }
@@ -59,8 +61,7 @@ impl<'a> History<'a> {
         compacted: Revision,
         at: Revision,
     ) -> Result<Self, EngineError> {
-        let all = KeySpan::all();
-        let fronts = levels.fronts().map(|front| front.versions.versions(&all, stamp(at)));
+        let fronts = levels.fronts().map(|front| front.versions.versions(stamp(at)));
         let mut sources: Vec<_> = fronts.map(Source::Front).collect();
         sources.extend(levels.disk.history(at)?.into_iter().map(Source::Disk));
         Ok(Self { sources, compacted, last: None })

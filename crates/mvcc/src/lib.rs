@@ -12,6 +12,7 @@ mod export;
 mod hash;
 mod history;
 mod import;
+mod index;
 mod layout;
 mod memtable;
 mod meta;

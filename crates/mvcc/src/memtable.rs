@@ -1,7 +1,7 @@
 //! What is applied and not yet checkpointed.
 //!
 //! A memtable holds the commits of a stretch of revisions: every commit under its revision, and
-//! for every key it touches a pointer to the commit, so that a version is stored once. Beside
+//! for every version of a key a pointer into the commit, so that a version is stored once. Beside
 //! them the meta keys, stamped with the number of the batch that wrote them. The writer inserts
 //! and then publishes; see [`crate::chain`] for why that needs no lock.
 
@@ -89,7 +89,7 @@ impl Memtable {
                 }
             }
             let slot = Slot { commit: Arc::clone(commit), position };
-            self.versions.insert(change.key.clone(), stamp, slot);
+            self.versions.insert(&change.key, stamp, slot);
         }
         self.commits.insert(commit.revision, Arc::clone(commit));
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Memtable {
     pub(crate) fn insert_meta(&self, key: Bytes, sequence: u64, value: Option<Bytes>) {
         let len = key.len() + value.as_ref().map_or(0, Bytes::len);
         self.bytes.fetch_add(len + META_OVERHEAD_BYTES, Ordering::Relaxed);
-        self.meta.insert(key, sequence, value);
+        self.meta.insert(&key, sequence, value);
     }
 
     /// The first commit at `from` or after it.
