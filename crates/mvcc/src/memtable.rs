@@ -16,11 +16,15 @@ use crate::chain::ChainMap;
 use crate::mutant::{self, Mutant};
 use crate::types::{Commit, Record, Revision};
 
-/// Bytes of memory a change takes beside its key and its encoding: two skip list nodes, the
-/// commit, the change, reference counts. An estimate for [`Memtable::bytes`], from measurement.
-const CHANGE_OVERHEAD_BYTES: usize = 320;
+/// Bytes of memory a change takes beside its key and its encoding: the commit and its place by
+/// revision, the change, the version in its chain, what an allocator adds. Measured, for
+/// [`Memtable::bytes`].
+const CHANGE_OVERHEAD_BYTES: usize = 400;
 
-/// The same for a meta key.
+/// The same for the first version of a key, whose place by order and by hash comes on top.
+const KEY_OVERHEAD_BYTES: usize = 240;
+
+/// The same for a version of a meta key.
 const META_OVERHEAD_BYTES: usize = 160;
 
 /// Where a version of a key is: a change of a commit.
@@ -89,7 +93,9 @@ impl Memtable {
                 }
             }
             let slot = Slot { commit: Arc::clone(commit), position };
-            self.versions.insert(&change.key, stamp, slot);
+            if self.versions.insert(&change.key, stamp, slot) {
+                bytes += KEY_OVERHEAD_BYTES;
+            }
         }
         self.commits.insert(commit.revision, Arc::clone(commit));
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -102,8 +108,9 @@ impl Memtable {
 
     pub(crate) fn insert_meta(&self, key: Bytes, sequence: u64, value: Option<Bytes>) {
         let len = key.len() + value.as_ref().map_or(0, Bytes::len);
-        self.bytes.fetch_add(len + META_OVERHEAD_BYTES, Ordering::Relaxed);
-        self.meta.insert(&key, sequence, value);
+        let new = self.meta.insert(&key, sequence, value);
+        let key_bytes = if new { KEY_OVERHEAD_BYTES } else { 0 };
+        self.bytes.fetch_add(len + META_OVERHEAD_BYTES + key_bytes, Ordering::Relaxed);
     }
 
     /// The first commit at `from` or after it.
