@@ -15,6 +15,7 @@
 //!
 //! Two stamps are in use: revisions for users' keys, batch numbers for the rest.
 
+use std::borrow::Borrow;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
 
 use crate::index::{Added, Index, Keyed, Place};
+use crate::name::Name;
 use crate::types::KeySpan;
 
 /// One version of a key.
@@ -103,17 +105,18 @@ impl<V> Keyed for Chain<V> {
     }
 }
 
-type Node<'a, V> = Entry<'a, Bytes, Arc<Chain<V>>>;
+type Node<'a, V> = Entry<'a, Name, Arc<Chain<V>>>;
 
 /// The map. See the module.
 pub(crate) struct ChainMap<V> {
-    order: SkipMap<Bytes, Arc<Chain<V>>>,
+    order: SkipMap<Name, Arc<Chain<V>>>,
     index: Index<Chain<V>>,
 }
 
 impl<V: Send + Sync + 'static> ChainMap<V> {
-    pub(crate) fn new() -> Self {
-        Self { order: SkipMap::new(), index: Index::new() }
+    /// As [`Index::new`].
+    pub(crate) fn new(root_bits: u32) -> Self {
+        Self { order: SkipMap::new(), index: Index::new(root_bits) }
     }
 
     /// Adds a version. One writer at a time, and no stamp lower than those before. Returns
@@ -127,13 +130,13 @@ impl<V: Send + Sync + 'static> ChainMap<V> {
         let (chain, new) = match self.index.find_or_add(key, &mut make) {
             Added::Found(chain) => (Arc::clone(chain), false),
             Added::New(chain) => (Arc::clone(chain), true),
-            Added::Unknown => match self.order.get(key) {
+            Added::Unknown => match self.order.get(&key[..]) {
                 Some(node) => (Arc::clone(node.value()), false),
                 None => (make(), true),
             },
         };
         if new {
-            self.order.insert(key.clone(), chain);
+            self.order.insert(Name::new(key), chain);
         } else if let Some(value) = value {
             let older = chain.newest.load_full();
             chain.newest.store(Version::after(older, stamp, value));
@@ -180,9 +183,9 @@ impl<'a, V: Send + Sync + 'static> Newest<'a, V> {
             return cursor;
         }
         let first = match (back, &span.end) {
-            (false, _) => map.order.lower_bound(Included(&span.start)),
-            (true, Some(end)) => map.order.upper_bound(Excluded(end)),
-            (true, None) => map.order.upper_bound::<Bytes>(Unbounded),
+            (false, _) => map.order.lower_bound(Included(&span.start[..])),
+            (true, Some(end)) => map.order.upper_bound(Excluded(&end[..])),
+            (true, None) => map.order.upper_bound::<[u8]>(Unbounded),
         };
         cursor.settle(first);
         cursor
@@ -190,7 +193,7 @@ impl<'a, V: Send + Sync + 'static> Newest<'a, V> {
 
     /// The key and the value the cursor stands on; `None` at the end.
     pub(crate) fn head(&self) -> Option<(&Bytes, &V)> {
-        self.here.as_ref().map(|(node, version)| (node.key(), &version.value))
+        self.here.as_ref().map(|(node, version)| (&node.value().key, &version.value))
     }
 
     fn version(&self) -> Option<&Arc<Version<V>>> {
@@ -207,7 +210,7 @@ impl<'a, V: Send + Sync + 'static> Newest<'a, V> {
 
     /// On the first key from `node` on of which there is something to be seen.
     fn settle(&mut self, mut node: Option<Node<'a, V>>) {
-        while let Some(here) = node.filter(|here| self.span.contains(here.key())) {
+        while let Some(here) = node.filter(|here| self.span.contains(here.key().borrow())) {
             let newest = here.value().newest.load();
             if let Some(version) = newest.at(self.at) {
                 self.here = Some((here, Arc::clone(version)));
@@ -250,7 +253,7 @@ mod tests {
     use super::*;
 
     fn map() -> ChainMap<u64> {
-        let map = ChainMap::new();
+        let map = ChainMap::new(3);
         for stamp in 1..=100 {
             map.insert(&Bytes::from_static(b"hot"), stamp, stamp);
         }
@@ -321,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_long_chain_is_searched_in_few_steps_and_dropped_without_recursion() {
-        let map = ChainMap::new();
+        let map = ChainMap::new(3);
         let key = Bytes::from_static(b"hot");
         for stamp in 1..=300_000 {
             map.insert(&key, stamp, stamp);

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-const ROOT_BITS: u32 = 13;
+/// Children of a slot, as a power of 2.
 const CHILD_BITS: u32 = 2;
 
 /// What the tree holds: it asks for nothing but the key.
@@ -56,16 +56,18 @@ pub(crate) enum Added<'a, T> {
 /// The tree. See the module.
 pub(crate) struct Index<T> {
     root: Box<[Slot<T>]>,
+    root_bits: u32,
 }
 
 impl<T: Keyed> Index<T> {
-    pub(crate) fn new() -> Self {
-        Self { root: slots(ROOT_BITS) }
+    /// `root_bits`: the power of 2 of slots that it begins with.
+    pub(crate) fn new(root_bits: u32) -> Self {
+        Self { root: slots(root_bits), root_bits }
     }
 
     pub(crate) fn find(&self, key: &[u8]) -> Place<'_, T> {
         let hash = hash(key);
-        let (mut slots, mut bits, mut used) = (&self.root, ROOT_BITS, 0);
+        let (mut slots, mut bits, mut used) = (&self.root, self.root_bits, 0);
         while used + bits <= u64::BITS {
             let slot = &slots[part(hash, used, bits)];
             match slot.entry.get() {
@@ -86,7 +88,7 @@ impl<T: Keyed> Index<T> {
     /// The place of `key`; an entry made by `make` is there if none was. One writer at a time.
     pub(crate) fn find_or_add(&self, key: &[u8], make: impl FnOnce() -> Arc<T>) -> Added<'_, T> {
         let hash = hash(key);
-        let (mut slots, mut bits, mut used) = (&self.root, ROOT_BITS, 0);
+        let (mut slots, mut bits, mut used) = (&self.root, self.root_bits, 0);
         while used + bits <= u64::BITS {
             let slot = &slots[part(hash, used, bits)];
             match slot.entry.get() {
@@ -130,19 +132,24 @@ mod tests {
 
     #[test]
     fn what_was_added_is_found_and_nothing_else() {
-        let index = Index::new();
+        for root_bits in [0, 3, 13] {
+            add_and_find(&Index::new(root_bits));
+        }
+    }
+
+    fn add_and_find(index: &Index<Bytes>) {
         let key = |number: u32| Arc::new(Bytes::from(number.to_string()));
-        for number in 0..50_000 {
+        for number in 0..20_000 {
             assert!(matches!(index.find(key(number).key()), Place::Absent));
             let added = index.find_or_add(key(number).key(), || key(number));
             assert!(matches!(added, Added::New(_)));
         }
-        for number in 0..50_000 {
+        for number in 0..20_000 {
             let Place::Found(found) = index.find(key(number).key()) else { panic!("{number}") };
             assert_eq!(**found, number.to_string());
             let added = index.find_or_add(found, || panic!("it is there"));
             assert!(matches!(added, Added::Found(_)));
         }
-        assert!(matches!(index.find(b"50000"), Place::Absent));
+        assert!(matches!(index.find(b"20000"), Place::Absent));
     }
 }

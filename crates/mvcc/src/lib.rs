@@ -80,6 +80,7 @@ mod meta;
 #[cfg(test)]
 mod model;
 mod mutant;
+mod name;
 mod record;
 mod scan;
 mod span;

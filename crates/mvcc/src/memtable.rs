@@ -22,10 +22,14 @@ use crate::types::{Commit, Record, Revision};
 const CHANGE_OVERHEAD_BYTES: usize = 400;
 
 /// The same for the first version of a key, whose place by order and by hash comes on top.
-const KEY_OVERHEAD_BYTES: usize = 240;
+const KEY_OVERHEAD_BYTES: usize = 272;
 
 /// The same for a version of a meta key.
 const META_OVERHEAD_BYTES: usize = 160;
+
+/// Sizes of the roots of the indexes, as powers of 2: users' keys are many, others few.
+const VERSIONS_ROOT_BITS: u32 = 13;
+const META_ROOT_BITS: u32 = 6;
 
 /// Where a version of a key is: a change of a commit.
 pub(crate) struct Slot {
@@ -61,8 +65,8 @@ pub(crate) fn stamp(revision: Revision) -> u64 {
 impl Memtable {
     pub(crate) fn new() -> Self {
         Self {
-            versions: ChainMap::new(),
-            meta: ChainMap::new(),
+            versions: ChainMap::new(VERSIONS_ROOT_BITS),
+            meta: ChainMap::new(META_ROOT_BITS),
             commits: SkipMap::new(),
             bytes: AtomicUsize::new(0),
         }
