@@ -97,6 +97,10 @@ impl<V> Chain<V> {
     fn new(key: Bytes, first: Arc<Version<V>>) -> Arc<Self> {
         Arc::new(Self { key, newest: ArcSwap::new(first) })
     }
+
+    fn read<T>(&self, at: u64, read: impl FnOnce(&V) -> T) -> Option<T> {
+        self.newest.load().at(at).map(|version| read(&version.value))
+    }
 }
 
 impl<V> Keyed for Chain<V> {
@@ -146,9 +150,11 @@ impl<V: Send + Sync + 'static> ChainMap<V> {
 
     /// The newest version of `key` that is not newer than `at`.
     pub(crate) fn get<T>(&self, key: &[u8], at: u64, read: impl FnOnce(&V) -> T) -> Option<T> {
-        let chain = self.find(key)?;
-        let newest = chain.newest.load();
-        newest.at(at).map(|version| read(&version.value))
+        match self.index.find(key) {
+            Place::Found(chain) => chain.read(at, read),
+            Place::Absent => None,
+            Place::Unknown => self.order.get(key).and_then(|node| node.value().read(at, read)),
+        }
     }
 
     /// Every version of every key, in order, none newer than `at`.
@@ -156,14 +162,6 @@ impl<V: Send + Sync + 'static> ChainMap<V> {
         let keys = Newest::new(self, &KeySpan::all(), at, false);
         let version = keys.version().cloned();
         Versions { keys, version }
-    }
-
-    fn find(&self, key: &[u8]) -> Option<Arc<Chain<V>>> {
-        match self.index.find(key) {
-            Place::Found(chain) => Some(Arc::clone(chain)),
-            Place::Absent => None,
-            Place::Unknown => self.order.get(key).map(|node| Arc::clone(node.value())),
-        }
     }
 }
 
@@ -329,7 +327,7 @@ mod tests {
         for stamp in 1..=300_000 {
             map.insert(&key, stamp, stamp);
         }
-        let newest = map.find(&key).unwrap().newest.load_full();
+        let newest = map.order.get(&key[..]).unwrap().value().newest.load_full();
         for at in [1, 2, 1000, 149_999, 150_000, 299_999] {
             let mut steps = 0;
             let mut here = &newest;

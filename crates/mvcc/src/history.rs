@@ -69,16 +69,28 @@ impl<'a> History<'a> {
 
     /// The next version of any level, retained or not.
     fn step(&mut self) -> Result<Option<Found>, EngineError> {
-        let order =
-            |(key, revision): (&Bytes, Revision)| (key.clone(), std::cmp::Reverse(revision));
-        let heads = self.sources.iter_mut().filter(|source| source.place().is_some());
-        let Some(first) = heads.min_by_key(|source| source.place().map(order)) else {
+        let Some(source) = self.first().map(|index| &mut self.sources[index]) else {
             return Ok(None);
         };
-        let Some((key, revision)) = first.place() else { return Ok(None) };
-        let found = Found { key: key.clone(), revision, record: first.record().cloned() };
-        first.advance()?;
+        let Some((key, revision)) = source.place() else { return Ok(None) };
+        let found = Found { key: key.clone(), revision, record: source.record().cloned() };
+        source.advance()?;
         Ok(Some(found))
+    }
+
+    /// The source that has the next version.
+    fn first(&self) -> Option<usize> {
+        let mut best: Option<(usize, (&Bytes, Revision))> = None;
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some((key, revision)) = source.place() else { continue };
+            let sooner = best.is_none_or(|(_, (other, newer))| {
+                key.cmp(other).then_with(|| newer.cmp(&revision)).is_lt()
+            });
+            if sooner {
+                best = Some((index, (key, revision)));
+            }
+        }
+        best.map(|(index, _)| index)
     }
 
     /// The next retained version; no record is a tombstone.
