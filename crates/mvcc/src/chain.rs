@@ -25,6 +25,7 @@ use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
 
 use crate::index::{Added, Index, Keyed, Place};
+use crate::mutant::{self, Mutant};
 use crate::name::Name;
 use crate::types::KeySpan;
 
@@ -61,7 +62,7 @@ impl<V> Version<V> {
         let mut here = self;
         while here.stamp > at {
             here = match &here.jump {
-                Some(jump) if jump.stamp > at => jump,
+                Some(jump) if jump.stamp > at || mutant::on(Mutant::JumpTooFar) => jump,
                 _ => here.older.as_ref()?,
             };
         }
