@@ -37,7 +37,7 @@ use crate::layout::{self, EventsWriter, Mark};
 use crate::memtable::{Memtable, Slot};
 use crate::mutant::{self, Mutant};
 use crate::state::{Limits, Ticket};
-use crate::types::{KeySpan, Record, Revision};
+use crate::types::{Record, Revision};
 
 /// A finished job, to be handed to [`State::finish`](crate::State::finish).
 pub struct Done {
@@ -93,7 +93,7 @@ impl<E: Engine> CheckpointJob<E> {
         writer: &mut Writer<'_, E>,
         covered_from: Revision,
     ) -> Result<(), EngineError> {
-        let mut versions = self.frozen.versions.versions(&KeySpan::all(), u64::MAX);
+        let mut versions = self.frozen.versions.versions(u64::MAX);
         while self.write_key(&mut versions, &mut writer.batch, covered_from)? {
             writer.write_if_full()?;
         }
@@ -107,11 +107,11 @@ impl<E: Engine> CheckpointJob<E> {
         batch: &mut Batch,
         covered_from: Revision,
     ) -> Result<bool, EngineError> {
-        let Some((place, newest)) = versions.head() else { return Ok(false) };
-        let key = place.key.clone();
-        let newest_revision = newest.revision();
-        let mut recreated = newest.follows_deletion();
-        let newest = newest.record().cloned();
+        let Some((key, newest)) = versions.head() else { return Ok(false) };
+        let key = key.clone();
+        let newest_revision = newest.value().revision();
+        let mut recreated = newest.value().follows_deletion();
+        let newest = newest.value().record().cloned();
         let mut oldest = (newest_revision, newest.clone());
         // Whether nobody can ask for what is older any more.
         let mut covered = newest_revision <= covered_from || mutant::on(Mutant::ForgetSuperseded);
@@ -119,10 +119,10 @@ impl<E: Engine> CheckpointJob<E> {
         let mut superseded = Vec::new();
         loop {
             versions.advance();
-            let Some((place, slot)) = versions.head() else { break };
-            if place.key != key {
+            let Some((_, version)) = versions.head().filter(|(other, _)| **other == key) else {
                 break;
-            }
+            };
+            let slot = version.value();
             oldest = (slot.revision(), slot.record().cloned());
             recreated = slot.follows_deletion();
             if !covered {
@@ -192,18 +192,14 @@ impl<E: Engine> CheckpointJob<E> {
         } else if self.disk.newest > self.disk.mark.revision || batch.is_late {
             batch.meta.push(Write::Delete(Table::Meta, layout::PENDING.into()));
         }
-        let mut versions = self.frozen.meta.versions(&KeySpan::all(), u64::MAX);
-        let mut last: Option<Bytes> = None;
-        while let Some((place, value)) = versions.head() {
-            if last.as_ref() != Some(&place.key) {
-                let row = layout::meta_row(&place.key);
-                batch.meta.push(match value {
-                    Some(value) => Write::Put(Table::Meta, row, value.clone()),
-                    None => Write::Delete(Table::Meta, row),
-                });
-                last = Some(place.key.clone());
-            }
-            versions.advance();
+        let mut keys = self.frozen.meta.versions(u64::MAX);
+        while let Some((key, newest)) = keys.head() {
+            let row = layout::meta_row(key);
+            batch.meta.push(match newest.value() {
+                Some(value) => Write::Put(Table::Meta, row, value.clone()),
+                None => Write::Delete(Table::Meta, row),
+            });
+            keys.advance_key();
         }
     }
 }

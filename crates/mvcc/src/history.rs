@@ -13,7 +13,7 @@ use crate::disk::{Cursor, Found};
 use crate::engine::EngineError;
 use crate::memtable::{Slot, stamp};
 use crate::mutant::{self, Mutant};
-use crate::types::{KeySpan, Record, Revision};
+use crate::types::{Record, Revision};
 use crate::view::Levels;
 
 enum Source<'a> {
@@ -24,14 +24,16 @@ enum Source<'a> {
 impl Source<'_> {
     fn place(&self) -> Option<(&Bytes, Revision)> {
         match self {
-            Self::Front(cursor) => cursor.head().map(|(place, slot)| (&place.key, slot.revision())),
+            Self::Front(cursor) => {
+                cursor.head().map(|(key, version)| (key, version.value().revision()))
+            }
             Self::Disk(cursor) => cursor.head().map(|found| (&found.key, found.revision)),
         }
     }
 
     fn record(&self) -> Option<&Record> {
         match self {
-            Self::Front(cursor) => cursor.head().and_then(|(_, slot)| slot.record()),
+            Self::Front(cursor) => cursor.head().and_then(|(_, version)| version.value().record()),
             Self::Disk(cursor) => cursor.head().and_then(|found| found.record.as_ref()),
         }
     }
@@ -59,8 +61,7 @@ impl<'a> History<'a> {
         compacted: Revision,
         at: Revision,
     ) -> Result<Self, EngineError> {
-        let all = KeySpan::all();
-        let fronts = levels.fronts().map(|front| front.versions.versions(&all, stamp(at)));
+        let fronts = levels.fronts().map(|front| front.versions.versions(stamp(at)));
         let mut sources: Vec<_> = fronts.map(Source::Front).collect();
         sources.extend(levels.disk.history(at)?.into_iter().map(Source::Disk));
         Ok(Self { sources, compacted, last: None })
@@ -68,16 +69,28 @@ impl<'a> History<'a> {
 
     /// The next version of any level, retained or not.
     fn step(&mut self) -> Result<Option<Found>, EngineError> {
-        let order =
-            |(key, revision): (&Bytes, Revision)| (key.clone(), std::cmp::Reverse(revision));
-        let heads = self.sources.iter_mut().filter(|source| source.place().is_some());
-        let Some(first) = heads.min_by_key(|source| source.place().map(order)) else {
+        let Some(source) = self.first().map(|index| &mut self.sources[index]) else {
             return Ok(None);
         };
-        let Some((key, revision)) = first.place() else { return Ok(None) };
-        let found = Found { key: key.clone(), revision, record: first.record().cloned() };
-        first.advance()?;
+        let Some((key, revision)) = source.place() else { return Ok(None) };
+        let found = Found { key: key.clone(), revision, record: source.record().cloned() };
+        source.advance()?;
         Ok(Some(found))
+    }
+
+    /// The source that has the next version.
+    fn first(&self) -> Option<usize> {
+        let mut best: Option<(usize, (&Bytes, Revision))> = None;
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some((key, revision)) = source.place() else { continue };
+            let sooner = best.is_none_or(|(_, (other, newer))| {
+                key.cmp(other).then_with(|| newer.cmp(&revision)).is_lt()
+            });
+            if sooner {
+                best = Some((index, (key, revision)));
+            }
+        }
+        best.map(|(index, _)| index)
     }
 
     /// The next retained version; no record is a tombstone.
@@ -86,7 +99,7 @@ impl<'a> History<'a> {
             let newer = self.last.replace((found.key.clone(), found.revision));
             let newer = newer.filter(|(key, _)| *key == found.key).map(|(_, revision)| revision);
             // The same version may be on two levels of the engine after a crash.
-            if newer == Some(found.revision) {
+            if newer == Some(found.revision) && !mutant::on(Mutant::HashDoubled) {
                 continue;
             }
             let covered = newer.is_some_and(|newer| newer <= self.compacted)

@@ -1,7 +1,7 @@
 //! What is applied and not yet checkpointed.
 //!
 //! A memtable holds the commits of a stretch of revisions: every commit under its revision, and
-//! for every key it touches a pointer to the commit, so that a version is stored once. Beside
+//! for every version of a key a pointer into the commit, so that a version is stored once. Beside
 //! them the meta keys, stamped with the number of the batch that wrote them. The writer inserts
 //! and then publishes; see [`crate::chain`] for why that needs no lock.
 
@@ -16,12 +16,20 @@ use crate::chain::ChainMap;
 use crate::mutant::{self, Mutant};
 use crate::types::{Commit, Record, Revision};
 
-/// Bytes of memory a change takes beside its key and its encoding: two skip list nodes, the
-/// commit, the change, reference counts. An estimate for [`Memtable::bytes`], from measurement.
-const CHANGE_OVERHEAD_BYTES: usize = 320;
+/// Bytes of memory a change takes beside its key and its encoding: the commit and its place by
+/// revision, the change, the version in its chain, what an allocator adds. Measured, for
+/// [`Memtable::bytes`].
+const CHANGE_OVERHEAD_BYTES: usize = 400;
 
-/// The same for a meta key.
+/// The same for the first version of a key, whose place by order and by hash comes on top.
+const KEY_OVERHEAD_BYTES: usize = 272;
+
+/// The same for a version of a meta key.
 const META_OVERHEAD_BYTES: usize = 160;
+
+/// Sizes of the roots of the indexes, as powers of 2: users' keys are many, others few.
+const VERSIONS_ROOT_BITS: u32 = 13;
+const META_ROOT_BITS: u32 = 6;
 
 /// Where a version of a key is: a change of a commit.
 pub(crate) struct Slot {
@@ -64,8 +72,8 @@ pub(crate) fn stamp(revision: Revision) -> u64 {
 impl Memtable {
     pub(crate) fn new() -> Self {
         Self {
-            versions: ChainMap::new(),
-            meta: ChainMap::new(),
+            versions: ChainMap::new(VERSIONS_ROOT_BITS),
+            meta: ChainMap::new(META_ROOT_BITS),
             commits: SkipMap::new(),
             bytes: AtomicUsize::new(0),
         }
@@ -96,7 +104,9 @@ impl Memtable {
                 }
             }
             let slot = Slot { commit: Arc::clone(commit), position };
-            self.versions.insert(change.key.clone(), stamp, slot);
+            if self.versions.insert(&change.key, stamp, slot) {
+                bytes += KEY_OVERHEAD_BYTES;
+            }
         }
         self.commits.insert(commit.revision, Arc::clone(commit));
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -109,8 +119,9 @@ impl Memtable {
 
     pub(crate) fn insert_meta(&self, key: Bytes, sequence: u64, value: Option<Bytes>) {
         let len = key.len() + value.as_ref().map_or(0, Bytes::len);
-        self.bytes.fetch_add(len + META_OVERHEAD_BYTES, Ordering::Relaxed);
-        self.meta.insert(key, sequence, value);
+        let new = self.meta.insert(&key, sequence, value);
+        let key_bytes = if new { KEY_OVERHEAD_BYTES } else { 0 };
+        self.bytes.fetch_add(len + META_OVERHEAD_BYTES + key_bytes, Ordering::Relaxed);
     }
 
     /// The first commit at `from` or after it.

@@ -45,13 +45,17 @@ pub(crate) enum Mutant {
     ImportUnmarked,
     /// A remembered count is taken for that of any revision.
     CountAtAnyRevision,
+    /// A search in a chain jumps over the version it is for.
+    JumpTooFar,
+    /// A version that a crash left in two tables is hashed twice.
+    HashDoubled,
     /// Deleting a key twice in a commit counts twice.
     CountDeletesTwice,
 }
 
 #[cfg(test)]
 impl Mutant {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::ForgetSuperseded,
         Self::ForgetOldLatest,
         Self::ForgetTombstone,
@@ -72,6 +76,8 @@ impl Mutant {
         Self::ExportLatestOnly,
         Self::ImportUnmarked,
         Self::CountAtAnyRevision,
+        Self::JumpTooFar,
+        Self::HashDoubled,
         Self::CountDeletesTwice,
     ];
 }

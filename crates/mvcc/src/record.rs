@@ -53,7 +53,11 @@ impl Record {
         assert!(!key.is_empty(), "a key is never empty");
         assert!(create_revision.0 > 0 && create_revision <= mod_revision);
         assert!(version > 0);
-        let mut out = BytesMut::with_capacity(key.len() + value.len() + 6 + 5 * 10);
+        let numbers =
+            [create_revision.0, mod_revision.0, version, lease.map_or(0, |lease| lease.0)];
+        let numbers_len: usize = numbers.into_iter().map(number_len).sum();
+        let len = slice_len(key.len()) + numbers_len + slice_len(value.len());
+        let mut out = BytesMut::with_capacity(len);
         out.put_u8(TAG_KEY);
         put_len(&mut out, key.len());
         out.put_slice(key);
@@ -75,6 +79,7 @@ impl Record {
             out.put_u8(TAG_LEASE);
             put_varint(&mut out, lease.cast_unsigned());
         }
+        debug_assert_eq!(out.len(), len);
         Self { create_revision, mod_revision, version, lease, encoded: out.freeze() }
     }
 
@@ -186,6 +191,17 @@ fn read_positive(encoded: &[u8], at: &mut usize, tag: u8) -> Result<i64, RecordE
     }
 }
 
+/// Bytes of a field with a number, which is left out if it is 0.
+fn number_len(number: i64) -> usize {
+    let bits = u64::BITS - number.leading_zeros();
+    if number == 0 { 0 } else { 1 + bits.div_ceil(7) as usize }
+}
+
+/// Bytes of a length-delimited field, which is left out if it is empty.
+fn slice_len(len: usize) -> usize {
+    i64::try_from(len).map_or(usize::MAX, number_len) + len
+}
+
 pub(crate) fn put_len(out: &mut BytesMut, len: usize) {
     put_varint(out, len as u64);
 }
@@ -244,6 +260,18 @@ mod tests {
                 assert_eq!(read, written);
                 assert_eq!(read.key(), &b"foo"[..]);
                 assert_eq!(read.value(), value);
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoding_takes_no_more_memory_than_it_has_bytes() {
+        for len in [0, 1, 127, 128, 300, 16_383, 16_384] {
+            for lease in [None, Some(LeaseId(1)), Some(LeaseId(-1))] {
+                let record =
+                    Record::new(b"k", Revision(127), Revision(128), 1, &vec![7; len], lease);
+                let memory = record.encoded.try_into_mut().unwrap();
+                assert_eq!(memory.capacity(), memory.len(), "{len} {lease:?}");
             }
         }
     }

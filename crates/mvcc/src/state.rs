@@ -264,12 +264,12 @@ impl<E: Engine> State<E> {
         let levels = &self.now.levels;
         if self.job != Some(done.ticket) {
             // A job of another state, which this one has replaced.
-            return Retired { _levels: Arc::clone(levels) };
+            return Retired { levels: None };
         }
         self.job = None;
         let frozen = if done.checkpoint { None } else { levels.frozen.clone() };
         let active = Arc::clone(&levels.active);
-        let retired = Retired { _levels: Arc::clone(levels) };
+        let retired = Retired { levels: Some(Arc::clone(levels)) };
         let levels = Levels { active, frozen, disk: Arc::new(done.disk) };
         self.publish(Published { levels: Arc::new(levels), ..*self.now });
         retired
@@ -297,8 +297,23 @@ impl PartialEq for Ticket {
     }
 }
 
-/// What readers no longer need: memory of a memtable, a snapshot of the engine.
+/// What readers that come from now on no longer need: a memtable, a snapshot of the engine.
+///
+/// To drop a memtable takes as long as a good part of writing it. Readers that were there
+/// before may still hold it, and the last one to let go does the work. So keep what is retired
+/// until [`Retired::is_last`], and drop it on a thread where nobody waits.
 #[must_use = "dropping it takes time: do it where nobody waits"]
 pub struct Retired {
-    _levels: Arc<Levels>,
+    levels: Option<Arc<Levels>>,
+}
+
+impl Retired {
+    /// Whether no reader holds it any more. Once true it stays true.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        let alone = |memtable: &Arc<Memtable>| Arc::strong_count(memtable) == 1;
+        self.levels.as_ref().is_none_or(|levels| {
+            Arc::strong_count(levels) == 1 && levels.frozen.as_ref().is_none_or(alone)
+        })
+    }
 }

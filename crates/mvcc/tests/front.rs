@@ -72,3 +72,22 @@ fn meta_and_compaction_are_published_with_their_batch() {
     assert!(after.events(Revision(1)..=Revision(2)).is_err());
     assert_eq!(after.events(Revision(2)..=Revision(2)).unwrap().count(), 1);
 }
+
+#[test]
+fn what_is_retired_is_held_by_the_readers_that_were_there_before() {
+    let mut state = State::open(Arc::new(MemEngine::new())).unwrap();
+    apply(&mut state, vec![put("a", 2, 2, 1)]);
+    let before_the_freeze = state.view();
+    let job = state.freeze().unwrap();
+    let while_it_runs = state.view();
+    let retired = state.finish(job.run().unwrap());
+    let after = state.view();
+    assert!(!retired.is_last());
+    drop(while_it_runs);
+    assert!(!retired.is_last());
+    assert!(before_the_freeze.get(b"a", Revision(2)).unwrap().is_some());
+    drop(before_the_freeze);
+    assert!(retired.is_last());
+    drop(retired);
+    assert!(after.get(b"a", Revision(2)).unwrap().is_some());
+}
