@@ -1,16 +1,19 @@
 //! Random requests to the state machine and to a model of etcd that is as simple as can be:
 //! every answer whole. Proposals are applied late, taken back and lost with the leadership,
-//! and followers apply what is left: all must come out the same.
+//! followers apply what is left, write it to their engines at times of their own, and start
+//! again from there: all must come out the same.
 
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod support;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use etcd::{Evaluated, Limits, Machine, Request};
+use mvcc::State;
 use mvcc::engine::mem::MemEngine;
 use support::model::{Model, Said};
 use support::random::{self, Random};
@@ -30,6 +33,8 @@ struct Run {
     model: Model,
     /// Effects in flight, and the model before each.
     flight: VecDeque<(Bytes, Model)>,
+    /// Term and effects of every entry; those of a term's first are empty.
+    log: Vec<(u64, Bytes)>,
     index: u64,
     term: u64,
     counts: Counts,
@@ -43,6 +48,9 @@ struct Counts {
     retracted: usize,
     lost: usize,
     compacted: usize,
+    checkpoints: usize,
+    collections: usize,
+    restarts: usize,
 }
 
 impl Run {
@@ -55,6 +63,7 @@ impl Run {
             followers,
             model: Model::new(),
             flight: VecDeque::new(),
+            log: Vec::new(),
             index: 0,
             term: 0,
             counts: Counts::default(),
@@ -69,9 +78,8 @@ impl Run {
 
     fn lead(&mut self) {
         self.term += 1;
-        self.index += 1;
-        let (index, term) = (self.index, self.term);
-        self.all().for_each(|machine| machine.skip(index, term));
+        self.append(Bytes::new());
+        let term = self.term;
         self.leader.lead(Duration::ZERO, term).unwrap();
     }
 
@@ -98,11 +106,50 @@ impl Run {
 
     fn apply_one(&mut self) {
         let Some((effects, _)) = self.flight.pop_front() else { return };
+        self.append(effects);
+    }
+
+    fn append(&mut self, effects: Bytes) {
         self.index += 1;
         let (index, term) = (self.index, self.term);
         for machine in self.all() {
             machine.apply(Duration::ZERO, index, term, &effects).unwrap();
         }
+        self.log.push((term, effects));
+    }
+
+    /// One member writes to its engine what it has applied, or removes what was compacted.
+    fn keep_house(&mut self, random: &mut Random) {
+        let member = random.below(3);
+        let state = self.all().nth(member).unwrap().state_mut();
+        let (mut checkpoints, mut collections) = (0, 0);
+        if let Some(job) = state.freeze() {
+            let done = job.run().unwrap();
+            drop(state.finish(done));
+            checkpoints += 1;
+        }
+        while let Some(job) = state.collect() {
+            let done = job.run().unwrap();
+            drop(state.finish(done));
+            collections += 1;
+        }
+        self.counts.checkpoints += checkpoints;
+        self.counts.collections += collections;
+    }
+
+    /// A follower starts again from what its engine holds, and applies the log from there.
+    fn restart(&mut self, random: &mut Random) {
+        let member = random.below(2);
+        let engine = Arc::clone(self.followers[member].state().engine());
+        let config = self.followers[member].config().clone();
+        let mut machine = Machine::open(State::open(engine).unwrap(), config);
+        let from = usize::try_from(machine.applied().index).unwrap();
+        for (offset, (term, effects)) in self.log[from..].iter().enumerate() {
+            let index = u64::try_from(from + offset).unwrap() + 1;
+            machine.apply(Duration::ZERO, index, *term, effects).unwrap();
+        }
+        self.followers[member] = machine;
+        self.counts.restarts += 1;
     }
 
     fn retract(&mut self, count: usize) {
@@ -143,6 +190,13 @@ impl Run {
             if habits.unlucky && random.one_in(60) {
                 self.lose();
             }
+            if random.one_in(20) {
+                self.keep_house(&mut random);
+            }
+            if habits.unlucky && random.one_in(50) {
+                self.restart(&mut random);
+                self.agree(seed);
+            }
         }
         while !self.flight.is_empty() {
             self.apply_one();
@@ -163,6 +217,9 @@ fn run(seeds: std::ops::Range<u64>, habits: &Habits) -> Counts {
         total.retracted += run.counts.retracted;
         total.lost += run.counts.lost;
         total.compacted += run.counts.compacted;
+        total.checkpoints += run.counts.checkpoints;
+        total.collections += run.counts.collections;
+        total.restarts += run.counts.restarts;
     }
     assert!(total.answered > total.failed && total.failed > 1000, "{total:?}");
     assert!(total.proposed > 1000 && total.compacted > 100, "{total:?}");
@@ -183,6 +240,8 @@ fn with_proposals_in_flight() {
 fn with_proposals_taken_back_and_lost() {
     let total = run(2000..2150, &Habits { depth: 12, unlucky: true });
     assert!(total.retracted > 500 && total.lost > 100, "{total:?}");
+    assert!(total.checkpoints > 500 && total.collections > 50, "{total:?}");
+    assert!(total.restarts > 100, "{total:?}");
 }
 
 /// Every answer of a read from a view is the leader's.

@@ -36,12 +36,12 @@ use crate::engine::{Engine, EngineError, Table, Write};
 use crate::layout::{self, EventsWriter, Mark};
 use crate::memtable::{Memtable, Slot};
 use crate::mutant::{self, Mutant};
-use crate::state::Limits;
+use crate::state::{Limits, Ticket};
 use crate::types::{KeySpan, Record, Revision};
 
 /// A finished job, to be handed to [`State::finish`](crate::State::finish).
 pub struct Done {
-    pub(crate) ticket: u64,
+    pub(crate) ticket: Ticket,
     pub(crate) disk: Disk,
     pub(crate) checkpoint: bool,
 }
@@ -49,7 +49,7 @@ pub struct Done {
 /// The writing of one frozen memtable. See the module.
 pub struct CheckpointJob<E: Engine> {
     pub(crate) engine: Arc<E>,
-    pub(crate) ticket: u64,
+    pub(crate) ticket: Ticket,
     pub(crate) frozen: Arc<Memtable>,
     pub(crate) disk: Arc<Disk>,
     /// What the tables contain afterwards.
@@ -110,6 +110,7 @@ impl<E: Engine> CheckpointJob<E> {
         let Some((place, newest)) = versions.head() else { return Ok(false) };
         let key = place.key.clone();
         let newest_revision = newest.revision();
+        let mut recreated = newest.follows_deletion();
         let newest = newest.record().cloned();
         let mut oldest = (newest_revision, newest.clone());
         // Whether nobody can ask for what is older any more.
@@ -123,13 +124,14 @@ impl<E: Engine> CheckpointJob<E> {
                 break;
             }
             oldest = (slot.revision(), slot.record().cloned());
+            recreated = slot.follows_deletion();
             if !covered {
                 superseded.push(oldest.clone());
             }
             covered |= slot.revision() <= covered_from;
             covered |= mutant::on(Mutant::CoverTooMuch) && slot.revision() <= covered_from.next();
         }
-        let old = self.old_latest(&key, oldest.1.as_ref())?;
+        let old = self.old_latest(&key, oldest.1.as_ref().filter(|_| !recreated))?;
         match newest {
             Some(record) => batch.latest(&key, record),
             None => {

@@ -1,5 +1,6 @@
 //! The port to the state engine: a few ordered tables, atomic batches, snapshots.
 
+pub mod conformance;
 pub mod mem;
 
 use std::ops::ControlFlow;

@@ -1,18 +1,87 @@
 //! An engine in memory: the twin of the real one for tests and simulations.
 //!
 //! A completed write is durable: it survives the [`State`](crate::State) above it, so that a
-//! crash is "drop the state, open another on the same engine". Snapshots share the tables until
-//! the next write.
+//! crash is "drop the state, open another on the same engine". Tables are cut into chunks that
+//! snapshots share with the engine until a write changes them, so a snapshot costs a few
+//! pointers, and a write the chunks it touches.
+//!
+//! Faults are injected by [`MemEngine::fail_writes_after`] and [`MemEngine::fail_reads`].
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::ops::Bound::{Included, Unbounded};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::{Engine, EngineError, Snapshot, Table, Visit, Write};
 
-type Rows = BTreeMap<Bytes, Bytes>;
+/// Rows of a chunk before it is cut in two.
+const CHUNK_ROWS_MAX: usize = 128;
+
+type Row = (Bytes, Bytes);
+
+/// The rows of a table: chunks, each under a key that is not above its first row and not below
+/// the last row of the chunk before.
+#[derive(Clone, Default)]
+struct Rows {
+    chunks: BTreeMap<Bytes, Arc<Vec<Row>>>,
+}
+
+impl Rows {
+    /// The key of the chunk in which `key` belongs.
+    fn chunk_of(&self, key: &[u8]) -> Bytes {
+        let before = self.chunks.range::<[u8], _>((Unbounded, Included(key)));
+        before.map(|(first, _)| first.clone()).next_back().unwrap_or_default()
+    }
+
+    fn put(&mut self, key: Bytes, value: Bytes) {
+        let first = self.chunk_of(&key);
+        let chunk = Arc::make_mut(self.chunks.entry(first).or_default());
+        match chunk.binary_search_by(|(other, _)| other.cmp(&key)) {
+            Ok(index) => chunk[index].1 = value,
+            Err(index) => chunk.insert(index, (key, value)),
+        }
+        if chunk.len() > CHUNK_ROWS_MAX {
+            let upper = chunk.split_off(CHUNK_ROWS_MAX / 2);
+            self.chunks.insert(upper[0].0.clone(), Arc::new(upper));
+        }
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        let first = self.chunk_of(key);
+        let Some(chunk) = self.chunks.get_mut(&first) else { return };
+        let Ok(index) = chunk.binary_search_by(|(other, _)| other[..].cmp(key)) else { return };
+        Arc::make_mut(chunk).remove(index);
+        if chunk.is_empty() {
+            self.chunks.remove(&first);
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Bytes> {
+        let chunk = self.chunks.get(&self.chunk_of(key))?;
+        let index = chunk.binary_search_by(|(other, _)| other[..].cmp(key)).ok()?;
+        Some(chunk[index].1.clone())
+    }
+
+    fn span<'a>(
+        &'a self,
+        start: &'a [u8],
+        end: Option<&'a [u8]>,
+    ) -> impl DoubleEndedIterator<Item = &'a Row> {
+        let first = self.chunk_of(start);
+        let chunks = self.chunks.range((Included(first), Unbounded));
+        let chunks = chunks.filter(move |(first, _)| end.is_none_or(|end| first[..] < *end));
+        let rows = chunks.flat_map(|(_, chunk)| chunk.iter());
+        rows.filter(move |(key, _)| key[..] >= *start && end.is_none_or(|end| key[..] < *end))
+    }
+
+    fn bytes(&self) -> u64 {
+        let rows = self.chunks.values().flat_map(|chunk| chunk.iter());
+        rows.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    }
+}
 
 #[derive(Clone, Default)]
 struct Tables {
@@ -38,6 +107,11 @@ struct Inner {
 #[derive(Default)]
 pub struct MemEngine {
     inner: Mutex<Inner>,
+    reads_fail: Arc<AtomicBool>,
+}
+
+fn injected() -> EngineError {
+    EngineError::Io(std::io::Error::other("injected"))
 }
 
 impl MemEngine {
@@ -47,9 +121,15 @@ impl MemEngine {
         Self::default()
     }
 
-    /// Lets `writes` more writes through and fails all after them, until told otherwise.
+    /// Lets `writes` more writes through and fails all after them; `None` ends it. A write that
+    /// fails leaves no trace.
     pub fn fail_writes_after(&self, writes: Option<u64>) {
         self.lock().writes_until_failure = writes;
+    }
+
+    /// Fails every read of every snapshot, until told otherwise.
+    pub fn fail_reads(&self, fail: bool) {
+        self.reads_fail.store(fail, Ordering::SeqCst);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -60,28 +140,28 @@ impl MemEngine {
 impl Engine for MemEngine {
     type Snapshot = MemSnapshot;
 
+    /// # Panics
+    /// If the batch is not sorted, or has a key twice: that is the caller's to see to.
     fn write(&self, batch: &[Write]) -> Result<(), EngineError> {
         let mut inner = self.lock();
         match &mut inner.writes_until_failure {
-            Some(0) => return Err(EngineError::Io(std::io::Error::other("injected"))),
+            Some(0) => return Err(injected()),
             Some(left) => *left -= 1,
             None => {}
         }
-        let keys = |write: &Write| match write {
+        let key = |write: &Write| match write {
             Write::Put(table, key, _) | Write::Delete(table, key) => (*table, key.clone()),
         };
-        assert!(
-            batch.windows(2).all(|pair| keys(&pair[0]) < keys(&pair[1])),
-            "a batch is sorted and has no key twice"
-        );
+        let sorted = batch.windows(2).all(|pair| key(&pair[0]) < key(&pair[1]));
+        assert!(sorted, "a batch is sorted and has no key twice");
         for write in batch {
             match write {
                 Write::Put(table, key, value) => {
                     let rows = Arc::make_mut(&mut inner.tables.rows[place(*table)]);
-                    rows.insert(key.clone(), value.clone());
+                    rows.put(key.clone(), value.clone());
                 }
                 Write::Delete(table, key) => {
-                    Arc::make_mut(&mut inner.tables.rows[place(*table)]).remove(key);
+                    Arc::make_mut(&mut inner.tables.rows[place(*table)]).delete(key);
                 }
             }
         }
@@ -89,13 +169,13 @@ impl Engine for MemEngine {
     }
 
     fn snapshot(&self) -> Result<MemSnapshot, EngineError> {
-        Ok(MemSnapshot { tables: self.lock().tables.clone() })
+        let tables = self.lock().tables.clone();
+        Ok(MemSnapshot { tables, reads_fail: Arc::clone(&self.reads_fail) })
     }
 
     fn size_bytes(&self) -> Result<(u64, u64), EngineError> {
         let tables = self.lock().tables.clone();
-        let rows = tables.rows.iter().flat_map(|rows| rows.iter());
-        let bytes = rows.map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        let bytes = tables.rows.iter().map(|rows| rows.bytes()).sum();
         Ok((bytes, bytes))
     }
 
@@ -107,17 +187,21 @@ impl Engine for MemEngine {
 /// A snapshot of a [`MemEngine`].
 pub struct MemSnapshot {
     tables: Tables,
+    reads_fail: Arc<AtomicBool>,
 }
 
 impl MemSnapshot {
-    fn rows(&self, table: Table) -> &Rows {
-        &self.tables.rows[place(table)]
+    fn rows(&self, table: Table) -> Result<&Rows, EngineError> {
+        if self.reads_fail.load(Ordering::SeqCst) {
+            return Err(injected());
+        }
+        Ok(&self.tables.rows[place(table)])
     }
 }
 
 impl Snapshot for MemSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.rows(table).get(key).cloned())
+        Ok(self.rows(table)?.get(key))
     }
 
     fn scan(
@@ -127,8 +211,11 @@ impl Snapshot for MemSnapshot {
         end: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), EngineError> {
-        let rows = span(self.rows(table), start, end);
-        let _ = rows.into_iter().flatten().try_for_each(|(key, value)| visit(key, value));
+        for (key, value) in self.rows(table)?.span(start, end) {
+            if visit(key, value) == ControlFlow::Break(()) {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -139,20 +226,40 @@ impl Snapshot for MemSnapshot {
         end: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), EngineError> {
-        let rows = span(self.rows(table), start, end);
-        let _ = rows.into_iter().flatten().rev().try_for_each(|(key, value)| visit(key, value));
+        for (key, value) in self.rows(table)?.span(start, end).rev() {
+            if visit(key, value) == ControlFlow::Break(()) {
+                break;
+            }
+        }
         Ok(())
     }
 }
 
-fn span<'a>(
-    rows: &'a Rows,
-    start: &[u8],
-    end: Option<&[u8]>,
-) -> Option<std::collections::btree_map::Range<'a, Bytes, Bytes>> {
-    match end {
-        Some(end) if end <= start => None,
-        Some(end) => Some(rows.range::<[u8], _>((Included(start), Excluded(end)))),
-        None => Some(rows.range::<[u8], _>((Included(start), Unbounded))),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::conformance;
+
+    #[test]
+    fn conforms() {
+        conformance::run(MemEngine::new, |engine| engine);
+    }
+
+    #[test]
+    fn injected_faults_are_errors_and_leave_no_trace() {
+        let engine = MemEngine::new();
+        let put = |value: &'static str| [Write::Put(Table::Latest, "k".into(), value.into())];
+        engine.fail_writes_after(Some(1));
+        engine.write(&put("a")).unwrap();
+        engine.write(&put("b")).unwrap_err();
+        engine.write(&put("b")).unwrap_err();
+        let snapshot = engine.snapshot().unwrap();
+        engine.fail_writes_after(None);
+        engine.write(&put("c")).unwrap();
+        engine.fail_reads(true);
+        snapshot.get(Table::Latest, b"k").unwrap_err();
+        engine.fail_reads(false);
+        assert_eq!(snapshot.get(Table::Latest, b"k").unwrap(), Some("a".into()));
+        assert_eq!(engine.snapshot().unwrap().get(Table::Latest, b"k").unwrap(), Some("c".into()));
     }
 }
