@@ -23,6 +23,7 @@ pub mod watch;
 pub use effects::MalformedEffects;
 pub use error::{Code, Effect, Error, Retry};
 pub use evaluate::Evaluated;
+pub use lease::leases;
 pub use limits::Limits;
 pub use machine::{Applied, Config, Machine};
 pub use member::{
