@@ -311,7 +311,8 @@ impl Raft {
         self.then.push(message);
     }
 
-    /// The one place where role, term and vote change hands.
+    /// The one place where role and term change hands. The vote only changes besides to be given
+    /// within a term that has none.
     fn enter(&mut self, term: Term, vote: Option<ReplicaId>, role: Role) {
         assert!(term >= self.term, "terms never fall");
         if term > self.term {
