@@ -163,6 +163,8 @@ pub(crate) struct Climate {
     pub(crate) pre_vote: bool,
     pub(crate) check_quorum: bool,
     pub(crate) small_limits: bool,
+    /// One entry to an append, one append at a time.
+    pub(crate) one_by_one: bool,
     pub(crate) mutant: Option<raft::Mutant>,
 }
 
@@ -190,6 +192,7 @@ impl Climate {
             pre_vote: dice.chance(700),
             check_quorum: dice.chance(700),
             small_limits: dice.chance(600),
+            one_by_one: dice.chance(100),
             mutant: None,
         }
     }
@@ -315,6 +318,10 @@ impl World {
             config.recent_bytes_max = dice.size(0, 400);
             config.reads_pending_max = dice.size(1, 20);
             config.read_rounds_max = dice.size(1, 3);
+        }
+        if self.climate.one_by_one {
+            config.append_bytes_max = 1;
+            config.inflight_messages_max = 1;
         }
         config
     }
