@@ -232,6 +232,13 @@ impl Raft {
         (ready != Ready::default()).then_some(ready)
     }
 
+    /// Gives back the memory of recent entries that are durable and committed, though some may
+    /// have to be fetched again: for a driver with many idle replicas, or little memory left.
+    pub fn release_recent(&mut self) {
+        self.log.evict(0);
+        self.log.shrink();
+    }
+
     /// Collects what has to be written, and what has to wait for it.
     fn flush_write(&mut self) {
         let snapshot = self.accepted_snapshot.take();

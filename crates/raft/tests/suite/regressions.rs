@@ -479,6 +479,23 @@ fn a_snapshot_that_fails_is_asked_for_again() {
     assert_eq!(LogIndex(6), table.raft(4).committed());
 }
 
+/// A replica that has nothing to do is small and waits for one thing at most: many thousands of
+/// them live on a node.
+#[test]
+fn an_idle_replica_is_small() {
+    assert!(size_of::<raft::Raft>() <= 1_536, "{} bytes", size_of::<raft::Raft>());
+    let mut table = Table::of(1);
+    table.elect(1);
+    for n in 0..100 {
+        table.propose(1, vec![data(&n.to_string())]).expect("it leads");
+        table.settle();
+    }
+    assert_eq!(None, table.raft(1).next_deadline(), "a sole voter waits for nothing");
+    assert!(table.raft(1).recent_bytes() > 0);
+    table.rafts.get_mut(&id(1)).expect("seated").release_recent();
+    assert_eq!(0, table.raft(1).recent_bytes());
+}
+
 /// Entries that have left memory are fetched, for a peer that lags and for delivery.
 #[test]
 fn entries_out_of_memory_are_fetched() {
