@@ -1,5 +1,8 @@
 //! The port to the state engine: a few ordered tables, atomic batches, snapshots.
 
+pub mod conformance;
+pub mod mem;
+
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -56,6 +59,9 @@ pub trait Engine: Send + Sync + 'static {
     fn shrink(&self) -> Result<(), EngineError>;
 }
 
+/// Is called with the key and the value of each row, until it breaks.
+pub type Visit<'a> = &'a mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a);
+
 /// A view of an engine that does not change.
 pub trait Snapshot: Send + Sync + 'static {
     /// The value of `key`.
@@ -68,7 +74,7 @@ pub trait Snapshot: Send + Sync + 'static {
         table: Table,
         start: &[u8],
         end: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError>;
 
     /// The same from the end of the span to its start.
@@ -77,6 +83,6 @@ pub trait Snapshot: Send + Sync + 'static {
         table: Table,
         start: &[u8],
         end: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError>;
 }

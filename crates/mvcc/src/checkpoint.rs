@@ -1,0 +1,284 @@
+//! Writing behind: a frozen memtable into the engine.
+//!
+//! However often a key was overwritten, its newest version goes to `Latest` once. The versions
+//! in between go to `Versions`, and so does the version that was in `Latest` before; those that
+//! nobody can ask for, because a newer one is not above the compacted revision, are not written
+//! at all. The commits go to `Events`, keys only. With them goes the [`Mark`]: what the log
+//! holds up to there need not be replayed.
+//!
+//! One write of the engine takes it all, unless the memtable is larger than
+//! [`Limits::checkpoint_write_bytes`]. Then there are several writes, the mark in the last, and
+//! a crash in between must do no harm:
+//!
+//! 1. The first write says in the `PENDING` row up to which revision the tables may have
+//!    versions from then on.
+//! 2. Each write has the rows of `Latest` and `Versions` of a range of keys, so that a version
+//!    leaves `Latest` only together with its arrival in `Versions`. Nothing is dropped for
+//!    being compacted: the mark in the engine, and with it what a reopened state promises to
+//!    readers, is still the old one.
+//! 3. The last write has the meta rows, whose old values are kept nowhere, the mark, and
+//!    removes `PENDING`.
+//!
+//! A state opened after a crash reads past the versions that are too new (see [`crate::disk`])
+//! and applies the log from its mark again. The same entries make the same versions and the same
+//! commits, so the next checkpoint writes over what is there. It may end earlier than the one
+//! that was cut off, and put an older version where `Latest` has a newer one: that one is in the
+//! log still, as is everything after the mark. Rows of `Events` that were cut elsewhere the
+//! first time stay beside the new ones; they say the same.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::chain::Versions;
+use crate::disk::Disk;
+use crate::engine::{Engine, EngineError, Table, Write};
+use crate::layout::{self, EventsWriter, Mark};
+use crate::memtable::{Memtable, Slot};
+use crate::mutant::{self, Mutant};
+use crate::state::{Limits, Ticket};
+use crate::types::{KeySpan, Record, Revision};
+
+/// A finished job, to be handed to [`State::finish`](crate::State::finish).
+pub struct Done {
+    pub(crate) ticket: Ticket,
+    pub(crate) disk: Disk,
+    pub(crate) checkpoint: bool,
+}
+
+/// The writing of one frozen memtable. See the module.
+pub struct CheckpointJob<E: Engine> {
+    pub(crate) engine: Arc<E>,
+    pub(crate) ticket: Ticket,
+    pub(crate) frozen: Arc<Memtable>,
+    pub(crate) disk: Arc<Disk>,
+    /// What the tables contain afterwards.
+    pub(crate) mark: Mark,
+    pub(crate) limits: Limits,
+}
+
+impl<E: Engine> CheckpointJob<E> {
+    /// Writes it all and returns when it is durable. Meant for a thread of its own; takes as
+    /// long as the engine takes.
+    ///
+    /// # Errors
+    /// The engine's. What was written until then does no harm: a state opened on the engine is
+    /// as it was before the job, or as it would have been after.
+    pub fn run(self) -> Result<Done, EngineError> {
+        let whole = self.frozen.bytes() <= self.limits.checkpoint_write_bytes;
+        let newest = self.disk.newest.max(self.mark.revision);
+        let mut writer = Writer {
+            engine: &*self.engine,
+            bytes_max: if whole { usize::MAX } else { self.limits.checkpoint_write_bytes },
+            pending: newest,
+            mark: self.mark,
+            batch: Batch::default(),
+        };
+        let covered_from = if whole || mutant::on(Mutant::CoverInPieces) {
+            self.mark.compacted
+        } else {
+            Revision(0)
+        };
+        self.write_versions(&mut writer, covered_from)?;
+        self.write_events(&mut writer)?;
+        self.fill_meta(&mut writer.batch, newest);
+        writer.write()?;
+        let disk = Disk::load(Box::new(self.engine.snapshot()?))?;
+        assert_eq!(disk.mark, self.mark, "another writer in the engine");
+        Ok(Done { ticket: self.ticket, disk, checkpoint: true })
+    }
+
+    fn write_versions(
+        &self,
+        writer: &mut Writer<'_, E>,
+        covered_from: Revision,
+    ) -> Result<(), EngineError> {
+        let mut versions = self.frozen.versions.versions(&KeySpan::all(), u64::MAX);
+        while self.write_key(&mut versions, &mut writer.batch, covered_from)? {
+            writer.write_if_full()?;
+        }
+        Ok(())
+    }
+
+    /// Writes all versions of the next key; `false` if there is none.
+    fn write_key(
+        &self,
+        versions: &mut Versions<'_, Slot>,
+        batch: &mut Batch,
+        covered_from: Revision,
+    ) -> Result<bool, EngineError> {
+        let Some((place, newest)) = versions.head() else { return Ok(false) };
+        let key = place.key.clone();
+        let newest_revision = newest.revision();
+        let newest = newest.record().cloned();
+        let mut oldest = (newest_revision, newest.clone());
+        // Whether nobody can ask for what is older any more.
+        let mut covered = newest_revision <= covered_from || mutant::on(Mutant::ForgetSuperseded);
+        // Versions come newest first, and so do their rows.
+        let mut superseded = Vec::new();
+        loop {
+            versions.advance();
+            let Some((place, slot)) = versions.head() else { break };
+            if place.key != key {
+                break;
+            }
+            oldest = (slot.revision(), slot.record().cloned());
+            if !covered {
+                superseded.push(oldest.clone());
+            }
+            covered |= slot.revision() <= covered_from;
+            covered |= mutant::on(Mutant::CoverTooMuch) && slot.revision() <= covered_from.next();
+        }
+        let old = self.old_latest(&key, oldest.1.as_ref())?;
+        match newest {
+            Some(record) => batch.latest(&key, record),
+            None => {
+                if !mutant::on(Mutant::ForgetTombstone) {
+                    batch.version(&key, newest_revision, None);
+                }
+                if old.is_some() {
+                    batch.latest.push(Write::Delete(Table::Latest, key.clone()));
+                }
+            }
+        }
+        for (revision, record) in &superseded {
+            batch.version(&key, *revision, record.as_ref());
+        }
+        if let Some(old) = old
+            && old.mod_revision < oldest.0
+            && !covered
+            && !mutant::on(Mutant::ForgetOldLatest)
+        {
+            batch.version(&key, old.mod_revision, Some(&old));
+        }
+        Ok(true)
+    }
+
+    /// What `Latest` has of a key, of which the memtable's oldest version is `oldest`.
+    fn old_latest(
+        &self,
+        key: &[u8],
+        oldest: Option<&Record>,
+    ) -> Result<Option<Record>, EngineError> {
+        let clean = self.disk.newest == self.disk.mark.revision;
+        if clean && oldest.is_some_and(|oldest| oldest.version == 1) {
+            // It was created here, so there was nothing before.
+            return Ok(None);
+        }
+        self.disk.latest(key)
+    }
+
+    fn write_events(&self, writer: &mut Writer<'_, E>) -> Result<(), EngineError> {
+        let mut row = EventsWriter::default();
+        let mut next = self.disk.mark.revision.next();
+        while let Some(commit) = self.frozen.commit_from(next) {
+            row.push(&commit);
+            next = commit.revision.next();
+            if row.len() >= self.limits.events_row_bytes {
+                writer.batch.events(row.take());
+                writer.write_if_full()?;
+            }
+        }
+        writer.batch.events(row.take());
+        Ok(())
+    }
+
+    fn fill_meta(&self, batch: &mut Batch, newest: Revision) {
+        batch.meta.push(Write::Put(Table::Meta, layout::MARK.into(), self.mark.encode()));
+        if newest > self.mark.revision {
+            batch.meta.push(pending_row(newest));
+        } else if self.disk.newest > self.disk.mark.revision || batch.is_late {
+            batch.meta.push(Write::Delete(Table::Meta, layout::PENDING.into()));
+        }
+        let mut versions = self.frozen.meta.versions(&KeySpan::all(), u64::MAX);
+        let mut last: Option<Bytes> = None;
+        while let Some((place, value)) = versions.head() {
+            if last.as_ref() != Some(&place.key) {
+                let row = layout::meta_row(&place.key);
+                batch.meta.push(match value {
+                    Some(value) => Write::Put(Table::Meta, row, value.clone()),
+                    None => Write::Delete(Table::Meta, row),
+                });
+                last = Some(place.key.clone());
+            }
+            versions.advance();
+        }
+    }
+}
+
+fn pending_row(newest: Revision) -> Write {
+    let mut row = BytesMut::new();
+    row.put_i64(newest.0);
+    Write::Put(Table::Meta, layout::PENDING.into(), row.freeze())
+}
+
+/// Sends batches to the engine as they fill up.
+struct Writer<'a, E> {
+    engine: &'a E,
+    bytes_max: usize,
+    pending: Revision,
+    mark: Mark,
+    batch: Batch,
+}
+
+impl<E: Engine> Writer<'_, E> {
+    fn write_if_full(&mut self) -> Result<(), EngineError> {
+        if self.batch.bytes < self.bytes_max {
+            return Ok(());
+        }
+        if mutant::on(Mutant::MarkTooEarly) {
+            let mark = self.mark.encode();
+            self.batch.meta.push(Write::Put(Table::Meta, layout::MARK.into(), mark));
+        }
+        if !mutant::on(Mutant::ForgetPending) {
+            self.batch.meta.push(pending_row(self.pending));
+        }
+        self.write()?;
+        self.batch.is_late = true;
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), EngineError> {
+        self.engine.write(&std::mem::take(&mut self.batch).sorted())
+    }
+}
+
+/// What one write of the engine will have, table by table, each in order.
+#[derive(Default)]
+struct Batch {
+    latest: Vec<Write>,
+    versions: Vec<Write>,
+    events: Vec<Write>,
+    meta: Vec<Write>,
+    bytes: usize,
+    /// Whether another write of the same job went before.
+    is_late: bool,
+}
+
+impl Batch {
+    fn latest(&mut self, key: &Bytes, record: Record) {
+        self.bytes += key.len() + record.encoded.len() + size_of::<Write>();
+        self.latest.push(Write::Put(Table::Latest, key.clone(), record.encoded));
+    }
+
+    fn version(&mut self, key: &[u8], revision: Revision, record: Option<&Record>) {
+        let value = record.map_or_else(Bytes::new, |record| record.encoded.clone());
+        let row = layout::version_row(key, revision);
+        self.bytes += row.len() + value.len() + size_of::<Write>();
+        self.versions.push(Write::Put(Table::Versions, row, value));
+    }
+
+    fn events(&mut self, row: Option<(Bytes, Bytes)>) {
+        let Some((key, value)) = row else { return };
+        self.bytes += key.len() + value.len() + size_of::<Write>();
+        self.events.push(Write::Put(Table::Events, key, value));
+    }
+
+    fn sorted(self) -> Vec<Write> {
+        let mut writes = self.latest;
+        writes.extend(self.versions);
+        writes.extend(self.events);
+        writes.extend(self.meta);
+        writes
+    }
+}

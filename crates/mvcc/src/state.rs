@@ -1,0 +1,304 @@
+//! The state of one group, as its one writer sees it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::checkpoint::{CheckpointJob, Done};
+use crate::collect::CollectJob;
+use crate::disk::Disk;
+use crate::engine::{Engine, EngineError, Snapshot, Table};
+use crate::layout::{self, Mark};
+use crate::memtable::Memtable;
+use crate::types::{Commit, Revision};
+use crate::view::{Levels, Published, Reader, Shared, View};
+
+/// The last entry of the log that is contained in a state. `index` 0 and `term` 0 are the
+/// place before the first entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppliedMark {
+    /// Index of the entry.
+    pub index: u64,
+    /// Term of the entry.
+    pub term: u64,
+}
+
+/// What one entry of the log does to the state.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Index of the entry.
+    pub index: u64,
+    /// Term of the entry.
+    pub term: u64,
+    /// What changes of the users' keys, at one new revision.
+    pub commit: Option<Arc<Commit>>,
+    /// What changes of everything else: `None` removes the key.
+    pub meta: Vec<(Bytes, Option<Bytes>)>,
+    /// Below this revision nothing needs to be read any more.
+    pub compact: Option<Revision>,
+}
+
+/// The sizes of the steps in which a state works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A checkpoint larger than this is written in several pieces of about this size.
+    pub checkpoint_write_bytes: usize,
+    /// About how large a row of events becomes before the next is begun.
+    pub events_row_bytes: usize,
+    /// How many changes one step of the collection behind a compaction looks at.
+    pub collect_changes: usize,
+    /// About how much of an import is written at once.
+    pub import_write_bytes: usize,
+    /// The longest row that an import takes: key and value of one version, or the keys of one
+    /// commit.
+    pub import_row_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            checkpoint_write_bytes: 128 * 1024 * 1024,
+            events_row_bytes: 64 * 1024,
+            collect_changes: 8 * 1024,
+            import_write_bytes: 8 * 1024 * 1024,
+            import_row_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why a state could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An import was cut off. What is there is no state; import again.
+    #[error("an import of this state was never finished")]
+    ImportUnfinished,
+    /// The engine failed or holds what was never written.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// The multi-version state of one group. One owner writes; any thread reads through
+/// [`State::reader`].
+pub struct State<E: Engine> {
+    engine: Arc<E>,
+    limits: Limits,
+    shared: Arc<Shared>,
+    /// What is published, for the writer's own use.
+    now: Arc<Published>,
+    /// The job that is out, if one is: only one at a time writes the engine.
+    job: Option<Ticket>,
+}
+
+impl<E: Engine> State<E> {
+    /// Opens the state that `engine` holds: everything up to [`State::applied`]. The log from
+    /// there on is to be applied again.
+    ///
+    /// # Errors
+    /// If the engine fails, or holds an import that was never finished.
+    pub fn open(engine: Arc<E>) -> Result<Self, OpenError> {
+        Self::open_with(engine, Limits::default())
+    }
+
+    /// The same with limits other than the default.
+    ///
+    /// # Errors
+    /// As [`State::open`].
+    pub fn open_with(engine: Arc<E>, limits: Limits) -> Result<Self, OpenError> {
+        let snapshot = engine.snapshot()?;
+        if snapshot.get(Table::Meta, layout::IMPORTING)?.is_some() {
+            return Err(OpenError::ImportUnfinished);
+        }
+        let disk = Disk::load(Box::new(snapshot))?;
+        let mark = disk.mark;
+        let active = Arc::new(Memtable::new());
+        let levels = Levels { active, frozen: None, disk: Arc::new(disk) };
+        let now = Arc::new(Published {
+            levels: Arc::new(levels),
+            revision: mark.revision,
+            compacted: mark.compacted,
+            sequence: 0,
+            applied: mark.applied,
+            live_keys: mark.live_keys,
+        });
+        let shared = Arc::new(Shared::new(Arc::clone(&now)));
+        Ok(Self { engine, limits, shared, now, job: None })
+    }
+
+    /// The engine underneath.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<E> {
+        &self.engine
+    }
+
+    /// The newest revision.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.now.revision
+    }
+
+    /// The oldest revision that can be read; `Revision(0)` before any compaction.
+    #[must_use]
+    pub fn compacted(&self) -> Revision {
+        self.now.compacted
+    }
+
+    /// The last entry of the log applied.
+    #[must_use]
+    pub fn applied(&self) -> AppliedMark {
+        self.now.applied
+    }
+
+    /// The last entry of the log that the engine has: a restart replays from there.
+    #[must_use]
+    pub fn durable(&self) -> AppliedMark {
+        self.now.levels.disk.mark.applied
+    }
+
+    /// How many keys are live at the newest revision.
+    #[must_use]
+    pub fn live_keys(&self) -> u64 {
+        self.now.live_keys
+    }
+
+    /// A handle for readers on any thread.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// The state as of the last batch.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.reader().view()
+    }
+
+    /// About how much memory takes what is not yet in the engine.
+    #[must_use]
+    pub fn front_bytes(&self) -> usize {
+        let levels = &self.now.levels;
+        levels.active.bytes() + levels.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+    }
+
+    /// Applies one entry of the log, in memory, and publishes it to readers at once and whole.
+    ///
+    /// A compaction that reaches no further than an earlier one changes nothing.
+    ///
+    /// # Panics
+    /// If the entry is not after the last one, its revision is not after the newest, a change
+    /// carries another revision than its commit, or it compacts the future: entries come from
+    /// a log of committed effects, and one of these means that the caller lost its place.
+    pub fn apply(&mut self, batch: Batch) {
+        let now = &self.now;
+        assert!(batch.index > now.applied.index, "entry applied twice");
+        assert!(batch.term >= now.applied.term, "terms never go back");
+        let sequence = now.sequence + 1;
+        let mut revision = now.revision;
+        let mut live_keys = now.live_keys;
+        if let Some(commit) = &batch.commit {
+            assert!(commit.revision > revision, "revisions only rise");
+            revision = commit.revision;
+            let grown = now.levels.active.insert(commit);
+            live_keys = live_keys.saturating_add_signed(grown);
+        }
+        for (key, value) in batch.meta {
+            now.levels.active.insert_meta(key, sequence, value);
+        }
+        let mut compacted = now.compacted;
+        if let Some(to) = batch.compact {
+            assert!(to <= revision, "the future cannot be compacted");
+            compacted = compacted.max(to);
+        }
+        self.publish(Published {
+            levels: Arc::clone(&now.levels),
+            revision,
+            compacted,
+            sequence,
+            applied: AppliedMark { index: batch.index, term: batch.term },
+            live_keys,
+        });
+    }
+
+    /// Freezes what has been applied, so that it can be written to the engine; `None` while
+    /// another job is out, and when there is nothing to write. Run the job in any thread, then
+    /// hand what it returns to [`State::finish`]. If it fails, the state must be given up.
+    pub fn freeze(&mut self) -> Option<CheckpointJob<E>> {
+        let now = &self.now;
+        let disk = &now.levels.disk;
+        if self.job.is_some() || now.applied == disk.mark.applied {
+            return None;
+        }
+        let mark = Mark {
+            applied: now.applied,
+            revision: now.revision,
+            compacted: now.compacted,
+            collected: disk.mark.collected,
+            live_keys: now.live_keys,
+        };
+        let frozen = Arc::clone(&now.levels.active);
+        let levels = Levels {
+            active: Arc::new(Memtable::new()),
+            frozen: Some(Arc::clone(&frozen)),
+            disk: Arc::clone(disk),
+        };
+        let (disk, engine) = (Arc::clone(disk), Arc::clone(&self.engine));
+        let ticket = self.ticket();
+        self.publish(Published { levels: Arc::new(levels), ..*self.now });
+        Some(CheckpointJob { engine, ticket, frozen, disk, mark, limits: self.limits })
+    }
+
+    /// The next step of removing what compaction left behind; `None` while another job is out,
+    /// and when there is nothing to remove. As with [`State::freeze`], run it and hand what it
+    /// returns to [`State::finish`].
+    pub fn collect(&mut self) -> Option<CollectJob<E>> {
+        let disk = &self.now.levels.disk;
+        if self.job.is_some() || disk.mark.collected == disk.mark.compacted {
+            return None;
+        }
+        let (disk, engine) = (Arc::clone(disk), Arc::clone(&self.engine));
+        Some(CollectJob { engine, ticket: self.ticket(), disk, limits: self.limits })
+    }
+
+    /// Takes a finished job over: readers that come from now on read what it wrote from the
+    /// engine. What is returned may be large, and may be dropped on any thread.
+    pub fn finish(&mut self, done: Done) -> Retired {
+        let levels = &self.now.levels;
+        if self.job != Some(done.ticket) {
+            // A job of another state, which this one has replaced.
+            return Retired { _levels: Arc::clone(levels) };
+        }
+        self.job = None;
+        let frozen = if done.checkpoint { None } else { levels.frozen.clone() };
+        let active = Arc::clone(&levels.active);
+        let retired = Retired { _levels: Arc::clone(levels) };
+        let levels = Levels { active, frozen, disk: Arc::new(done.disk) };
+        self.publish(Published { levels: Arc::new(levels), ..*self.now });
+        retired
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(Arc::new(()));
+        self.job = Some(ticket.clone());
+        ticket
+    }
+
+    fn publish(&mut self, published: Published) {
+        self.now = Arc::new(published);
+        self.shared.published.store(Arc::clone(&self.now));
+    }
+}
+
+/// Tells a job from every other, of this state or another.
+#[derive(Clone)]
+pub(crate) struct Ticket(Arc<()>);
+
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What readers no longer need: memory of a memtable, a snapshot of the engine.
+#[must_use = "dropping it takes time: do it where nobody waits"]
+pub struct Retired {
+    _levels: Arc<Levels>,
+}
