@@ -180,3 +180,68 @@ impl Window {
         (self.appends.len(), self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(next: u64) -> Progress {
+        Progress::new(Session(LogIndex(1)), LogIndex(next), Duration::ZERO)
+    }
+
+    #[test]
+    fn an_acknowledgement_starts_the_stream() {
+        let mut peer = peer(10);
+        peer.pause();
+        assert_eq!(Flow::Probe { waiting: true }, peer.flow);
+        assert!(peer.accepted(LogIndex(9)));
+        assert_eq!((Flow::Replicate, LogIndex(10)), (peer.flow, peer.next));
+        assert!(!peer.accepted(LogIndex(5)), "old news");
+        assert_eq!(LogIndex(9), peer.matched);
+    }
+
+    #[test]
+    fn a_rejection_moves_a_probe_back_once() {
+        let mut peer = peer(10);
+        assert!(!peer.rejected(LogIndex(7), LogIndex(3)), "not what was asked");
+        assert!(peer.rejected(LogIndex(9), LogIndex(5)));
+        assert_eq!(LogIndex(6), peer.next);
+        assert!(!peer.rejected(LogIndex(9), LogIndex(5)), "the same again");
+        assert!(peer.rejected(LogIndex(5), LogIndex(8)), "a useless hint still moves it by one");
+        assert_eq!(LogIndex(5), peer.next);
+    }
+
+    #[test]
+    fn a_rejection_never_goes_below_what_matched() {
+        let mut peer = peer(10);
+        peer.accepted(LogIndex(6));
+        peer.next = LogIndex(20);
+        assert!(!peer.rejected(LogIndex(6), LogIndex(1)), "it acknowledged that");
+        assert!(peer.rejected(LogIndex(19), LogIndex(1)));
+        assert_eq!((LogIndex(7), Flow::Probe { waiting: false }), (peer.next, peer.flow));
+    }
+
+    #[test]
+    fn the_window_counts_messages_and_bytes() {
+        let mut window = Window::default();
+        assert!(!window.is_full(1, 0), "one message always goes");
+        window.add(LogIndex(3), 100);
+        assert!(window.is_full(1, 1_000) && window.is_full(9, 100) && !window.is_full(2, 101));
+        window.add(LogIndex(5), 50);
+        window.free_to(LogIndex(4));
+        assert_eq!((1, 50), window.usage());
+        window.free_to(LogIndex(5));
+        assert_eq!((0, 0), window.usage());
+    }
+
+    #[test]
+    fn silence_after_an_append_is_looked_into() {
+        let mut peer = peer(10);
+        peer.accepted(LogIndex(9));
+        peer.window.add(LogIndex(12), 10);
+        peer.heartbeat_answered();
+        assert!(!peer.recheck, "it acknowledged something lately");
+        peer.heartbeat_answered();
+        assert!(peer.recheck);
+    }
+}

@@ -98,3 +98,43 @@ impl Writes {
         durable_to
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writes() -> Writes {
+        Writes::new(HardState::default())
+    }
+
+    #[test]
+    fn a_completion_covers_what_came_before() {
+        let mut writes = writes();
+        let first = writes.begin(None, Some(LogIndex(3)));
+        let barrier = writes.begin(None, None);
+        let ballot = HardState { term: Term(2), ..HardState::default() };
+        let last = writes.begin(Some(ballot), Some(LogIndex(5)));
+        assert!(first < barrier && barrier < last);
+        assert_eq!(Some(LogIndex(3)), writes.complete(barrier));
+        assert!(!writes.is_durable(Term(2), None));
+        assert_eq!(Some(LogIndex(5)), writes.complete(last));
+        assert!(writes.is_durable(Term(2), None));
+        assert_eq!(None, writes.complete(last), "completing twice changes nothing");
+    }
+
+    #[test]
+    fn what_is_cut_is_not_made_durable_by_an_earlier_write() {
+        let mut writes = writes();
+        let before = writes.begin(None, Some(LogIndex(7)));
+        writes.cut_from(LogIndex(6));
+        let after = writes.begin(None, Some(LogIndex(8)));
+        assert_eq!(Some(LogIndex(5)), writes.complete(before));
+        assert_eq!(Some(LogIndex(8)), writes.complete(after));
+    }
+
+    #[test]
+    #[should_panic(expected = "a write completes that was not begun")]
+    fn a_write_that_was_not_begun_cannot_complete() {
+        writes().complete(WriteToken(1));
+    }
+}

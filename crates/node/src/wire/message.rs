@@ -40,16 +40,19 @@ fn encode_body(body: Body) -> pb::Body {
             campaign_term: campaign_term.0,
             last: encode_position(last),
         }),
-        Body::PreVoteResponse { campaign_term, granted } => {
+        Body::PreVoteResponse { campaign_term, granted, commit } => {
             pb::Body::PreVoteResponse(pb::PreVoteResponse {
                 campaign_term: campaign_term.0,
                 granted,
+                commit: encode_position(commit),
             })
         }
         Body::Vote { last, transfer } => {
             pb::Body::Vote(pb::Vote { last: encode_position(last), transfer })
         }
-        Body::VoteResponse { granted } => pb::Body::VoteResponse(pb::VoteResponse { granted }),
+        Body::VoteResponse { granted, commit } => {
+            pb::Body::VoteResponse(pb::VoteResponse { granted, commit: encode_position(commit) })
+        }
         Body::Append { session, prev, entries, commit } => pb::Body::Append(pb::Append {
             session: session.0.0,
             prev: encode_position(prev),
@@ -87,11 +90,15 @@ fn decode_body(body: pb::Body) -> Result<Body, Malformed> {
         pb::Body::PreVote(m) => {
             Body::PreVote { campaign_term: Term(m.campaign_term), last: decode_position(m.last)? }
         }
-        pb::Body::PreVoteResponse(m) => {
-            Body::PreVoteResponse { campaign_term: Term(m.campaign_term), granted: m.granted }
-        }
+        pb::Body::PreVoteResponse(m) => Body::PreVoteResponse {
+            campaign_term: Term(m.campaign_term),
+            granted: m.granted,
+            commit: decode_position(m.commit)?,
+        },
         pb::Body::Vote(m) => Body::Vote { last: decode_position(m.last)?, transfer: m.transfer },
-        pb::Body::VoteResponse(m) => Body::VoteResponse { granted: m.granted },
+        pb::Body::VoteResponse(m) => {
+            Body::VoteResponse { granted: m.granted, commit: decode_position(m.commit)? }
+        }
         pb::Body::Append(m) => decode_append(m)?,
         pb::Body::AppendAccepted(m) => Body::AppendAccepted {
             session: Session(LogIndex(m.session)),

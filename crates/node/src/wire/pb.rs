@@ -139,6 +139,8 @@ pub(crate) struct PreVoteResponse {
     pub(crate) campaign_term: u64,
     #[prost(bool, tag = "2")]
     pub(crate) granted: bool,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) commit: Option<Position>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -153,6 +155,8 @@ pub(crate) struct Vote {
 pub(crate) struct VoteResponse {
     #[prost(bool, tag = "1")]
     pub(crate) granted: bool,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) commit: Option<Position>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

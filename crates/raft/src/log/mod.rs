@@ -243,6 +243,11 @@ impl Log {
         }
     }
 
+    /// Gives back capacity that is not used.
+    pub(crate) fn shrink(&mut self) {
+        self.tail.shrink_to_fit();
+    }
+
     fn pop_front(&mut self) {
         self.tail_bytes -= self.tail.pop_front().map_or(0, |entry| entry.size_bytes());
     }

@@ -133,7 +133,8 @@ impl Raft {
         let granted = campaign_term > self.term
             && last.at_least_as_up_to_date_as(self.log.last())
             && !self.hears_leader();
-        self.send(from, Body::PreVoteResponse { campaign_term, granted });
+        let commit = self.log.committed_position();
+        self.send(from, Body::PreVoteResponse { campaign_term, granted, commit });
     }
 
     pub(super) fn on_pre_vote_response(
@@ -183,18 +184,23 @@ impl Raft {
         };
         let granted = up_to_date && (free || self.vote == Some(from));
         if !granted {
-            self.send(from, Body::VoteResponse { granted });
+            self.send(from, self.vote_response(granted));
             return;
         }
-        if free {
-            self.enter(self.term, Some(from), Role::Follower { leader: None, ack: None });
+        self.vote = Some(from);
+        if matches!(self.role, Role::PreCandidate(_)) {
+            self.concede();
         }
         self.reset_election_deadline();
         if self.writes.is_durable(self.term, self.vote) {
-            self.send(from, Body::VoteResponse { granted });
+            self.send(from, self.vote_response(granted));
         } else {
-            self.send_when_durable(from, Body::VoteResponse { granted });
+            self.send_when_durable(from, self.vote_response(granted));
         }
+    }
+
+    pub(super) fn vote_response(&self, granted: bool) -> Body {
+        Body::VoteResponse { granted, commit: self.log.committed_position() }
     }
 
     pub(super) fn on_vote_response(&mut self, from: ReplicaId, granted: bool) {

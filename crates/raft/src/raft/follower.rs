@@ -95,8 +95,8 @@ impl Raft {
         self.membership_entries_to = self.membership_entries_to.min(last);
     }
 
-    /// The leader says that this is committed. If this log holds it, then it agrees with the
-    /// leader's up to there, whatever it was sent and in which stay; if not, the notice is ahead
+    /// A peer says that this is committed. If this log holds it, then it agrees with the
+    /// committed log up to there, whoever says so and in whatever term; if not, the notice is ahead
     /// of the entries and another will come.
     pub(super) fn learn_commit(&mut self, commit: LogPosition) -> Result<(), Stopped> {
         self.check_committed(commit)?;

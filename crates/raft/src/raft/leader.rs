@@ -265,10 +265,12 @@ impl Raft {
         let commit = self.log.committed_position();
         let Role::Leader(leader) = &mut self.role else { return };
         let body = Body::Heartbeat { commit, round: leader.reads.last_round() };
-        for &peer in leader.peers.keys().filter(|&&id| to(id)) {
-            let message =
-                Message { from: self.config.id, to: peer, term: self.term, body: body.clone() };
-            self.out.messages.push(message);
+        let (from, term) = (self.config.id, self.term);
+        for (&id, peer) in leader.peers.iter_mut().filter(|(id, _)| to(**id)) {
+            if peer.prev() >= commit.index {
+                peer.commit_told = peer.commit_told.max(commit.index);
+            }
+            self.out.messages.push(Message { from, to: id, term, body: body.clone() });
         }
     }
 

@@ -232,6 +232,13 @@ impl Raft {
         (ready != Ready::default()).then_some(ready)
     }
 
+    /// Gives back the memory of recent entries that are durable and committed, though some may
+    /// have to be fetched again: for a driver with many idle replicas, or little memory left.
+    pub fn release_recent(&mut self) {
+        self.log.evict(0);
+        self.log.shrink();
+    }
+
     /// Collects what has to be written, and what has to wait for it.
     fn flush_write(&mut self) {
         let snapshot = self.accepted_snapshot.take();
@@ -311,7 +318,8 @@ impl Raft {
         self.then.push(message);
     }
 
-    /// The one place where role, term and vote change hands.
+    /// The one place where role and term change hands. The vote only changes besides to be given
+    /// within a term that has none.
     fn enter(&mut self, term: Term, vote: Option<ReplicaId>, role: Role) {
         assert!(term >= self.term, "terms never fall");
         if term > self.term {

@@ -25,7 +25,8 @@ impl Raft {
                 self.on_pre_vote(from, campaign_term, last);
                 return Ok(());
             }
-            Body::PreVoteResponse { campaign_term, granted } => {
+            Body::PreVoteResponse { campaign_term, granted, commit } => {
+                self.learn_commit(commit)?;
                 self.on_pre_vote_response(from, term, campaign_term, granted);
                 return Ok(());
             }
@@ -53,7 +54,10 @@ impl Raft {
     fn receive_in_term(&mut self, from: ReplicaId, body: Body) -> Result<(), Stopped> {
         match body {
             Body::Vote { last, .. } => self.on_vote(from, last),
-            Body::VoteResponse { granted } => self.on_vote_response(from, granted),
+            Body::VoteResponse { granted, commit } => {
+                self.learn_commit(commit)?;
+                self.on_vote_response(from, granted);
+            }
             Body::Append { session, prev, entries, commit } => {
                 return self.on_append(from, session, prev, entries, commit);
             }
@@ -84,7 +88,7 @@ impl Raft {
             Body::Append { .. } | Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
                 self.send(from, Body::StaleTerm);
             }
-            Body::Vote { .. } => self.send(from, Body::VoteResponse { granted: false }),
+            Body::Vote { .. } => self.send(from, self.vote_response(false)),
             _ => {}
         }
     }
@@ -155,7 +159,9 @@ fn sane(message: &Message) -> bool {
         Body::PreVote { campaign_term, last } => {
             *campaign_term == message.term.next() && position_ok(*last)
         }
-        Body::PreVoteResponse { campaign_term, .. } => term_ok(*campaign_term),
+        Body::PreVoteResponse { campaign_term, commit, .. } => {
+            term_ok(*campaign_term) && position_ok(*commit)
+        }
         Body::Vote { last, .. } => position_ok(*last),
         Body::Append { session, prev, entries, commit } => {
             index_ok(session.0)
@@ -168,16 +174,13 @@ fn sane(message: &Message) -> bool {
             index_ok(session.0) && index_ok(*rejected) && index_ok(hint.index)
         }
         Body::Heartbeat { commit, round } => position_ok(*commit) && *round < IMPLAUSIBLE,
-        Body::Commit { commit } => position_ok(*commit),
+        Body::Commit { commit } | Body::VoteResponse { commit, .. } => position_ok(*commit),
         Body::InstallSnapshot { session, snapshot } => {
             index_ok(session.0)
                 && position_ok(snapshot.position)
                 && snapshot.membership.check().is_ok()
         }
-        Body::VoteResponse { .. }
-        | Body::HeartbeatResponse { .. }
-        | Body::TimeoutNow
-        | Body::StaleTerm => true,
+        Body::HeartbeatResponse { .. } | Body::TimeoutNow | Body::StaleTerm => true,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::progress::Flow;
 use crate::types::{Body, Event, ReplicaId, TransferOutcome};
 
 use super::{Raft, Role};
@@ -27,6 +28,10 @@ impl Raft {
             return;
         }
         let replaced = leader.transfer.replace(Transfer { to, deadline });
+        if let Some(peer) = leader.peers.get_mut(&to) {
+            // Whether what is under way to it has been lost is worth knowing at once.
+            peer.recheck = peer.flow == Flow::Replicate && !peer.window.is_empty();
+        }
         if let Some(replaced) = replaced {
             self.transfer_ended(replaced.to, TransferOutcome::Aborted);
         }

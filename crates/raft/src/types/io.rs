@@ -105,7 +105,8 @@ pub enum Input {
         /// What became of it.
         outcome: SnapshotOutcome,
     },
-    /// Campaign at once, without waiting for the election timeout (PreVote still applies).
+    /// Campaign at once, without waiting for the election timeout (PreVote still applies). A
+    /// driver does this at the start of a sole voter, which has nobody to wait for.
     Campaign,
     /// Hand leadership over (thesis §3.10). See [`Event::TransferEnded`].
     TransferLeadership {

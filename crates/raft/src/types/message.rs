@@ -37,6 +37,10 @@ pub enum Body {
         campaign_term: Term,
         /// Whether the vote would be given.
         granted: bool,
+        /// The last position its sender knows to be committed. The asker may be the only one
+        /// not to know that a membership change is committed, and be unable to win any election
+        /// by the old membership: those that know may no longer vote for it nor campaign.
+        commit: LogPosition,
     },
     /// "Vote for me in this message's term." (Raft §5.2)
     Vote {
@@ -50,6 +54,8 @@ pub enum Body {
     VoteResponse {
         /// Whether the vote is given; it is durable by then.
         granted: bool,
+        /// As in the answer to a pre-vote.
+        commit: LogPosition,
     },
     /// Entries to append after `prev` (Raft §5.3); none in a probe.
     Append {

@@ -90,7 +90,7 @@ impl Checks {
             Body::AppendAccepted { matched, .. } => {
                 disk.hard_state.term >= message.term && disk.last() >= *matched
             }
-            Body::VoteResponse { granted: true } => {
+            Body::VoteResponse { granted: true, .. } => {
                 (disk.hard_state.term, disk.hard_state.vote) == (message.term, Some(message.to))
                     || disk.hard_state.term > message.term
             }

@@ -15,8 +15,8 @@ impl Dice {
         let state = self.0;
         self.0 =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let mixed = ((((state >> 18) ^ state) >> 27) & 0xffff_ffff) as u32;
-        mixed.rotate_right((state >> 59) as u32)
+        let mixed = u32::try_from((((state >> 18) ^ state) >> 27) & 0xffff_ffff).expect("masked");
+        mixed.rotate_right(u32::try_from(state >> 59).expect("five bits"))
     }
 
     /// In `0..bound`.
@@ -35,7 +35,19 @@ impl Dice {
         self.below(1000) < per_mille
     }
 
+    /// In `low..=high`, for sizes and counts.
+    pub(crate) fn size(&mut self, low: usize, high: usize) -> usize {
+        let span = u64::try_from(high - low + 1).expect("a small span");
+        low + usize::try_from(self.below(span)).expect("below a small span")
+    }
+
+    /// One of these.
     pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
-        if items.is_empty() { None } else { items.get(self.below(items.len() as u64) as usize) }
+        if items.is_empty() { None } else { items.get(self.size(0, items.len() - 1)) }
+    }
+
+    /// One of these.
+    pub(crate) fn of<T: Copy, const N: usize>(&mut self, items: [T; N]) -> T {
+        items[self.size(0, N - 1)]
     }
 }

@@ -9,6 +9,10 @@
 
 mod checks;
 mod dice;
+mod golden;
 mod mutants;
+mod paper;
+mod regressions;
 mod simulation;
+mod table;
 mod world;

@@ -120,6 +120,14 @@ impl Node {
         self.raft.as_ref().expect("the node is up")
     }
 
+    /// Everything that is in memory is gone, but for the writes under way.
+    fn switch_off(&mut self) {
+        self.raft = None;
+        self.applying.clear();
+        self.memberships.clear();
+        self.reads.clear();
+    }
+
     fn prev_of(&self, first: LogIndex) -> LogPosition {
         let prev = first.prev().unwrap_or_default();
         match self.written.get(&prev) {
@@ -135,7 +143,7 @@ impl Node {
 }
 
 /// How this seed's world treats its inhabitants. Probabilities are per mille.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Climate {
     pub(crate) founders: u64,
     pub(crate) drop: u64,
@@ -155,6 +163,8 @@ pub(crate) struct Climate {
     pub(crate) pre_vote: bool,
     pub(crate) check_quorum: bool,
     pub(crate) small_limits: bool,
+    /// One entry to an append, one append at a time.
+    pub(crate) one_by_one: bool,
     pub(crate) mutant: Option<raft::Mutant>,
 }
 
@@ -173,15 +183,16 @@ impl Climate {
             transfer: some(100),
             truncate: some(150),
             campaign: some(150),
-            founders: [1, 2, 3, 3, 3, 4, 5, 5][dice.below(8) as usize],
-            latency_ms_max: [2, 20, 120, 400][dice.below(4) as usize],
-            disk_ms_max: [1, 10, 60, 300][dice.below(4) as usize],
-            election_ms: [100, 200, 1_000][dice.below(3) as usize],
-            client_ms_max: [10, 40, 200][dice.below(3) as usize],
+            founders: dice.of([1, 2, 3, 3, 3, 4, 5, 5]),
+            latency_ms_max: dice.of([2, 20, 120, 400]),
+            disk_ms_max: dice.of([1, 10, 60, 300]),
+            election_ms: dice.of([100, 200, 1_000]),
+            client_ms_max: dice.of([10, 40, 200]),
             rejoin_wiped: dice.chance(600),
             pre_vote: dice.chance(700),
             check_quorum: dice.chance(700),
             small_limits: dice.chance(600),
+            one_by_one: dice.chance(100),
             mutant: None,
         }
     }
@@ -290,7 +301,7 @@ impl World {
     }
 
     fn config(&mut self, id: ReplicaId) -> Config {
-        let mut config = Config::new(id, u64::from(self.dice.below(1 << 30) as u32));
+        let mut config = Config::new(id, self.dice.below(1 << 30));
         config.election_timeout = Duration::from_millis(self.climate.election_ms);
         config.heartbeat_interval = Duration::from_millis(self.climate.election_ms / 5);
         config.pre_vote = self.climate.pre_vote;
@@ -298,15 +309,19 @@ impl World {
         config.mutant = self.climate.mutant;
         if self.climate.small_limits {
             let dice = &mut self.dice;
-            config.append_bytes_max = dice.within(1, 200) as usize;
-            config.inflight_messages_max = dice.within(1, 4) as usize;
-            config.inflight_bytes_max = dice.within(1, 600) as usize;
-            config.uncommitted_bytes_max = dice.within(100, 2_000) as usize;
-            config.committed_bytes_max = dice.within(1, 300) as usize;
-            config.applying_bytes_max = dice.within(1, 600) as usize;
-            config.recent_bytes_max = dice.within(0, 400) as usize;
-            config.reads_pending_max = dice.within(1, 20) as usize;
-            config.read_rounds_max = dice.within(1, 3) as usize;
+            config.append_bytes_max = if dice.chance(500) { 1 } else { dice.size(1, 200) };
+            config.inflight_messages_max = dice.size(1, 4);
+            config.inflight_bytes_max = dice.size(1, 600);
+            config.uncommitted_bytes_max = dice.size(100, 2_000);
+            config.committed_bytes_max = dice.size(1, 300);
+            config.applying_bytes_max = dice.size(1, 600);
+            config.recent_bytes_max = dice.size(0, 400);
+            config.reads_pending_max = dice.size(1, 20);
+            config.read_rounds_max = dice.size(1, 3);
+        }
+        if self.climate.one_by_one {
+            config.append_bytes_max = 1;
+            config.inflight_messages_max = 1;
         }
         config
     }
@@ -314,7 +329,7 @@ impl World {
     /// Starts a replica from its disk.
     fn start(&mut self, id: ReplicaId) {
         let config = self.config(id);
-        let recent = self.dice.below(12) as usize;
+        let recent = self.dice.size(0, 11);
         let now = self.now;
         let node = self.nodes.get_mut(&id).expect("it exists");
         node.life += 1;
@@ -330,12 +345,9 @@ impl World {
     /// have made it there.
     fn crash(&mut self, id: ReplicaId) {
         self.tally.add("crash");
-        let survive = self.dice.below(3) as usize;
+        let survive = self.dice.size(0, 2);
         let node = self.nodes.get_mut(&id).expect("it exists");
-        node.raft = None;
-        node.applying.clear();
-        node.memberships.clear();
-        node.reads.clear();
+        node.switch_off();
         let writes: Vec<Persist> = node.writes.drain(..).collect();
         if writes.len() > survive {
             self.tally.add("writes lost in a crash");
@@ -666,7 +678,7 @@ impl World {
         if !self.alive(id, life) {
             return Ok(());
         }
-        let count = self.dice.within(1, 8) as usize;
+        let count = self.dice.size(1, 8);
         let node = self.nodes.get_mut(&id).expect("it exists");
         for _ in 0..count {
             let Some(entry) = node.applying.pop_front() else { break };
@@ -787,7 +799,7 @@ impl World {
     fn value(&mut self) -> Payload {
         self.next_value += 1;
         let mut data = self.next_value.to_be_bytes().to_vec();
-        data.resize(8 + self.dice.below(60) as usize, 0);
+        data.resize(8 + self.dice.size(0, 59), 0);
         Payload::Data(data.into())
     }
 
@@ -873,7 +885,7 @@ impl World {
         if membership.is_joint() {
             return MembershipChange::leave_joint();
         }
-        let count = [1, 1, 1, 2, 3][self.dice.below(5) as usize];
+        let count = self.dice.of([1, 1, 1, 2, 3]);
         let steps = (0..count).map(|_| {
             let id = replica(self.dice.within(1, SPARE_IDS));
             match self.dice.below(3) {
@@ -937,9 +949,15 @@ impl World {
     }
 
     /// Replicas that are out of the group are switched off once the group has moved on.
+    ///
+    /// Not earlier: a member that does not know yet that they are out may need their votes.
     fn retire_zombies(&mut self, members: &BTreeSet<ReplicaId>) {
+        let index = self.latest_membership.0;
+        if !members.iter().all(|id| self.nodes[id].commit_checked >= index) {
+            return;
+        }
         for node in self.nodes.values_mut().filter(|node| !members.contains(&node.id)) {
-            node.raft = None;
+            node.switch_off();
             node.writes.clear();
         }
     }
