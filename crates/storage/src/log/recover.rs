@@ -241,9 +241,7 @@ impl<'a> Replay<'a> {
             let mut at = Position::start_of(*segment);
             let continuing = |replay: &Self, at, crc: Option<u32>| {
                 Frame::parse(replay.log_id, at, &bytes).filter(|frame| {
-                    !ended
-                        && crc.is_none_or(|crc| crc == frame.header.previous_crc)
-                        && frame.header.epoch >= replay.epoch
+                    !ended && crc.is_none_or(|crc| crc == frame.header.previous_crc)
                 })
             };
             while let Some(frame) = continuing(self, at, crc) {
