@@ -1,5 +1,111 @@
-//! The project's tasks: `cargo xtask ci` is the one gate.
+//! The project's tasks. `cargo xtask ci` is the one gate: what it passes may be merged.
+//!
+//! Everything here is a check or a launcher; nothing is built that the product needs. Dependencies are
+//! two (anyhow, serde_json), because this is the first thing that a fresh clone compiles.
+//!
+//! | task | what it does |
+//! |---|---|
+//! | `ci` | all of the checks below, then all tests; with `QUORATE_PEERS=1` the end-to-end suites too |
+//! | `arrows [--write]` | dependency directions, and the table of them in ARCHITECTURE.md |
+//! | `sources` | file sizes, and no clock, thread, randomness or unordered iteration below `node` |
+//! | `links` | relative links of the Markdown pages |
+//! | `licenses` | every dependency's license against deny.toml (by cargo-deny where it is installed) |
+//! | `e2e` | the suites against real etcd and real etcdctl |
+//! | `differential --requests N --seed S` | random requests to a real etcd and to us, every response compared |
+//! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
+//!
+//! Caveat: the scan of `sources` is by token, not by type. It catches slips, not intent.
 
-fn main() -> anyhow::Result<()> {
-    Ok(())
+mod arrows;
+mod licenses;
+mod links;
+mod metadata;
+mod run;
+mod scan;
+mod sources;
+mod suites;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use run::{Steps, cargo};
+
+const HELP: &str = "\
+Usage: cargo xtask TASK
+
+  ci                           the gate: every check, then every test
+  arrows [--write]             dependency directions (--write: update ARCHITECTURE.md)
+  sources                      file sizes and forbidden tokens
+  links                        relative links in the Markdown pages
+  licenses                     licenses of all dependencies against deny.toml
+  e2e [TEST...]                suites against real etcd and etcdctl, by name
+  differential [--requests N] [--seed S] [--replay FILE]
+                               random requests to a real etcd and to us, compared whole
+  torture [--rounds N] [--kind leader|follower|all|pause] [--seed S]
+                               kill -9 and SIGSTOP under load
+
+Environment:
+  CARGO_TARGET_DIR   where to build; default: quorate/target in the user's cache
+  QUORATE_PEERS=1    `ci` also runs the end-to-end suites (a missing tool is then an error)
+  QUORATE_BIN        the server under test; default: the binary of this workspace
+  QUORATE_ETCD_35_DIR        directory with etcd, etcdctl and etcdutl 3.5; default: see docs/operations.md
+  QUORATE_ETCD_34_DIR        directory with etcd and etcdctl 3.4; default: /usr/bin
+";
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = args.split_first().map_or(("help", &[][..]), |(task, rest)| (task, rest));
+    match task {
+        "ci" => ci(),
+        "arrows" => arrows::check(rest.iter().any(|arg| arg == "--write")),
+        "sources" => sources::check(),
+        "links" => links::check(),
+        "licenses" => licenses::check(),
+        "e2e" => suites::end_to_end(rest),
+        "differential" => suites::differential(rest),
+        "torture" => suites::torture(rest),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("no task {other:?}\n\n{HELP}"),
+    }
+}
+
+/// Every check, cheapest first, and the tests last, so that the log ends with cargo's result lines.
+fn ci() -> Result<()> {
+    let mut steps = Steps::new();
+    steps.run("format", || cargo(&["fmt", "--all", "--check"]).run())?;
+    steps.run("arrows", || arrows::check(false))?;
+    steps.run("sources", sources::check)?;
+    steps.run("links", links::check)?;
+    steps.run("licenses", licenses::check)?;
+    steps.run("clippy", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).run()
+    })?;
+    steps.run("docs", || {
+        cargo(&["doc", "--workspace", "--no-deps", "--locked"])
+            .env("RUSTDOCFLAGS", "-D warnings")
+            .run()
+    })?;
+    if suites::peers_wanted() {
+        steps.run("end to end", || suites::end_to_end(&[]))?;
+    } else {
+        suites::announce_skipped()?;
+    }
+    steps.summary();
+    steps.run("tests", || {
+        cargo(&["test", "--workspace", "--exclude", suites::PACKAGE, "--locked", "--no-fail-fast"])
+            .run()
+    })
 }

@@ -3,6 +3,7 @@
 mod chain;
 mod checkpoint;
 mod collect;
+mod counts;
 mod disk;
 pub mod engine;
 mod error;
@@ -36,4 +37,4 @@ pub use record::RecordError;
 pub use scan::Scan;
 pub use state::{AppliedMark, Batch, Limits, OpenError, Retired, State};
 pub use types::{Change, Commit, KeySpan, LeaseId, Record, Revision};
-pub use view::{Reader, View};
+pub use view::{Page, Reader, View};

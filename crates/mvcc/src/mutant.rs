@@ -43,13 +43,15 @@ pub(crate) enum Mutant {
     ExportLatestOnly,
     /// An import begins without saying so.
     ImportUnmarked,
+    /// A remembered count is taken for that of any revision.
+    CountAtAnyRevision,
     /// Deleting a key twice in a commit counts twice.
     CountDeletesTwice,
 }
 
 #[cfg(test)]
 impl Mutant {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::ForgetSuperseded,
         Self::ForgetOldLatest,
         Self::ForgetTombstone,
@@ -69,6 +71,7 @@ impl Mutant {
         Self::HashUncollected,
         Self::ExportLatestOnly,
         Self::ImportUnmarked,
+        Self::CountAtAnyRevision,
         Self::CountDeletesTwice,
     ];
 }

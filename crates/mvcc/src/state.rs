@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::checkpoint::{CheckpointJob, Done};
@@ -12,7 +11,7 @@ use crate::engine::{Engine, EngineError, Snapshot, Table};
 use crate::layout::{self, Mark};
 use crate::memtable::Memtable;
 use crate::types::{Commit, Revision};
-use crate::view::{Levels, Published, Reader, View};
+use crate::view::{Levels, Published, Reader, Shared, View};
 
 /// The last entry of the log that is contained in a state. `index` 0 and `term` 0 are the
 /// place before the first entry.
@@ -83,7 +82,7 @@ pub enum OpenError {
 pub struct State<E: Engine> {
     engine: Arc<E>,
     limits: Limits,
-    published: Arc<ArcSwap<Published>>,
+    shared: Arc<Shared>,
     /// What is published, for the writer's own use.
     now: Arc<Published>,
     /// The job that is out, if one is: only one at a time writes the engine.
@@ -121,8 +120,8 @@ impl<E: Engine> State<E> {
             applied: mark.applied,
             live_keys: mark.live_keys,
         });
-        let published = Arc::new(ArcSwap::new(Arc::clone(&now)));
-        Ok(Self { engine, limits, published, now, job: None })
+        let shared = Arc::new(Shared::new(Arc::clone(&now)));
+        Ok(Self { engine, limits, shared, now, job: None })
     }
 
     /// The engine underneath.
@@ -164,7 +163,7 @@ impl<E: Engine> State<E> {
     /// A handle for readers on any thread.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.published))
+        Reader::new(Arc::clone(&self.shared))
     }
 
     /// The state as of the last batch.
@@ -284,7 +283,7 @@ impl<E: Engine> State<E> {
 
     fn publish(&mut self, published: Published) {
         self.now = Arc::new(published);
-        self.published.store(Arc::clone(&self.now));
+        self.shared.published.store(Arc::clone(&self.now));
     }
 }
 

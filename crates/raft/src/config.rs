@@ -43,6 +43,9 @@ pub struct Config {
     pub reads_pending_max: usize,
     /// Confirmation rounds under way at once; reads that come meanwhile share the next one.
     pub read_rounds_max: usize,
+    /// Break the protocol in this way, to see whether a check notices.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<crate::Mutant>,
 }
 
 impl Config {
@@ -64,6 +67,8 @@ impl Config {
             recent_bytes_max: 16 << 20,
             reads_pending_max: 65_536,
             read_rounds_max: 4,
+            #[cfg(feature = "mutants")]
+            mutant: None,
         }
     }
 

@@ -2,17 +2,18 @@
 
 mod config;
 mod error;
+mod log;
+mod membership;
+mod mutants;
+mod pcg;
+mod progress;
+mod raft;
 mod types;
+mod writes;
 
 pub use config::Config;
 pub use error::{MembershipRefused, Refused, RestoreError, Stopped};
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;
+pub use raft::{PeerFlow, PeerStatus, Proposed, Raft};
 pub use types::*;
-
-/// Where accepted proposals will be in the log, if they are committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proposed {
-    /// Index of the first; the others follow.
-    pub first_index: LogIndex,
-    /// Their term. An entry of another term at that index is somebody else's.
-    pub term: Term,
-}

@@ -1,1 +1,216 @@
-//! Many Raft groups on one node: ranges, replicas, batching.
+//! Many Raft groups on one node, stepped as one.
+//!
+//! A *store* hosts *replicas*; each replica is a member of one *range's* Raft group. What is done
+//! for one group costs little; what is done for ten thousand must not cost ten thousand times
+//! that, so the store gathers at each of its borders:
+//!
+//! - **the log**: all groups that have something to persist put it into one [`LogWrite`], which
+//!   the driver appends and syncs with one `fdatasync`;
+//! - **peers**: all messages for one node leave in one batch;
+//! - **time**: one ordered set of deadlines; a replica that waits for nothing is not touched;
+//! - **readiness**: only the replicas that were touched since the last [`Store::flush`] are asked.
+//!
+//! The store is a state machine: it is told what happened ([`Store::receive`],
+//! [`Store::log_written`], [`Store::timeout`], ...), and [`Store::flush`] says what is to be done.
+//! It has no clock, no thread, no I/O.
+//!
+//! INVARIANT: a message that claims something durable is inside the [`LogWrite`] that makes it so
+//! ([`LogWrite::then`]); there is no other way for it to leave.
+//!
+//! INVARIANT: writes complete in the order in which they were given out.
+
+mod output;
+mod replica;
+mod types;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use raft::{Input, Raft, ReplicaId, Stopped, WriteToken};
+
+pub use output::{GroupWrite, LogWrite, Outbox, Output};
+pub use replica::Replica;
+pub use types::{Envelope, NodeId, RangeId, WriteId};
+
+/// The replicas of one node.
+pub struct Store {
+    node: NodeId,
+    replicas: BTreeMap<RangeId, Replica>,
+    touched: BTreeSet<RangeId>,
+    deadlines: BTreeSet<(Duration, RangeId)>,
+    writes: VecDeque<(WriteId, Vec<(RangeId, WriteToken)>)>,
+    next_write: WriteId,
+}
+
+impl Store {
+    /// A store without replicas.
+    #[must_use]
+    pub fn new(node: NodeId) -> Store {
+        Store {
+            node,
+            replicas: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            writes: VecDeque::new(),
+            next_write: WriteId(1),
+        }
+    }
+
+    /// The node this store is on.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Hosts a replica. `nodes` tells where the members of its group live.
+    ///
+    /// # Panics
+    /// If the range has a replica here already: two replicas of a range on one store would vote
+    /// twice from one disk.
+    pub fn add(&mut self, range: RangeId, raft: Raft, nodes: BTreeMap<ReplicaId, NodeId>) {
+        let before = self.replicas.insert(range, Replica::new(raft, nodes));
+        assert!(before.is_none(), "range {range:?} has a replica here already");
+        self.touched.insert(range);
+    }
+
+    /// The replica of `range`.
+    #[must_use]
+    pub fn replica(&self, range: RangeId) -> Option<&Replica> {
+        self.replicas.get(&range)
+    }
+
+    /// The core of the replica of `range`, to be stepped; it is asked what it wants at the next
+    /// flush. `None` if the range has no replica here.
+    pub fn raft_mut(&mut self, range: RangeId) -> Option<&mut Raft> {
+        let replica = self.replicas.get_mut(&range)?;
+        self.touched.insert(range);
+        Some(&mut replica.raft)
+    }
+
+    /// Takes note of where the members of a range live.
+    pub fn set_nodes(&mut self, range: RangeId, nodes: BTreeMap<ReplicaId, NodeId>) {
+        if let Some(replica) = self.replicas.get_mut(&range) {
+            replica.nodes = nodes;
+        }
+    }
+
+    /// Ranges and their replicas, in order.
+    pub fn replicas(&self) -> impl Iterator<Item = (RangeId, &Replica)> {
+        self.replicas.iter().map(|(&range, replica)| (range, replica))
+    }
+
+    /// A message from a peer on `node`. One for a range or a replica that is not here is dropped:
+    /// it is late, or early. Where its sender lives is remembered: a replica that has just been
+    /// added knows nobody yet.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the message shows that safety is broken.
+    pub fn receive(
+        &mut self,
+        now: Duration,
+        node: NodeId,
+        envelope: Envelope,
+    ) -> Result<(), Stopped> {
+        let Some(replica) = self.replicas.get_mut(&envelope.range) else { return Ok(()) };
+        if replica.raft.id() != envelope.message.to {
+            return Ok(());
+        }
+        replica.nodes.entry(envelope.message.from).or_insert(node);
+        self.touched.insert(envelope.range);
+        replica.raft.step(now, Input::Receive(envelope.message))
+    }
+
+    /// The driver has made `write` durable.
+    ///
+    /// # Errors
+    /// [`Stopped`] if a replica cannot go on.
+    ///
+    /// # Panics
+    /// If writes complete out of order: what a later one makes durable rests on the earlier.
+    pub fn log_written(&mut self, now: Duration, write: WriteId) -> Result<(), Stopped> {
+        let (expected, tokens) = self.writes.pop_front().expect("a write is under way");
+        assert_eq!(expected, write, "writes complete in order");
+        for (range, token) in tokens {
+            // A replica may have been removed while its last write was under way.
+            if let Some(replica) = self.replicas.get_mut(&range) {
+                self.touched.insert(range);
+                replica.raft.step(now, Input::LogWritten(token))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When [`Store::timeout`] wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// Tells every replica whose deadline has come.
+    ///
+    /// # Errors
+    /// [`Stopped`] if a replica cannot go on.
+    pub fn timeout(&mut self, now: Duration) -> Result<(), Stopped> {
+        while let Some(&(deadline, range)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            if let Some(replica) = self.replicas.get_mut(&range) {
+                replica.deadline = None;
+                self.touched.insert(range);
+                replica.raft.step(now, Input::Timeout)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `node` cannot be reached: every group slows down towards its replica there.
+    ///
+    /// # Errors
+    /// [`Stopped`] if a replica cannot go on.
+    pub fn unreachable(&mut self, now: Duration, node: NodeId) -> Result<(), Stopped> {
+        for (&range, replica) in &mut self.replicas {
+            let there: Vec<_> = replica.on(node).collect();
+            for id in there {
+                self.touched.insert(range);
+                replica.raft.step(now, Input::PeerUnreachable(id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects what the touched replicas want done, in the order in which it must be begun:
+    /// the log write and the free messages may go side by side.
+    pub fn flush(&mut self) -> Output {
+        let mut output = Output::default();
+        let mut tokens = Vec::new();
+        let mut write = LogWrite::new(self.next_write);
+        while let Some(range) = self.touched.pop_first() {
+            let Some(replica) = self.replicas.get_mut(&range) else { continue };
+            while let Some(mut ready) = replica.raft.ready() {
+                if let Some(persist) = ready.persist.take() {
+                    tokens.push((range, persist.token));
+                    write.add(range, replica, persist);
+                }
+                output.add(range, replica, ready);
+            }
+            let deadline = replica.raft.next_deadline();
+            if deadline != replica.deadline {
+                if let Some(old) = replica.deadline.take() {
+                    self.deadlines.remove(&(old, range));
+                }
+                if let Some(new) = deadline {
+                    self.deadlines.insert((new, range));
+                }
+                replica.deadline = deadline;
+            }
+        }
+        if !tokens.is_empty() {
+            self.writes.push_back((write.id, tokens));
+            self.next_write = WriteId(self.next_write.0 + 1);
+            output.write = Some(write);
+        }
+        output
+    }
+}

@@ -409,14 +409,31 @@ impl World {
         for key in KEYS {
             assert_eq!(view.get(key, at).unwrap().as_ref(), live.get(key), "{key:?} at {at}");
         }
-        let mut expected = oracle.in_span(span, at);
+        let mut expected: Vec<_> = oracle.in_span(span, at);
         assert_eq!(collect(view.scan(span, at).unwrap()), expected, "{span:?} at {at}");
         assert_eq!(view.count(span, at).unwrap(), expected.len() as u64, "{span:?} at {at}");
+        self.check_pages(view, &expected, span, at);
         expected.reverse();
         assert_eq!(collect(view.scan_back(span, at).unwrap()), expected, "{span:?} at {at}");
         let before = at.next();
         let previous = view.previous(&span.start, before).unwrap();
         assert_eq!(previous.as_ref(), live.get(&span.start));
+    }
+
+    /// A list read page by page is the list, and each page knows how much is left.
+    fn check_pages(&mut self, view: &View, expected: &[Record], span: &KeySpan, at: Revision) {
+        let limit = self.random.below(4);
+        let mut left = expected;
+        let mut span = Some(span.clone());
+        while let Some(here) = span {
+            let page = view.page(&here, at, limit).unwrap();
+            let (records, rest) = left.split_at(limit.min(left.len()));
+            assert_eq!(page.records, records);
+            assert_eq!(page.count, left.len() as u64);
+            assert_eq!(page.rest.is_some(), !rest.is_empty());
+            left = rest;
+            span = page.rest.filter(|_| limit > 0);
+        }
     }
 
     /// All questions to the newest view, hashes among them.

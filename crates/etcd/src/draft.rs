@@ -1,0 +1,338 @@
+//! A request while it is being evaluated: three layers, looked at from above.
+//!
+//! ```text
+//!     own writes      of this request, at the revision it will take
+//!     overlay         proposals in flight, each at its revision        (leader only)
+//!     view            the applied state
+//! ```
+//!
+//! A read that needs no leader is a draft without an overlay that writes nothing. Inside a
+//! transaction every operation sees what the ones before it did, as in etcd: after the first
+//! write the draft's revision is the next one, and reads without a revision of their own look
+//! there.
+//!
+//! A transaction may, in a few odd shapes (see [`crate::check`]), both put and delete a key.
+//! The commit that comes out has the outcome, not the way to it: a key that was created and
+//! deleted again is not in it, one deleted and created again is in it as both.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::iter::Peekable;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use mvcc::{Change, KeySpan, LeaseId, ReadError, Record, Revision, View};
+
+use crate::error::Error;
+use crate::meta;
+use crate::overlay::Overlay;
+
+/// A key's version in this request.
+struct Own {
+    /// The key was there before the request.
+    existed: bool,
+    record: Option<Record>,
+}
+
+/// See the module.
+pub(crate) struct Draft<'a> {
+    view: &'a View,
+    overlay: Option<&'a Overlay>,
+    /// The revision the request begins at.
+    base: Revision,
+    compacted: Revision,
+    own: BTreeMap<Bytes, Own>,
+    /// The keys changed, in order; those changed twice are here twice.
+    order: Vec<Bytes>,
+    rows: BTreeMap<Bytes, Option<Bytes>>,
+}
+
+/// What came out of a draft.
+pub(crate) struct Written {
+    /// The revision it takes, if it changes any key.
+    pub(crate) revision: Option<Revision>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) versions: BTreeMap<Bytes, Option<Record>>,
+    pub(crate) rows: BTreeMap<Bytes, Option<Bytes>>,
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Compacted { .. } => Self::Compacted,
+            ReadError::Future { .. } => Self::FutureRev,
+            ReadError::Engine(error) => Self::Storage(error.to_string()),
+        }
+    }
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(view: &'a View, overlay: Option<&'a Overlay>) -> Self {
+        let in_flight = overlay.and_then(Overlay::revision);
+        let compacting = overlay.and_then(Overlay::compacted);
+        let base = in_flight.unwrap_or_else(|| view.revision());
+        let compacted = compacting.unwrap_or(Revision(0)).max(view.compacted());
+        assert!(base >= view.revision(), "what is applied has left the overlay");
+        Self {
+            view,
+            overlay,
+            base,
+            compacted,
+            own: BTreeMap::new(),
+            order: Vec::new(),
+            rows: BTreeMap::new(),
+        }
+    }
+
+    /// The applied state.
+    pub(crate) fn view(&self) -> &View {
+        self.view
+    }
+
+    /// The revision before the request.
+    pub(crate) fn base(&self) -> Revision {
+        self.base
+    }
+
+    /// The revision that the request sees now: the next one once it has written.
+    pub(crate) fn revision(&self) -> Revision {
+        if self.order.is_empty() { self.base } else { self.base.next() }
+    }
+
+    /// The oldest revision that can be read; 0 if all can.
+    pub(crate) fn compacted(&self) -> Revision {
+        self.compacted
+    }
+
+    /// The compact revision as etcd counts it: -1 before the first compaction, which may be
+    /// one at 0.
+    pub(crate) fn compact_mark(&self) -> Result<i64, Error> {
+        if self.compacted.0 > 0 {
+            return Ok(self.compacted.0);
+        }
+        Ok(if self.meta_get(meta::COMPACTED)?.is_some() { 0 } else { -1 })
+    }
+
+    /// The version of `key` at `at`, which is not compacted.
+    pub(crate) fn get(&self, key: &[u8], at: Revision) -> Result<Option<Record>, Error> {
+        if at > self.base
+            && let Some(own) = self.own.get(key)
+        {
+            return Ok(own.record.clone());
+        }
+        if let Some(found) = self.overlay.and_then(|overlay| overlay.get(key, at)) {
+            return Ok(found.cloned());
+        }
+        Ok(self.view.get(key, at.min(self.view.revision()))?)
+    }
+
+    /// The version of `key` as the request sees it now.
+    pub(crate) fn latest(&self, key: &[u8]) -> Result<Option<Record>, Error> {
+        self.get(key, self.revision())
+    }
+
+    /// The records of `span` at `at`, in key order.
+    pub(crate) fn scan(&self, span: &KeySpan, at: Revision) -> Result<Scan<'_>, Error> {
+        let lower = self.view.scan(span, at.min(self.view.revision()))?;
+        Ok(Scan { lower, ahead: None, upper: self.upper(span, at).peekable() })
+    }
+
+    /// How many keys `span` has at `at`.
+    pub(crate) fn count(&self, span: &KeySpan, at: Revision) -> Result<i64, Error> {
+        let applied = at.min(self.view.revision());
+        let mut count = self.view.count(span, applied)?;
+        for (key, record) in self.upper(span, at) {
+            match (self.view.get(key, applied)?, record) {
+                (None, Some(_)) => count += 1,
+                (Some(_), None) => count -= 1,
+                _ => {}
+            }
+        }
+        i64::try_from(count).map_err(|_| Error::Storage("more keys than can be counted".into()))
+    }
+
+    /// What lies above the view, in key order.
+    fn upper<'s>(
+        &'s self,
+        span: &KeySpan,
+        at: Revision,
+    ) -> Box<dyn Iterator<Item = (&'s Bytes, Option<&'s Record>)> + 's> {
+        if span.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let own = if at > self.base { Some(self.own_in(span)) } else { None };
+        let own = own.into_iter().flatten().map(|(key, own)| (key, own.record.as_ref()));
+        let overlay = self.overlay.map(|overlay| overlay.scan(span, at)).into_iter().flatten();
+        Box::new(Merged { first: own.peekable(), second: overlay.peekable() })
+    }
+
+    fn own_in(&self, span: &KeySpan) -> btree_map::Range<'_, Bytes, Own> {
+        let end = span.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.own.range::<[u8], _>((Bound::Included(&span.start[..]), end))
+    }
+
+    /// The value of a meta key.
+    pub(crate) fn meta_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        if let Some(own) = self.rows.get(key) {
+            return Ok(own.clone());
+        }
+        if let Some(found) = self.overlay.and_then(|overlay| overlay.meta_get(key)) {
+            return Ok(found.cloned());
+        }
+        Ok(self.view.meta_get(key)?)
+    }
+
+    /// The meta rows whose key begins with `prefix`, in key order.
+    pub(crate) fn meta_scan(&self, prefix: &[u8]) -> Result<BTreeMap<Bytes, Bytes>, Error> {
+        let mut rows: BTreeMap<Bytes, Bytes> =
+            self.view.meta_scan(prefix)?.collect::<Result<_, _>>()?;
+        let overlay = self.overlay.into_iter().flat_map(|overlay| overlay.meta_scan(prefix));
+        let own = self.rows.iter().map(|(key, value)| (key, value.as_ref()));
+        for (key, value) in overlay.chain(own.filter(|(key, _)| key.starts_with(prefix))) {
+            match value {
+                Some(value) => rows.insert(key.clone(), value.clone()),
+                None => rows.remove(key),
+            };
+        }
+        Ok(rows)
+    }
+
+    /// Writes a version of `key`, whose version now is `previous`.
+    pub(crate) fn put(
+        &mut self,
+        key: &Bytes,
+        previous: Option<&Record>,
+        value: &[u8],
+        lease: Option<LeaseId>,
+    ) {
+        let revision = self.base.next();
+        let create_revision = previous.map_or(revision, |previous| previous.create_revision);
+        let version = previous.map_or(0, |previous| previous.version) + 1;
+        let record = Record::new(key, create_revision, revision, version, value, lease);
+        self.attach(key, previous.and_then(|previous| previous.lease), lease);
+        self.change(key.clone(), previous.is_some(), Some(record));
+    }
+
+    /// Deletes `record`, which is the version of its key now.
+    pub(crate) fn delete(&mut self, record: &Record) {
+        let key = record.key();
+        self.attach(&key, record.lease, None);
+        self.change(key, true, None);
+    }
+
+    fn change(&mut self, key: Bytes, existed: bool, record: Option<Record>) {
+        self.order.push(key.clone());
+        let existed = self.own.get(&key).map_or(existed, |own| own.existed);
+        self.own.insert(key, Own { existed, record });
+    }
+
+    fn attach(&mut self, key: &[u8], from: Option<LeaseId>, to: Option<LeaseId>) {
+        if from == to {
+            return;
+        }
+        if let Some(lease) = from {
+            self.set(meta::attached(lease, key), None);
+        }
+        if let Some(lease) = to {
+            self.set(meta::attached(lease, key), Some(Bytes::new()));
+        }
+    }
+
+    /// Writes a meta row; `None` removes it.
+    pub(crate) fn set(&mut self, key: Bytes, value: Option<Bytes>) {
+        self.rows.insert(key, value);
+    }
+
+    /// Whether the request has written nothing.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.order.is_empty() && self.rows.is_empty()
+    }
+
+    /// The outcome: every key once, at the place of its last change.
+    pub(crate) fn finish(self) -> Written {
+        let revision = (!self.order.is_empty()).then(|| self.base.next());
+        let mut changes = Vec::with_capacity(self.order.len());
+        let mut seen = BTreeSet::new();
+        for key in self.order.into_iter().rev() {
+            if !seen.insert(key.clone()) {
+                continue;
+            }
+            let own = &self.own[&key];
+            match &own.record {
+                None if !own.existed => {}
+                record => {
+                    let again = record.as_ref().is_some_and(|new| own.existed && new.version == 1);
+                    changes.push(Change { key: key.clone(), record: record.clone() });
+                    if again {
+                        changes.push(Change { key, record: None });
+                    }
+                }
+            }
+        }
+        changes.reverse();
+        let versions = self.own.into_iter().map(|(key, own)| (key, own.record)).collect();
+        Written { revision, changes, versions, rows: self.rows }
+    }
+}
+
+/// Two sorted sequences as one; where both have a key, the first counts.
+struct Merged<A: Iterator, B: Iterator> {
+    first: Peekable<A>,
+    second: Peekable<B>,
+}
+
+type Item<'a> = (&'a Bytes, Option<&'a Record>);
+
+impl<'a, A, B> Iterator for Merged<A, B>
+where
+    A: Iterator<Item = Item<'a>>,
+    B: Iterator<Item = Item<'a>>,
+{
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        let Some((first, _)) = self.first.peek() else { return self.second.next() };
+        match self.second.peek() {
+            Some((second, _)) if second < first => self.second.next(),
+            Some((second, _)) => {
+                if first == second {
+                    self.second.next();
+                }
+                self.first.next()
+            }
+            None => self.first.next(),
+        }
+    }
+}
+
+/// Records of a span in key order. See [`Draft::scan`].
+pub(crate) struct Scan<'a> {
+    lower: mvcc::Scan<'a>,
+    /// A record of the view that was read and is still to come.
+    ahead: Option<Record>,
+    upper: Peekable<Box<dyn Iterator<Item = Item<'a>> + 'a>>,
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<Record, Error>;
+
+    fn next(&mut self) -> Option<Result<Record, Error>> {
+        loop {
+            let lower = match self.ahead.take() {
+                Some(record) => Some(record),
+                None => match self.lower.next().transpose() {
+                    Ok(record) => record,
+                    Err(error) => return Some(Err(error.into())),
+                },
+            };
+            let Some((upper, _)) = self.upper.peek() else { return lower.map(Ok) };
+            match lower {
+                Some(lower) if lower.key() < *upper => return Some(Ok(lower)),
+                Some(lower) if lower.key() > *upper => self.ahead = Some(lower),
+                _ => {}
+            }
+            if let Some((_, Some(record))) = self.upper.next() {
+                return Some(Ok(record.clone()));
+            }
+        }
+    }
+}

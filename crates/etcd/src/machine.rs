@@ -1,0 +1,361 @@
+//! The state machine: evaluate on the leader, apply on every member.
+//!
+//! ```text
+//!            request                         entry of the log
+//!               |                                   |
+//!     evaluate (leader only)                 apply (every member)
+//!       view + overlay -> effects ---> Raft ---> state, then the overlay's front goes
+//! ```
+//!
+//! A member follows until [`Machine::lead`] and again after [`Machine::follow`]. In between it
+//! evaluates; everything that only a leader has (overlay, deadlines of leases) lives in one
+//! value that is dropped with the leadership.
+//!
+//! What whoever drives it must keep to:
+//! 1. `lead` only after an entry of the own term has been applied. Before, the state may lack
+//!    what an earlier leader has promised.
+//! 2. Proposals go to Raft in the order in which they came out of `evaluate` and `expire`, and
+//!    at once. If Raft refuses the last n, [`Machine::retract`] them before anything else.
+//! 3. The answer to a proposal is sent when its entry is applied; that to a read when all that
+//!    was proposed before it is applied and leadership was confirmed after it was evaluated.
+//! 4. `follow` as soon as leadership ends. Answers not yet sent are then of unknown effect.
+//!
+//! Time is monotonic, counted from a point of the caller's; only deadlines of leases use it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mvcc::engine::Engine;
+use mvcc::{AppliedMark, Batch, Commit, LeaseId, Revision, State, View};
+
+use crate::draft::{Draft, Written};
+use crate::effects::{Effects, MalformedEffects};
+use crate::error::Error;
+use crate::lease::{self, Deadlines};
+use crate::limits::Limits;
+use crate::member::{self, ClusterFacts, FoundingMember};
+use crate::meta::{self, MemberRow};
+use crate::overlay::{LeaseEvent, Overlay};
+
+/// What a machine is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The member's own id.
+    pub member_id: u64,
+    /// The limits of requests.
+    pub limits: Limits,
+    /// Where ids of leases come from that clients leave to the server. Different on every
+    /// member and at every start.
+    pub seed: u64,
+}
+
+/// What an entry did.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// What it changed of the users' keys, for watchers; the versions before are in
+    /// [`View::previous`].
+    pub commit: Option<Arc<Commit>>,
+    /// The compact revision it set.
+    pub compacted: Option<Revision>,
+    /// It changed the rows of members.
+    pub members_changed: bool,
+    /// It was evaluated in another term than it was appended in, and did nothing.
+    pub stale: bool,
+}
+
+/// The state machine. See the module.
+pub struct Machine<E: Engine> {
+    pub(crate) state: State<E>,
+    pub(crate) config: Config,
+    pub(crate) facts: ClusterFacts,
+    pub(crate) size_bytes: u64,
+    pub(crate) leading: Option<Leading>,
+}
+
+/// What only a leader has.
+pub(crate) struct Leading {
+    pub(crate) term: u64,
+    pub(crate) overlay: Overlay,
+    pub(crate) deadlines: Deadlines,
+    /// Leases whose id was chosen here.
+    pub(crate) chosen: u64,
+    /// The alarms raised, with those in flight; `None` if they are to be looked up.
+    pub(crate) alarms: Option<Alarms>,
+}
+
+/// Which kinds of alarms are raised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Alarms {
+    pub(crate) no_space: bool,
+    pub(crate) corrupt: bool,
+}
+
+impl<E: Engine> Machine<E> {
+    /// A machine over `state`, as a follower.
+    #[must_use]
+    pub fn open(state: State<E>, config: Config) -> Self {
+        Self { state, config, facts: ClusterFacts::default(), size_bytes: 0, leading: None }
+    }
+
+    /// The effects with which a cluster begins: the members it has. To be applied as the first
+    /// entry, by every member alike; `term` is that of the entry.
+    #[must_use]
+    pub fn founding(term: u64, members: &[FoundingMember]) -> Bytes {
+        let row = |founder: &FoundingMember| MemberRow {
+            name: founder.name.clone(),
+            peer_urls: founder.peer_urls.clone(),
+            ..Default::default()
+        };
+        let rows = members.iter().map(|founder| {
+            (meta::member(founder.id), Some(prost::Message::encode_to_vec(&row(founder)).into()))
+        });
+        Effects { term, commit: None, rows: rows.collect(), compact: None }.encode()
+    }
+
+    /// The multi-version state, for its readers, checkpoints and snapshots.
+    #[must_use]
+    pub fn state(&self) -> &State<E> {
+        &self.state
+    }
+
+    /// The same, to take checkpoints, or to replace it by a snapshot while the member follows.
+    /// Entries are applied through the machine only.
+    pub fn state_mut(&mut self) -> &mut State<E> {
+        &mut self.state
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The applied state.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.state.view()
+    }
+
+    /// The last entry applied.
+    #[must_use]
+    pub fn applied(&self) -> AppliedMark {
+        self.state.applied()
+    }
+
+    /// The term in which the machine evaluates; `None` if it follows.
+    #[must_use]
+    pub fn leads_in(&self) -> Option<u64> {
+        self.leading.as_ref().map(|leading| leading.term)
+    }
+
+    /// Proposals evaluated and not yet applied.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.leading.as_ref().map_or(0, |leading| leading.overlay.len())
+    }
+
+    /// Brings what the leader knows about the members, for the next change of membership.
+    pub fn observe_cluster(&mut self, facts: ClusterFacts) {
+        self.facts = facts;
+    }
+
+    /// Brings the size of the state, for the quota.
+    pub fn observe_size(&mut self, bytes: u64) {
+        self.size_bytes = bytes;
+    }
+
+    /// The member leads in `term`, and has applied an entry of that term. Every lease gets its
+    /// whole TTL and the extension from `now` on.
+    ///
+    /// # Errors
+    /// If the leases cannot be read; the member still follows then.
+    ///
+    /// # Panics
+    /// If an entry of a later term is applied already.
+    pub fn lead(&mut self, now: Duration, term: u64) -> Result<(), Error> {
+        assert!(self.state.applied().term <= term, "a leader's term is the highest");
+        let view = self.state.view();
+        let mut deadlines = Deadlines::default();
+        for (id, row) in lease::all(&Draft::new(&view, None))? {
+            deadlines.set(id, now + lease::ttl(row.ttl_s) + self.config.limits.lease_extension);
+        }
+        let overlay = Overlay::default();
+        self.leading = Some(Leading { term, overlay, deadlines, chosen: 0, alarms: None });
+        Ok(())
+    }
+
+    /// The member leads no more: what it proposed and has not applied leaves no trace.
+    pub fn follow(&mut self) {
+        self.leading = None;
+    }
+
+    /// Takes back the newest `count` proposals, because Raft has not taken them.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn retract(&mut self, count: usize) {
+        let leading = self.leading.as_mut().expect("only a leader has proposed anything");
+        for _ in 0..count {
+            let pending = leading.overlay.pop_back().expect("as many proposals as are taken back");
+            if let Some(LeaseEvent::Revoked { id, deadline: Some(deadline) }) = pending.lease {
+                leading.deadlines.set(id, deadline);
+            }
+        }
+        leading.alarms = None;
+    }
+
+    /// Applies the entry at `index`, which `evaluate`, `expire` or `founding` made somewhere.
+    /// `now` is where the deadline of a lease that it grants begins, if this member leads.
+    ///
+    /// # Errors
+    /// If the bytes are no effects, or do not fit here. The member must stop.
+    ///
+    /// # Panics
+    /// If the index was applied before, or the member leads and the entry is not the oldest one
+    /// in flight.
+    pub fn apply(
+        &mut self,
+        now: Duration,
+        index: u64,
+        term: u64,
+        effects: &Bytes,
+    ) -> Result<Applied, MalformedEffects> {
+        self.apply_with(now, index, term, effects, None)
+    }
+
+    /// The same, and writes a row of the caller's in the same atomic step, whatever becomes of
+    /// the effects; its key must be in none of the state machine's own families. Empty effects
+    /// are none.
+    ///
+    /// # Errors
+    /// See [`Machine::apply`].
+    ///
+    /// # Panics
+    /// See [`Machine::apply`].
+    pub fn apply_with(
+        &mut self,
+        now: Duration,
+        index: u64,
+        term: u64,
+        effects: &Bytes,
+        row: Option<(Bytes, Option<Bytes>)>,
+    ) -> Result<Applied, MalformedEffects> {
+        let nothing =
+            Batch { index, term, meta: row.iter().cloned().collect(), ..Batch::default() };
+        if effects.is_empty() {
+            self.state.apply(nothing);
+            return Ok(Applied::default());
+        }
+        let effects = Effects::decode(effects)?;
+        if effects.term != term {
+            self.state.apply(nothing);
+            return Ok(Applied { stale: true, ..Applied::default() });
+        }
+        effects.check(self.state.revision())?;
+        let mut batch = effects.into_batch(index, term);
+        batch.meta.extend(row);
+        let applied = Applied {
+            commit: batch.commit.clone(),
+            compacted: batch.compact,
+            members_changed: batch.meta.iter().any(|(key, _)| key.starts_with(meta::MEMBERS)),
+            stale: false,
+        };
+        self.state.apply(batch);
+        if let Some(leading) = self.leading.as_mut().filter(|leading| leading.term == term) {
+            leading.applied(now, applied.commit.as_ref().map(|commit| commit.revision));
+        }
+        Ok(applied)
+    }
+
+    /// The entry at `index` is not for the state machine: it counts as applied.
+    ///
+    /// # Panics
+    /// If the index was applied before.
+    pub fn skip(&mut self, index: u64, term: u64) {
+        self.state.apply(Batch { index, term, ..Batch::default() });
+    }
+
+    /// When [`Machine::expire`] has something to do next; `None` if no lease runs.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let (deadline, _) = self.leading.as_ref()?.deadlines.first()?;
+        Some(deadline)
+    }
+
+    /// The effects that end the leases whose time is up, each an entry of its own. At most
+    /// [`Limits::max_expiries_at_once`]; call again while [`Machine::next_deadline`] has passed.
+    ///
+    /// # Errors
+    /// If the first of them cannot be read; if a later one, it is the next call's first.
+    pub fn expire(&mut self, now: Duration) -> Result<Vec<Bytes>, Error> {
+        let mut expired = Vec::new();
+        let limits = &self.config.limits;
+        let view = self.state.view();
+        let Some(leading) = self.leading.as_mut() else { return Ok(expired) };
+        while expired.len() < limits.max_expiries_at_once
+            && leading.overlay.len() < limits.max_proposals_in_flight
+        {
+            match leading.deadlines.first() {
+                Some((deadline, id)) if deadline <= now => match leading.revoke(&view, id) {
+                    Ok(effects) => expired.push(effects),
+                    // Revoked in flight, and granted in flight when that was evaluated.
+                    Err(Error::LeaseNotFound) => leading.deadlines.set(id, now + lease::AGAIN),
+                    Err(error) if expired.is_empty() => return Err(error),
+                    Err(_) => break,
+                },
+                _ => break,
+            }
+        }
+        Ok(expired)
+    }
+
+    /// The members that the applied state knows, in the order of their ids.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn members(&self) -> Result<Vec<proto::etcdserverpb::Member>, Error> {
+        member::list(&Draft::new(&self.state.view(), None))
+    }
+}
+
+impl Leading {
+    /// Proposes what a draft has written.
+    pub(crate) fn propose(
+        &mut self,
+        written: Written,
+        compact: Option<Revision>,
+        lease: Option<LeaseEvent>,
+    ) -> Bytes {
+        let Written { revision, changes, versions, rows } = written;
+        let commit = revision.map(|revision| Commit { revision, changes });
+        let list = rows.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        if rows.keys().any(|key| key.starts_with(meta::ALARMS)) {
+            self.alarms = None;
+        }
+        self.overlay.push(revision, versions, rows, compact, lease);
+        Effects { term: self.term, commit, rows: list, compact }.encode()
+    }
+
+    /// Proposes the end of a lease. Its deadline goes; it comes back if this is retracted.
+    pub(crate) fn revoke(&mut self, view: &View, id: LeaseId) -> Result<Bytes, Error> {
+        let mut draft = Draft::new(view, Some(&self.overlay));
+        lease::revoke(&mut draft, id)?;
+        let written = draft.finish();
+        let deadline = self.deadlines.remove(id);
+        Ok(self.propose(written, None, Some(LeaseEvent::Revoked { id, deadline })))
+    }
+
+    fn applied(&mut self, now: Duration, revision: Option<Revision>) {
+        let pending = self.overlay.pop_front().expect("an entry of this term was proposed here");
+        assert_eq!(pending.revision, revision, "entries are applied in the order of proposals");
+        match pending.lease {
+            Some(LeaseEvent::Granted { id, ttl_s }) => {
+                self.deadlines.set(id, now + lease::ttl(ttl_s));
+            }
+            // It has one again if the grant was applied after the revocation was evaluated.
+            Some(LeaseEvent::Revoked { id, .. }) => drop(self.deadlines.remove(id)),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Linearizable reads: one confirmation of leadership for all that came between two flushes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use etcd::{Error, Response};
+use mvcc::engine::Engine;
+use raft::{LogIndex, ReadReady};
+use store::NodeId;
+
+use super::{Core, Fatal, Origin};
+use crate::wire::pb;
+
+/// Something that may happen once leadership is confirmed.
+enum Read {
+    /// Tell that the state may be read.
+    Point(Origin),
+    /// Give an answer that was computed from the state and the proposals then in flight; those
+    /// end at `index`.
+    Answer { origin: Origin, answer: Box<Result<Response, Error>>, index: LogIndex },
+}
+
+/// Reads that wait for one confirmation.
+struct Round {
+    deadline: Duration,
+    reads: Vec<Read>,
+}
+
+/// Reads on their way.
+#[derive(Default)]
+pub(super) struct Reads {
+    /// Since the last flush.
+    gathered: Vec<Read>,
+    /// By the number under which confirmation was asked for, here or of the leader.
+    rounds: BTreeMap<u64, Round>,
+    /// Asked of the leader, by number: whom.
+    asked: BTreeMap<u64, NodeId>,
+    /// Confirmed; to be given when the index is applied.
+    confirmed: BTreeMap<LogIndex, Vec<Read>>,
+}
+
+impl Reads {
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.rounds.first_key_value().map(|(_, round)| round.deadline)
+    }
+}
+
+impl<E: Engine> Core<E> {
+    /// Somebody wants to read the newest state.
+    pub(super) fn read_point(&mut self, now: Duration, origin: Origin) {
+        match (origin, self.leader) {
+            (_, Some(leader)) if leader == self.config.node && self.serving => {
+                self.reads.gathered.push(Read::Point(origin));
+            }
+            (Origin::Local(_), Some(leader)) if leader != self.config.node => {
+                self.reads.gathered.push(Read::Point(origin));
+            }
+            (Origin::Peer(..), Some(leader)) if leader != self.config.node => {
+                self.point(origin, Err(Error::NotLeader));
+            }
+            _ => self.read_point_waits(now, origin),
+        }
+    }
+
+    /// An answer that changes nothing, computed from the newest state and the proposals in
+    /// flight: it is right if this member still leads, and once those proposals are applied.
+    pub(super) fn answer_when_confirmed(
+        &mut self,
+        origin: Origin,
+        answer: Result<Response, Error>,
+    ) {
+        // What was evaluated before it is proposed before the next confirmation is asked for.
+        let index = LogIndex(self.raft().last().index.0 + self.evaluated_count());
+        self.reads.gathered.push(Read::Answer { origin, answer: Box::new(answer), index });
+    }
+
+    /// An answer that the leader gave, held until this member has applied what it speaks of.
+    pub(super) fn answer_when_applied(
+        &mut self,
+        origin: Origin,
+        answer: Result<Response, Error>,
+        index: LogIndex,
+    ) {
+        if index.0 <= self.machine.applied().index {
+            return self.answer(origin, answer);
+        }
+        let read = Read::Answer { origin, answer: Box::new(answer), index };
+        self.reads.confirmed.entry(index).or_default().push(read);
+    }
+
+    /// Asks for one confirmation for all that gathered.
+    pub(super) fn begin_reads(&mut self, now: Duration) -> Result<(), Fatal> {
+        if self.reads.gathered.is_empty() {
+            return Ok(());
+        }
+        let reads = std::mem::take(&mut self.reads.gathered);
+        let ctx = self.id();
+        let deadline = now + self.config.request_timeout;
+        self.reads.rounds.insert(ctx, Round { deadline, reads });
+        match self.leader {
+            Some(leader) if leader != self.config.node => {
+                self.reads.asked.insert(ctx, leader);
+                let point = pb::ReadPoint { id: ctx };
+                self.frames.entry(leader).or_default().read_points.push(point);
+            }
+            _ => self.raft_mut().step(now, raft::Input::ReadIndex(ctx))?,
+        }
+        Ok(())
+    }
+
+    /// Leadership was confirmed.
+    pub(super) fn read_confirmed(&mut self, _now: Duration, ready: ReadReady) {
+        let Some(round) = self.reads.rounds.remove(&ready.ctx) else { return };
+        self.reads.asked.remove(&ready.ctx);
+        for read in round.reads {
+            let index = match &read {
+                Read::Point(_) => ready.index,
+                Read::Answer { index, .. } => ready.index.max(*index),
+            };
+            self.reads.confirmed.entry(index).or_default().push(read);
+        }
+        self.give_confirmed();
+    }
+
+    /// Leadership was not confirmed: a read can wait for the next leader, an answer is worthless.
+    pub(super) fn read_failed(&mut self, now: Duration, ctx: u64) {
+        let Some(round) = self.reads.rounds.remove(&ctx) else { return };
+        self.reads.asked.remove(&ctx);
+        for read in round.reads {
+            match read {
+                Read::Point(origin @ Origin::Local(_)) => self.read_point_waits(now, origin),
+                Read::Point(origin) => self.point(origin, Err(Error::NotLeader)),
+                Read::Answer { origin, .. } => self.answer(origin, Err(Error::LeaderChanged)),
+            }
+        }
+    }
+
+    /// The leader's answer to a question for a read index.
+    pub(super) fn read_point_answered(&mut self, now: Duration, reply: pb::ReadPointReply) {
+        if !self.reads.asked.contains_key(&reply.id) {
+            return;
+        }
+        match reply.index {
+            Some(index) => {
+                let ready = ReadReady { ctx: reply.id, index: LogIndex(index) };
+                self.read_confirmed(now, ready);
+            }
+            None => self.read_failed(now, reply.id),
+        }
+    }
+
+    /// Questions to `node` will not be answered.
+    pub(super) fn read_points_lost(&mut self, now: Duration, node: NodeId) {
+        let lost: Vec<u64> = self
+            .reads
+            .asked
+            .iter()
+            .filter(|&(_, &asked)| asked == node)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in lost {
+            self.read_failed(now, id);
+        }
+    }
+
+    /// More has been applied: gives what waited for it.
+    pub(super) fn give_confirmed(&mut self) {
+        let applied = self.machine.applied().index;
+        while let Some(first) = self.reads.confirmed.first_entry() {
+            if first.key().0 > applied {
+                break;
+            }
+            for read in first.remove() {
+                match read {
+                    Read::Point(origin) => self.point(origin, Ok(())),
+                    Read::Answer { origin, answer, .. } => self.answer(origin, *answer),
+                }
+            }
+        }
+    }
+
+    /// Tells whoever asked that the state may be read now, or that it may not.
+    pub(super) fn point(&mut self, origin: Origin, result: Result<(), Error>) {
+        match origin {
+            Origin::Local(token) => self.effects.points.push((token, result)),
+            Origin::Peer(node, id) => {
+                let index = result.is_ok().then(|| self.machine.applied().index);
+                let reply = pb::ReadPointReply { id, index };
+                self.frames.entry(node).or_default().read_point_replies.push(reply);
+            }
+            Origin::None => {}
+        }
+    }
+
+    pub(super) fn reads_timeout(&mut self, now: Duration) {
+        while let Some(first) = self.reads.rounds.first_entry() {
+            if first.get().deadline > now {
+                break;
+            }
+            let (ctx, round) = first.remove_entry();
+            self.reads.asked.remove(&ctx);
+            for read in round.reads {
+                match read {
+                    Read::Point(origin) => self.point(origin, Err(Error::Timeout)),
+                    Read::Answer { origin, .. } => self.answer(origin, Err(Error::Timeout)),
+                }
+            }
+        }
+    }
+}

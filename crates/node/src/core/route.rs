@@ -1,0 +1,363 @@
+//! Requests: to the leader, into the log, back to whoever asked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd::{Error, Evaluated, MemberChange, Request, Response};
+use mvcc::engine::Engine;
+use raft::{LogIndex, MembershipChange, MembershipStep, Payload, ReplicaId, Term};
+use store::NodeId;
+
+use super::{Core, Fatal, Origin, Waiting};
+use crate::wire::{self, pb};
+
+/// A proposal that waits for its entry to be applied.
+struct InFlight {
+    index: LogIndex,
+    term: Term,
+    deadline: Duration,
+    /// `None` once it was answered, because time ran out.
+    waiting: Option<(Origin, Outcome)>,
+}
+
+/// The answer that evaluation gave to a proposal.
+type Outcome = Box<Result<Response, Error>>;
+
+/// Evaluated and not yet proposed.
+struct Evaluation {
+    payload: Payload,
+    origin: Origin,
+    outcome: Outcome,
+}
+
+/// A request that was passed on to a leader; kept, because one that answers that it does not
+/// lead has done nothing with it.
+struct Forwarded {
+    origin: Origin,
+    leader: NodeId,
+    deadline: Duration,
+    request: Request,
+}
+
+/// What waits for a leader.
+enum Unrouted {
+    Request(Origin, Request),
+    ReadPoint(Origin),
+}
+
+/// Requests on their way.
+#[derive(Default)]
+pub(super) struct Routes {
+    evaluated: Vec<Evaluation>,
+    in_flight: VecDeque<InFlight>,
+    /// Passed on to a leader, by the number they were given.
+    forwarded: BTreeMap<u64, Forwarded>,
+    unrouted: Waiting<Unrouted>,
+}
+
+impl Routes {
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Waits are equally long, so the first of each queue is the earliest; what was answered
+    /// already does not wait.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let in_flight = self.in_flight.iter().find(|p| p.waiting.is_some()).map(|p| p.deadline);
+        let forwarded = self.forwarded.first_key_value().map(|(_, f)| f.deadline);
+        let unrouted = self.unrouted.front().map(|&(deadline, _)| deadline);
+        [in_flight, forwarded, unrouted].into_iter().flatten().min()
+    }
+}
+
+impl<E: Engine> Core<E> {
+    /// A request, from a client of this member or passed on by a peer.
+    pub(super) fn request(&mut self, now: Duration, origin: Origin, request: Request) {
+        if self.serving && self.transfers.is_empty() {
+            return self.evaluate(now, origin, request);
+        }
+        match (origin, self.leader) {
+            (Origin::Local(_), Some(leader)) if leader != self.config.node => {
+                let id = self.id();
+                let deadline = now + self.config.request_timeout;
+                let (kind, bytes) = wire::request::encode_request(&request);
+                self.routes.forwarded.insert(id, Forwarded { origin, leader, deadline, request });
+                let forward = pb::Forward { id, kind, request: bytes };
+                self.frames.entry(leader).or_default().forwards.push(forward);
+            }
+            // Passed on once is enough: the peer tries the next leader when it knows of one.
+            (Origin::Peer(..), Some(leader)) if leader != self.config.node => {
+                self.answer(origin, Err(Error::NotLeader));
+            }
+            _ => self.wait_for_leader(now, Unrouted::Request(origin, request)),
+        }
+    }
+
+    fn wait_for_leader(&mut self, now: Duration, what: Unrouted) {
+        self.routes.unrouted.push_back((now + self.config.request_timeout, what));
+    }
+
+    pub(super) fn read_point_waits(&mut self, now: Duration, origin: Origin) {
+        self.wait_for_leader(now, Unrouted::ReadPoint(origin));
+    }
+
+    /// There is a leader: what waited for one goes on its way.
+    pub(super) fn route_waiting(&mut self, now: Duration) {
+        for (_, what) in std::mem::take(&mut self.routes.unrouted) {
+            match what {
+                Unrouted::Request(origin, request) => self.request(now, origin, request),
+                Unrouted::ReadPoint(origin) => self.read_point(now, origin),
+            }
+        }
+    }
+
+    fn evaluate(&mut self, now: Duration, origin: Origin, request: Request) {
+        if matches!(
+            request,
+            Request::MemberAdd(_) | Request::MemberRemove(_) | Request::MemberPromote(_)
+        ) {
+            self.observe_cluster(now);
+        }
+        match self.machine.evaluate(now, request) {
+            Evaluated::Refused(error) => self.answer(origin, Err(error)),
+            Evaluated::Read(result) => self.answer_when_confirmed(origin, *result),
+            Evaluated::Propose { effects, outcome } => {
+                self.routes.evaluated.push(Evaluation {
+                    payload: Payload::Data(effects),
+                    origin,
+                    outcome,
+                });
+            }
+            Evaluated::Membership { change, effects, outcome } => {
+                // Alone in its batch, so that a refusal touches nothing else.
+                self.propose(now);
+                let payload = Payload::membership(membership_change(change, effects));
+                self.routes.evaluated.push(Evaluation { payload, origin, outcome });
+                self.propose(now);
+            }
+        }
+    }
+
+    /// What evaluation needs to know of the members beside the replicated state.
+    fn observe_cluster(&mut self, now: Duration) {
+        let raft = self.raft();
+        let matched = raft.peers().map(|peer| (peer.id.get(), peer.matched.0)).collect();
+        let last_index = raft.last().index.0;
+        let connected = |(node, since): (&NodeId, &Duration)| (node.0, now.saturating_sub(*since));
+        let facts = etcd::ClusterFacts {
+            unix_time_s: self.unix_time_s,
+            connected_for: self.heard_since.iter().map(connected).collect(),
+            matched,
+            last_index,
+        };
+        self.machine.observe_cluster(facts);
+    }
+
+    /// Leases that have run out are revoked, in the name of nobody.
+    pub(super) fn expire_leases(&mut self, now: Duration) -> Result<(), Fatal> {
+        if !self.serving || !self.transfers.is_empty() {
+            return Ok(());
+        }
+        let expired = self.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
+        for effects in expired {
+            self.routes.evaluated.push(Evaluation {
+                payload: Payload::Data(effects),
+                origin: Origin::None,
+                outcome: Box::new(Ok(Response::Published)),
+            });
+        }
+        self.propose(now);
+        Ok(())
+    }
+
+    /// Proposes all that was evaluated since the last time, as one batch.
+    pub(super) fn propose(&mut self, now: Duration) {
+        if self.routes.evaluated.is_empty() {
+            return;
+        }
+        let evaluated = std::mem::take(&mut self.routes.evaluated);
+        let payloads = evaluated.iter().map(|e| e.payload.clone()).collect();
+        let deadline = now + self.config.request_timeout;
+        match self.raft_mut().propose(now, payloads) {
+            Ok(proposed) => {
+                for (offset, evaluation) in evaluated.into_iter().enumerate() {
+                    self.routes.in_flight.push_back(InFlight {
+                        index: proposed.first_index.plus(offset as u64),
+                        term: proposed.term,
+                        deadline,
+                        waiting: Some((evaluation.origin, evaluation.outcome)),
+                    });
+                }
+            }
+            Err(refused) => {
+                // Nothing was appended: what was evaluated is taken back, so that nothing builds
+                // on revisions that never come.
+                self.machine.retract(evaluated.len());
+                for evaluation in evaluated {
+                    self.answer(evaluation.origin, Err(refusal(refused)));
+                }
+            }
+        }
+    }
+
+    /// How many entries the next batch adds to the log.
+    pub(super) fn evaluated_count(&self) -> u64 {
+        self.routes.evaluated.len() as u64
+    }
+
+    /// The entry at `index`, of `term`, is applied: whoever proposed it is answered.
+    pub(super) fn proposal_applied(&mut self, index: LogIndex, term: Term) {
+        while let Some(first) = self.routes.in_flight.front() {
+            if first.index > index {
+                break;
+            }
+            let proposal = self.routes.in_flight.pop_front().expect("just looked at");
+            let Some((origin, outcome)) = proposal.waiting else { continue };
+            let answer = if proposal.index == index && proposal.term == term {
+                *outcome
+            } else if proposal.index == index {
+                // Another leader's entry stands in its place: it never happened.
+                Err(Error::LeaderChanged)
+            } else {
+                // A snapshot went over it: nobody here can tell any more.
+                Err(Error::Timeout)
+            };
+            self.answer(origin, answer);
+        }
+    }
+
+    /// Gives an answer to whoever asked.
+    pub(super) fn answer(&mut self, origin: Origin, answer: Result<Response, Error>) {
+        match origin {
+            Origin::Local(token) => self.effects.replies.push((token, answer)),
+            Origin::Peer(node, id) => {
+                let applied = self.machine.applied().index;
+                let reply = match answer {
+                    Ok(response) => {
+                        let (kind, bytes) = wire::request::encode_response(&response);
+                        pb::ForwardReply { id, kind, response: Some(bytes), error: None, applied }
+                    }
+                    Err(error) => pb::ForwardReply {
+                        id,
+                        kind: 0,
+                        response: None,
+                        error: Some(wire::request::encode_error(&error)),
+                        applied,
+                    },
+                };
+                self.frames.entry(node).or_default().forward_replies.push(reply);
+            }
+            Origin::None => {
+                if let Err(error) = answer {
+                    tracing::debug!(%error, "the member's own proposal was not applied");
+                }
+            }
+        }
+    }
+
+    /// A request that a peer passed on.
+    pub(super) fn forwarded(&mut self, now: Duration, from: NodeId, forward: pb::Forward) {
+        let origin = Origin::Peer(from, forward.id);
+        match wire::request::decode_request(forward.kind, forward.request) {
+            Ok(request) => self.request(now, origin, request),
+            Err(error) => {
+                tracing::warn!(peer = format_args!("{:x}", from.0), %error, "forwarded request");
+                self.answer(origin, Err(Error::Storage(error.to_string())));
+            }
+        }
+    }
+
+    /// The leader's answer to a request that was passed on to it.
+    pub(super) fn forward_answered(&mut self, from: NodeId, reply: pb::ForwardReply) {
+        if self.routes.forwarded.get(&reply.id).is_none_or(|f| f.leader != from) {
+            return;
+        }
+        let Some(Forwarded { origin, deadline, request, .. }) =
+            self.routes.forwarded.remove(&reply.id)
+        else {
+            return;
+        };
+        let answer = match (reply.response, reply.error) {
+            (Some(bytes), None) => wire::request::decode_response(reply.kind, bytes)
+                .map_err(|error| Error::Storage(error.to_string())),
+            (_, Some(error)) => Err(wire::request::decode_error(error)),
+            (None, None) => Err(Error::Timeout),
+        };
+        if answer == Err(Error::NotLeader) {
+            // To the back of the queue, with the time that it has left: queues are in the order
+            // of deadlines, so it is put where it belongs.
+            let at = self.routes.unrouted.partition_point(|&(other, _)| other <= deadline);
+            self.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
+            return;
+        }
+        self.answer_when_applied(origin, answer, LogIndex(reply.applied));
+    }
+
+    /// What was passed on to `node` may or may not be done there.
+    pub(super) fn peer_lost(&mut self, now: Duration, node: NodeId) {
+        let lost: Vec<u64> = self
+            .routes
+            .forwarded
+            .iter()
+            .filter(|(_, f)| f.leader == node)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in lost {
+            if let Some(lost) = self.routes.forwarded.remove(&id) {
+                self.answer(lost.origin, Err(Error::TimeoutDueToConnectionLost));
+            }
+        }
+        self.read_points_lost(now, node);
+    }
+
+    pub(super) fn routes_timeout(&mut self, now: Duration) {
+        while let Some(&(deadline, _)) = self.routes.unrouted.front() {
+            if deadline > now {
+                break;
+            }
+            match self.routes.unrouted.pop_front() {
+                Some((_, Unrouted::Request(origin, _))) => self.answer(origin, Err(Error::Timeout)),
+                Some((_, Unrouted::ReadPoint(origin))) => self.point(origin, Err(Error::Timeout)),
+                None => {}
+            }
+        }
+        while let Some(first) = self.routes.forwarded.first_entry() {
+            if first.get().deadline > now {
+                break;
+            }
+            let origin = first.remove().origin;
+            self.answer(origin, Err(Error::Timeout));
+        }
+        let mut late = Vec::new();
+        for proposal in self.routes.in_flight.iter_mut().take_while(|p| p.deadline <= now) {
+            late.extend(proposal.waiting.take());
+        }
+        for (origin, _) in late {
+            self.answer(origin, Err(Error::Timeout));
+        }
+    }
+}
+
+/// A change of the members as consensus knows it: in dense mode a member is a replica.
+fn membership_change(change: MemberChange, effects: Bytes) -> MembershipChange {
+    let replica = |id| ReplicaId::new(id).expect("members have ids other than 0");
+    let step = match change {
+        MemberChange::AddVoter(id) => MembershipStep::AddVoter(replica(id)),
+        MemberChange::AddLearner(id) => MembershipStep::AddLearner(replica(id)),
+        MemberChange::Remove(id) => MembershipStep::Remove(replica(id)),
+    };
+    MembershipChange { steps: vec![step], context: effects, ..MembershipChange::default() }
+}
+
+/// What a client is told when consensus does not take its proposal. Nothing was appended.
+fn refusal(refused: raft::Refused) -> Error {
+    match refused {
+        raft::Refused::NotLeader { .. } | raft::Refused::Transferring { .. } => {
+            Error::LeaderChanged
+        }
+        raft::Refused::TooManyUncommitted | raft::Refused::TooManyReads => Error::TooManyRequests,
+        raft::Refused::MembershipPending | raft::Refused::Membership(_) => Error::Unhealthy,
+        raft::Refused::Stopped => Error::Stopped,
+    }
+}

@@ -1,0 +1,80 @@
+//! Checkpoints, log truncation, and snapshots between members.
+
+use std::time::Duration;
+
+use etcd::Machine;
+use mvcc::engine::Engine;
+use raft::{Body, LogIndex, LogPosition, SendSnapshot, SnapshotMeta};
+use store::{Envelope, NodeId, RangeId};
+
+use super::{Core, Fatal, SnapshotOut, nodes_of};
+
+/// A snapshot that has arrived and that consensus has not accepted yet.
+pub(super) struct Staged<E: Engine> {
+    position: LogPosition,
+    state: Box<mvcc::State<E>>,
+}
+
+impl<E: Engine> Core<E> {
+    /// What was frozen is durable: the log behind it may go, but for what followers that lag
+    /// may still ask for.
+    pub(super) fn checkpointed(&mut self, now: Duration, done: mvcc::Done) -> Result<(), Fatal> {
+        let state = self.machine.state_mut();
+        self.effects.retired.push(state.finish(done));
+        let durable = state.durable().index;
+        let upto = LogIndex(durable.saturating_sub(self.config.catchup_entries));
+        let raft = self.raft();
+        let Some(term) = raft.term_at(upto).filter(|_| upto > raft.truncated().index) else {
+            return Ok(());
+        };
+        let position = LogPosition { index: upto, term };
+        self.raft_mut().step(now, raft::Input::Truncate(position))?;
+        self.effects.truncate.push((self.range, position));
+        Ok(())
+    }
+
+    pub(super) fn send_snapshot(&mut self, range: RangeId, send: SendSnapshot) {
+        let Some(replica) = self.store.replica(range) else { return };
+        let Some(node) = replica.node_of(send.to) else { return };
+        self.effects.snapshots.push(SnapshotOut { range, node, send, from: replica.raft().id() });
+    }
+
+    /// The data of a snapshot is here. Consensus decides whether it is wanted.
+    pub(super) fn snapshot_staged(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        envelope: Envelope,
+        state: Box<mvcc::State<E>>,
+    ) -> Result<(), Fatal> {
+        let Body::InstallSnapshot { snapshot, .. } = &envelope.message.body else {
+            self.effects.discarded = true;
+            return Ok(());
+        };
+        self.propose(now);
+        self.staged = Some(Staged { position: snapshot.position, state });
+        self.store.receive(now, from, envelope)?;
+        let output = self.store.flush();
+        self.take(now, output)?;
+        if self.staged.take().is_some() {
+            self.effects.discarded = true;
+        }
+        Ok(())
+    }
+
+    /// Consensus has accepted a snapshot: its state takes the place of ours.
+    pub(super) fn install(&mut self, snapshot: &SnapshotMeta) -> Result<(), Fatal> {
+        let staged = self
+            .staged
+            .take_if(|staged| staged.position == snapshot.position)
+            .ok_or_else(|| Fatal::State("a snapshot was accepted that is not here".to_owned()))?;
+        self.retire();
+        self.machine = Machine::open(*staged.state, self.machine.config().clone());
+        self.store.set_nodes(self.range, nodes_of(&snapshot.membership));
+        self.effects.installed = true;
+        self.effects.peers = Some(self.peers());
+        self.proposal_applied(snapshot.position.index, snapshot.position.term);
+        self.give_confirmed();
+        Ok(())
+    }
+}

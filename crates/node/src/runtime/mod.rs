@@ -1,0 +1,129 @@
+//! Threads, files and sockets around the [core](crate::core). They take no decision.
+//!
+//! | thread | does |
+//! |---|---|
+//! | core | steps the core with what has come in, hands out its effects |
+//! | log | appends and syncs: one `fdatasync` for all that has come meanwhile; releases the frames that waited for it |
+//! | log reader | reads entries for followers that lag |
+//! | checkpoint | writes what was applied into the state engine; drops memory |
+//! | peers | one tokio runtime: connections to and from peers |
+//! | snapshot, one each | streams the state to a peer, or receives it from one |
+//!
+//! All of them talk to the core through one [`Inbox`]; the core's answers go straight to whoever
+//! waits. An error that a thread cannot live with reaches the core as [`Event::Fatal`], which
+//! stops the node.
+
+mod checkpoint;
+mod core_thread;
+mod log_thread;
+mod peers;
+mod snapshots;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use etcd::{Error, Request, Response};
+use raft::{Entry, FetchId, ReplicaId, SnapshotOutcome};
+use store::{Envelope, NodeId, RangeId, WriteId};
+use tokio::sync::oneshot;
+
+pub use start::{Node, Outcome, StartError};
+
+use crate::Engine;
+
+/// Events that may wait for the core. Clients are bounded by their own limit
+/// ([`Config::requests_in_flight_max`](crate::Config)); what peers send waits in their sockets.
+const INBOX_MAX: usize = 1 << 17;
+
+/// Peers' frames are not taken while more events than this wait, so that there is always room
+/// for what the node's own threads have to say.
+const INBOX_PEERS_MAX: usize = 1 << 14;
+
+/// Whom to tell the outcome of a request.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What comes in to the core thread.
+pub(crate) enum Event {
+    Client(Request, Reply<Response>),
+    ReadPoint(Reply<()>),
+    MoveLeader(NodeId, Reply<Response>),
+    Frame(NodeId, Bytes),
+    Unreachable(NodeId),
+    /// A peer says that this member was removed.
+    Removed(NodeId),
+    /// All writes up to this one are durable.
+    Written(WriteId),
+    Fetched(RangeId, FetchId, Vec<Entry>),
+    SnapshotSent(RangeId, ReplicaId, SnapshotOutcome),
+    SnapshotStaged(NodeId, Envelope, Box<mvcc::State<Engine>>),
+    JobDone(mvcc::Done),
+    /// Write what is in memory to the state engine now, and tell when it is done.
+    Checkpoint(oneshot::Sender<()>),
+    Fatal(String),
+    Stop,
+}
+
+/// The way to the core thread.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    sender: Sender<Event>,
+}
+
+impl Inbox {
+    fn new() -> (Inbox, Receiver<Event>) {
+        let (sender, receiver) = crossbeam_channel::bounded(INBOX_MAX);
+        (Inbox { sender }, receiver)
+    }
+
+    /// For the node's own threads, and for clients within their limit. The event is dropped if
+    /// the core has stopped.
+    pub(crate) fn send(&self, event: Event) {
+        // The room between the limits and the capacity is for these; should it ever be used up,
+        // waiting is right.
+        let _ = self.sender.send(event);
+    }
+
+    /// For peers: gives the event back if the core is too far behind.
+    pub(crate) fn offer(&self, event: Event) -> Result<(), Event> {
+        if self.sender.len() >= INBOX_PEERS_MAX {
+            return Err(event);
+        }
+        match self.sender.try_send(event) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(event)) => Err(event),
+        }
+    }
+}
+
+/// Counts what is under way, up to a limit.
+pub(crate) struct Limit {
+    used: AtomicUsize,
+    max: usize,
+}
+
+impl Limit {
+    pub(crate) fn new(max: usize) -> Arc<Limit> {
+        Arc::new(Limit { used: AtomicUsize::new(0), max })
+    }
+
+    /// Takes one place, until the permit is dropped; `None` if there is none.
+    pub(crate) fn acquire(self: &Arc<Limit>) -> Option<Permit> {
+        let before = self.used.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit { limit: Arc::clone(self) };
+        (before < self.max).then_some(permit)
+    }
+}
+
+/// One place of a [`Limit`].
+pub(crate) struct Permit {
+    limit: Arc<Limit>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.limit.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}

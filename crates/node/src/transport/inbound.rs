@@ -1,0 +1,127 @@
+//! Connections that peers made to us.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::hello::{self, Hello, Purpose, Welcome};
+use super::{Identity, Inbound, SILENCE_MAX, frame};
+use crate::NodeId;
+
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a full core is given before a frame is offered to it again.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+pub(super) struct Door {
+    identity: Identity,
+    inbound: Arc<dyn Inbound>,
+    /// The process that speaks for a member now, and its number of open connections: a second
+    /// process with the same identity is turned away.
+    instances: Mutex<BTreeMap<NodeId, (u64, usize)>>,
+}
+
+impl Door {
+    pub(super) fn new(identity: Identity, inbound: Arc<dyn Inbound>) -> Door {
+        Door { identity, inbound, instances: Mutex::default() }
+    }
+
+    pub(super) async fn listen(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => {
+                    let door = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        if let Err(error) = door.serve(stream).await {
+                            tracing::debug!(%address, %error, "peer connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: give others time to close.
+                    tracing::warn!(%error, "cannot accept peer connections");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let hello = timeout(HELLO_TIMEOUT, hello::accept(&mut stream)).await??;
+        let from = NodeId(hello.from);
+        let mut welcome = Welcome { cluster_id: self.identity.cluster_id, ..Default::default() };
+        if let Some(refusal) = hello::refusal(&hello, self.identity.cluster_id, self.identity.node)
+        {
+            tracing::warn!(peer = format_args!("{:x}", from.0), refusal, "refused a peer");
+            welcome.refusal = refusal;
+            return hello::answer(&mut stream, &welcome).await;
+        }
+        if hello.purpose == Purpose::Describe as i32 {
+            welcome.members = self.inbound.describe();
+            return hello::answer(&mut stream, &welcome).await;
+        }
+        if self.inbound.was_removed(from) {
+            welcome.removed = true;
+            return hello::answer(&mut stream, &welcome).await;
+        }
+        let Some(_registered) = self.register(&hello) else {
+            welcome.refusal = format!(
+                "another process already speaks as member {:x}: two members must not share a \
+                 name and URLs, nor a copied data directory",
+                from.0
+            );
+            tracing::error!(peer = format_args!("{:x}", from.0), "{}", welcome.refusal);
+            return hello::answer(&mut stream, &welcome).await;
+        };
+        hello::answer(&mut stream, &welcome).await?;
+        if hello.purpose == Purpose::Snapshot as i32 {
+            self.inbound.snapshot(from, stream);
+            return Ok(());
+        }
+        self.receive(from, stream).await
+    }
+
+    async fn receive(&self, from: NodeId, stream: TcpStream) -> io::Result<()> {
+        let mut stream = tokio::io::BufReader::with_capacity(64 << 10, stream);
+        while let Some(mut payload) = timeout(SILENCE_MAX, frame::read(&mut stream)).await?? {
+            if payload.is_empty() {
+                continue;
+            }
+            while let Err(back) = self.inbound.deliver(from, payload) {
+                payload = back;
+                sleep(FULL_PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn register(&self, hello: &Hello) -> Option<Registered<'_>> {
+        let node = NodeId(hello.from);
+        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = instances.entry(node).or_insert((hello.instance, 0));
+        if entry.0 != hello.instance && entry.1 > 0 {
+            return None;
+        }
+        *entry = (hello.instance, entry.1 + 1);
+        Some(Registered { door: self, node })
+    }
+}
+
+/// One open connection of a peer's process.
+struct Registered<'a> {
+    door: &'a Door,
+    node: NodeId,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut instances = self.door.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = instances.get_mut(&self.node) {
+            entry.1 -= 1;
+        }
+    }
+}

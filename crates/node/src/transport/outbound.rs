@@ -1,0 +1,156 @@
+//! One task for each peer: dial, say hello, write frames until the connection breaks, again.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::hello::{self, Hello, HelloError, Purpose, Welcome};
+use super::{Identity, Inbound, KEEPALIVE_INTERVAL, OUTBOUND_FRAMES_MAX, frame};
+use crate::NodeId;
+
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Frames up to this many bytes are gathered into one write.
+const GATHER_BYTES: usize = 256 << 10;
+
+/// The sending end of one peer's task; dropping it ends the task.
+pub(super) struct Peer {
+    pub(super) addresses: Vec<String>,
+    queue: mpsc::Sender<Bytes>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Peer {
+    pub(super) fn spawn(
+        runtime: &Handle,
+        identity: Identity,
+        id: NodeId,
+        addresses: Vec<String>,
+        inbound: Arc<dyn Inbound>,
+    ) -> Peer {
+        let (queue, frames) = mpsc::channel(OUTBOUND_FRAMES_MAX);
+        let hello = identity.hello(id, Purpose::Messages);
+        let task = runtime.spawn(run(id, addresses.clone(), hello, frames, inbound));
+        Peer { addresses, queue, task }
+    }
+
+    pub(super) fn send(&self, payload: Bytes) -> bool {
+        self.queue.try_send(payload).is_ok()
+    }
+}
+
+async fn run(
+    id: NodeId,
+    addresses: Vec<String>,
+    hello: Hello,
+    mut frames: mpsc::Receiver<Bytes>,
+    inbound: Arc<dyn Inbound>,
+) {
+    let mut backoff = BACKOFF_MIN;
+    let mut complained = false;
+    loop {
+        match dial(&addresses, &hello).await {
+            Ok(stream) => {
+                tracing::info!(peer = format_args!("{:x}", id.0), "connected to peer");
+                backoff = BACKOFF_MIN;
+                complained = false;
+                if let Err(error) = pump(stream, &mut frames).await {
+                    tracing::warn!(peer = format_args!("{:x}", id.0), %error, "lost peer");
+                }
+                if frames.is_closed() {
+                    return;
+                }
+            }
+            Err(HelloError::Removed) => inbound.removed(id),
+            Err(error) if !complained => {
+                complained = true;
+                tracing::warn!(peer = format_args!("{:x}", id.0), %error, "cannot reach peer");
+            }
+            Err(_) => {}
+        }
+        // What waited is stale by the time there is a connection again.
+        while frames.try_recv().is_ok() {}
+        inbound.unreachable(id);
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Writes frames until the connection breaks or the peer is dropped. The peer never sends on
+/// this connection, so a read that returns tells that it has gone.
+async fn pump(stream: TcpStream, frames: &mut mpsc::Receiver<Bytes>) -> io::Result<()> {
+    let (mut gone, mut out) = stream.into_split();
+    let mut gather = BytesMut::with_capacity(GATHER_BYTES);
+    let mut probe = [0; 1];
+    loop {
+        let payload = tokio::select! {
+            payload = frames.recv() => payload,
+            _ = gone.read(&mut probe) => return Err(io::ErrorKind::ConnectionReset.into()),
+            () = sleep(KEEPALIVE_INTERVAL) => Some(Bytes::new()),
+        };
+        let Some(mut payload) = payload else { return Ok(()) };
+        loop {
+            gather.put_slice(&frame::header(&payload)?);
+            if payload.len() > GATHER_BYTES {
+                out.write_all(&gather).await?;
+                gather.clear();
+                out.write_all(&payload).await?;
+            } else {
+                gather.put_slice(&payload);
+            }
+            if gather.len() > GATHER_BYTES {
+                break;
+            }
+            match frames.try_recv() {
+                Ok(next) => payload = next,
+                Err(_) => break,
+            }
+        }
+        out.write_all(&gather).await?;
+        gather.clear();
+    }
+}
+
+/// Connects to the first of `addresses` that answers, and says hello.
+pub(super) async fn dial(addresses: &[String], hello: &Hello) -> Result<TcpStream, HelloError> {
+    dial_for_welcome(addresses, hello).await.map(|(stream, _)| stream)
+}
+
+pub(super) async fn dial_for_welcome(
+    addresses: &[String],
+    hello: &Hello,
+) -> Result<(TcpStream, Welcome), HelloError> {
+    let mut last = HelloError::Io(io::Error::new(
+        io::ErrorKind::NotFound,
+        "the peer has no address that can be dialed",
+    ));
+    for address in addresses {
+        let attempt = async {
+            let mut stream = TcpStream::connect(address.as_str()).await?;
+            stream.set_nodelay(true)?;
+            let welcome = hello::call(&mut stream, hello).await?;
+            Ok::<_, HelloError>((stream, welcome))
+        };
+        match timeout(DIAL_TIMEOUT, attempt).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = HelloError::Io(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,42 @@
+//! Ways to break the protocol on purpose.
+//!
+//! A check that has never caught anything proves nothing. Each variant is a known mistake; the
+//! simulation must catch every one of them. Compiled in only with the feature `mutants`, which
+//! nothing but this crate's tests may turn on.
+
+/// A known mistake.
+#[cfg_attr(
+    not(feature = "mutants"),
+    expect(unreachable_pub, reason = "public with the feature only")
+)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// A leader commits entries of earlier terms by counting replicas (Raft §5.4.2, figure 8).
+    CommitOldTermByCounting,
+    /// A follower acknowledges entries before they are durable.
+    AckBeforeDurable,
+    /// The vote is not stored along with the term.
+    VoteForgotten,
+    /// Votes are granted whatever the candidate's log (Raft §5.4.1 left out).
+    VoteWithoutLogCheck,
+    /// Log length is compared before the last term.
+    VoteByLengthFirst,
+    /// One acknowledgement less than a majority commits.
+    CommitWithoutQuorum,
+    /// A stale append cuts off entries after it, although nothing conflicts.
+    CutWithoutConflict,
+    /// In a joint configuration only the new half decides.
+    JointHalfIgnored,
+    /// A membership change is proposed while another may be uncommitted.
+    MembershipUnguarded,
+    /// Reads are confirmed without asking anybody.
+    ReadUnconfirmed,
+    /// Reads are served before an entry of the leader's own term is committed.
+    ReadBeforeTermCommitted,
+    /// Acknowledgements of an earlier stay in the group count.
+    SessionIgnored,
+    /// A candidate asks for votes before its own vote is durable.
+    VoteRequestBeforeDurable,
+    /// A completed write counts even for entries overwritten in the meantime.
+    OverwrittenCountsDurable,
+}

@@ -1,0 +1,231 @@
+//! Elections: pre-vote, vote, and what starts them.
+//!
+//! A follower that hears of no leader first asks whether it could win (thesis §9.6), without
+//! touching anyone's term; only then does it take a new term and ask for votes (Raft §5.2).
+//!
+//! A vote is a promise that has to survive a crash. A request for votes in term T carries one
+//! too, the candidate's own: it leaves only when term and vote are durable. If it left earlier:
+//! 1. A asks for votes in T; its log ends with entry e, which is not durable yet.
+//! 2. B grants. e is committed by others, on the strength of copies elsewhere.
+//! 3. A crashes and forgets T, its vote and e; it campaigns in T again, with a log without e.
+//! 4. B's answer to the first request arrives, and A leads without a committed entry.
+
+use std::collections::BTreeMap;
+
+use quorum::{Joint, Verdict};
+
+use crate::mutants::Mutant;
+use crate::types::{Body, LogPosition, Membership, ReplicaId, Term};
+
+use super::{Raft, Role};
+
+/// The answers to a (pre-)candidate; the first of each voter counts.
+#[derive(Debug, Default)]
+pub(super) struct Ballots(BTreeMap<ReplicaId, bool>);
+
+impl Ballots {
+    fn record(&mut self, from: ReplicaId, granted: bool) {
+        self.0.entry(from).or_insert(granted);
+    }
+
+    fn verdict(&self, quorums: Joint<'_, ReplicaId>) -> Verdict {
+        quorums.verdict(|voter| self.0.get(&voter).copied())
+    }
+}
+
+/// The quorums of a membership.
+pub(super) fn quorums(membership: &Membership) -> Joint<'_, ReplicaId> {
+    Joint { incoming: &membership.voters, outgoing: &membership.voters_outgoing }
+}
+
+impl Raft {
+    /// The quorums that decide here and now.
+    pub(super) fn quorums(&self) -> Joint<'_, ReplicaId> {
+        static NOBODY: std::collections::BTreeSet<ReplicaId> = std::collections::BTreeSet::new();
+        if self.broken(Mutant::JointHalfIgnored) {
+            return Joint { incoming: &self.membership.voters, outgoing: &NOBODY };
+        }
+        quorums(&self.membership)
+    }
+
+    /// Draws the next election deadline from [timeout, 2 timeouts) (Raft §5.2: "election
+    /// timeouts are chosen randomly from a fixed interval").
+    pub(super) fn reset_election_deadline(&mut self) {
+        let base = self.config.election_timeout;
+        let base_us = u32::try_from(base.as_micros()).unwrap_or(u32::MAX);
+        let jitter = std::time::Duration::from_micros(u64::from(self.pcg.below(base_us)));
+        self.election_deadline = self.now + base + jitter;
+    }
+
+    pub(super) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
+        // A step-down within the term keeps the vote.
+        let vote = if term > self.term { None } else { self.vote };
+        self.enter(term, vote, Role::Follower { leader, ack: None });
+        self.reset_election_deadline();
+    }
+
+    pub(super) fn on_election_timeout(&mut self) {
+        self.reset_election_deadline();
+        self.on_campaign();
+    }
+
+    pub(super) fn on_campaign(&mut self) {
+        if self.is_leader() || !self.may_campaign() {
+            return;
+        }
+        if self.config.pre_vote { self.pre_campaign() } else { self.campaign(false) }
+    }
+
+    /// Only a voter may lead. And whoever knows that a membership change is committed counts
+    /// votes by it, not by an older membership: so it waits until it is delivered.
+    fn may_campaign(&self) -> bool {
+        let undelivered = self.log.delivered() < self.log.committed()
+            && self.log.delivered() < self.membership_entries_to;
+        self.membership.is_voter(self.config.id) && !undelivered
+    }
+
+    fn pre_campaign(&mut self) {
+        let mut ballots = Ballots::default();
+        ballots.record(self.config.id, true);
+        self.enter(self.term, self.vote, Role::PreCandidate(ballots));
+        let body = Body::PreVote { campaign_term: self.term.next(), last: self.log.last() };
+        for to in self.other_voters() {
+            self.send(to, body.clone());
+        }
+        self.count_pre_votes();
+    }
+
+    /// Takes a new term and asks for votes (Raft §5.2).
+    fn campaign(&mut self, transfer: bool) {
+        let role = Role::Candidate(Ballots::default());
+        self.enter(self.term.next(), Some(self.config.id), role);
+        self.reset_election_deadline();
+        let body = Body::Vote { last: self.log.last(), transfer };
+        for to in self.other_voters() {
+            if self.broken(Mutant::VoteRequestBeforeDurable) {
+                self.send(to, body.clone());
+            } else {
+                self.send_when_durable(to, body.clone());
+            }
+        }
+        if self.broken(Mutant::VoteRequestBeforeDurable) {
+            self.on_vote_response(self.config.id, true);
+        }
+    }
+
+    /// The candidate's own vote counts when it is durable, like every other.
+    pub(super) fn count_own_vote(&mut self) {
+        let own = self.config.id;
+        if let Role::Candidate(_) = self.role
+            && self.writes.is_durable(self.term, Some(own))
+        {
+            self.on_vote_response(own, true);
+        }
+    }
+
+    fn other_voters(&self) -> Vec<ReplicaId> {
+        let membership = &self.membership;
+        let voters = membership.voters.union(&membership.voters_outgoing);
+        voters.copied().filter(|&id| id != self.config.id).collect()
+    }
+
+    pub(super) fn on_pre_vote(&mut self, from: ReplicaId, campaign_term: Term, last: LogPosition) {
+        let granted = campaign_term > self.term
+            && last.at_least_as_up_to_date_as(self.log.last())
+            && !self.hears_leader();
+        self.send(from, Body::PreVoteResponse { campaign_term, granted });
+    }
+
+    pub(super) fn on_pre_vote_response(
+        &mut self,
+        from: ReplicaId,
+        term: Term,
+        campaign_term: Term,
+        granted: bool,
+    ) {
+        if !granted && term > self.term {
+            // The answer comes from a term ahead of ours: no campaign can be won before we are
+            // in it too.
+            self.become_follower(term, None);
+            return;
+        }
+        if let Role::PreCandidate(ballots) = &mut self.role
+            && campaign_term == self.term.next()
+        {
+            ballots.record(from, granted);
+            self.count_pre_votes();
+        }
+    }
+
+    fn count_pre_votes(&mut self) {
+        let Role::PreCandidate(ballots) = &self.role else { return };
+        match ballots.verdict(self.quorums()) {
+            Verdict::Won => self.campaign(false),
+            Verdict::Lost => self.concede(),
+            Verdict::Open => {}
+        }
+    }
+
+    /// Back to following, with the deadline that stands.
+    fn concede(&mut self) {
+        self.enter(self.term, self.vote, Role::Follower { leader: None, ack: None });
+    }
+
+    pub(super) fn on_vote(&mut self, from: ReplicaId, last: LogPosition) {
+        let free = self.vote.is_none() && self.leader().is_none();
+        let own = self.log.last();
+        let up_to_date = if self.broken(Mutant::VoteWithoutLogCheck) {
+            true
+        } else if self.broken(Mutant::VoteByLengthFirst) {
+            last.index >= own.index
+        } else {
+            last.at_least_as_up_to_date_as(own)
+        };
+        let granted = up_to_date && (free || self.vote == Some(from));
+        if !granted {
+            self.send(from, Body::VoteResponse { granted });
+            return;
+        }
+        if free {
+            self.enter(self.term, Some(from), Role::Follower { leader: None, ack: None });
+        }
+        self.reset_election_deadline();
+        if self.writes.is_durable(self.term, self.vote) {
+            self.send(from, Body::VoteResponse { granted });
+        } else {
+            self.send_when_durable(from, Body::VoteResponse { granted });
+        }
+    }
+
+    pub(super) fn on_vote_response(&mut self, from: ReplicaId, granted: bool) {
+        let Role::Candidate(ballots) = &mut self.role else { return };
+        ballots.record(from, granted);
+        let Role::Candidate(ballots) = &self.role else { return };
+        match ballots.verdict(self.quorums()) {
+            Verdict::Won => self.become_leader(),
+            Verdict::Lost => self.concede(),
+            Verdict::Open => {}
+        }
+    }
+
+    /// The leader asks this replica to take over (thesis §3.10). There is no pre-vote: the
+    /// leader has vouched for the log and the others would stand by the leader.
+    pub(super) fn on_timeout_now(&mut self, from: ReplicaId) {
+        let from_another = self.leader().is_some_and(|leader| leader != from);
+        if !from_another && !self.is_leader() {
+            self.postponed_campaign = Some(self.term);
+        }
+    }
+
+    /// Begins the campaign that the leader asked for, unless that term is over. It may have had
+    /// to wait for the delivery of what the leader committed last.
+    pub(super) fn campaign_if_postponed(&mut self) {
+        if self.postponed_campaign.is_some_and(|term| term != self.term) {
+            self.postponed_campaign = None;
+        }
+        if self.postponed_campaign.is_some() && self.may_campaign() {
+            self.postponed_campaign = None;
+            self.campaign(true);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Launching the suites that need real processes: see the crate `quorate-e2e`.
+//!
+//! They run the binary of this workspace (or `QUORATE_BIN`) and a real etcd side by side. Which tools they
+//! need, and where they look for them, is the suites' own business: a tool that is missing fails them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::run::{cargo, root, target_dir};
+
+pub(crate) const PACKAGE: &str = "quorate-e2e";
+const PEERS: &str = "QUORATE_PEERS";
+
+/// Whether the environment asks for the suites that need real peers.
+pub(crate) fn peers_wanted() -> bool {
+    std::env::var_os(PEERS).is_some_and(|value| value == "1")
+}
+
+/// Says which suites do not run, by name: a skipped test must not look like a passed one.
+pub(crate) fn announce_skipped() -> Result<()> {
+    println!("\n== end to end: SKIPPED, because {PEERS}=1 is not set ==");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root().join("crates/e2e/tests")).context("crates/e2e/tests")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    for name in names {
+        println!("skipped: {name}");
+    }
+    Ok(())
+}
+
+/// The server under test: `QUORATE_BIN`, or this workspace's binary, built now.
+fn server() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("QUORATE_BIN").filter(|value| !value.is_empty()) {
+        return Ok(PathBuf::from(path));
+    }
+    let profile = std::env::var("QUORATE_PROFILE").unwrap_or_else(|_| "dev".to_owned());
+    cargo(&["build", "--locked", "--package", "quorate", "--profile", &profile]).run()?;
+    let directory = if profile == "dev" { "debug" } else { &profile };
+    Ok(target_dir().join(directory).join("quorate"))
+}
+
+/// All suites, or the tests whose names contain one of `filters`.
+pub(crate) fn end_to_end(filters: &[String]) -> Result<()> {
+    let server = server()?;
+    let test = ["test", "--locked", "--no-fail-fast", "--package", PACKAGE];
+    // One test at a time: each starts several servers, and their timings are part of what is tested.
+    let task = cargo(&test).args(&["--".to_owned(), "--test-threads=1".to_owned()]);
+    task.args(filters).env(PEERS, "1").env("QUORATE_BIN", server).run()
+}
+
+pub(crate) fn differential(args: &[String]) -> Result<()> {
+    let options = options(args, &["requests", "seed", "replay"])?;
+    one("differential", "random_requests", &options)
+}
+
+pub(crate) fn torture(args: &[String]) -> Result<()> {
+    let options = options(args, &["rounds", "kind", "seed"])?;
+    one("torture", "rounds_of_one_kind", &options)
+}
+
+/// One test of one suite, in full view, with its options as `QUORATE_<OPTION>`.
+fn one(suite: &str, test: &str, options: &[(String, String)]) -> Result<()> {
+    let server = server()?;
+    let mut task = cargo(&[
+        "test",
+        "--locked",
+        "--package",
+        PACKAGE,
+        "--test",
+        suite,
+        "--",
+        test,
+        "--nocapture",
+    ])
+    .env(PEERS, "1")
+    .env("QUORATE_BIN", server);
+    for (name, value) in options {
+        task = task.env(&format!("QUORATE_{}", name.to_uppercase()), value);
+    }
+    task.run()
+}
+
+/// `--name value` and `--name=value` pairs.
+fn options(args: &[String], known: &[&str]) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let Some(name) = arg.strip_prefix("--") else { bail!("{arg:?} is not an option") };
+        let (name, value) = match name.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None => (name, args.next().with_context(|| format!("--{name} needs a value"))?.clone()),
+        };
+        ensure!(known.contains(&name), "no option --{name}; there are: --{}", known.join(" --"));
+        found.push((name.to_owned(), value));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::options;
+
+    #[test]
+    fn options_in_both_forms() {
+        let args = ["--seed", "7", "--requests=100"].map(str::to_owned);
+        let found = options(&args, &["seed", "requests"]).unwrap();
+        assert_eq!(found, [("seed".into(), "7".into()), ("requests".into(), "100".into())]);
+        assert!(options(&["--no".to_owned(), "1".to_owned()], &["seed"]).is_err());
+        assert!(options(&["--seed".to_owned()], &["seed"]).is_err());
+        assert!(options(&["seed".to_owned()], &["seed"]).is_err());
+    }
+}
