@@ -430,4 +430,36 @@ mod tests {
         newer[12..16].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&newer), HeaderFound::Newer(9));
     }
+
+    /// Whatever the bytes, even with a checksum that fits them: no panic, and nothing beyond them.
+    #[test]
+    fn foreign_bytes_do_no_harm() {
+        let mut random = env::SplitMix64::new(1);
+        let (_, body) = record();
+        let mut whole = vec![0; FRAME_HEADER_BYTES as usize];
+        whole.extend_from_slice(&body);
+        for _ in 0..200_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random.below(4) {
+                let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+                bytes[at] = random.next_u64().to_le_bytes()[0];
+            }
+            bytes.truncate(usize::try_from(random.below(bytes.len() as u64 + 1)).unwrap());
+            let at = Position { segment: 7, offset: 0 };
+            if bytes.len() >= 24 {
+                bytes[..4].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
+                bytes[8..16].copy_from_slice(&at.segment.to_le_bytes());
+                bytes[16..20].copy_from_slice(&at.offset.to_le_bytes());
+                let crc = Frame::checksum(1, &bytes);
+                bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+            }
+            if let Some(frame) = Frame::parse(1, at, &bytes) {
+                assert!(frame.total_bytes() as usize <= bytes.len());
+            }
+            let record = bytes.get(64..).unwrap_or(&bytes);
+            if let Some(record) = Record::parse(1, AT, record) {
+                assert!(record.data.len() < bytes.len());
+            }
+        }
+    }
 }

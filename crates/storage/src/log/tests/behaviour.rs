@@ -180,6 +180,40 @@ fn a_full_disk_refuses_entries_but_lets_truncation_make_room() {
     assert_eq!(observe(&open(&disk).unwrap().0), model);
 }
 
+/// The disk is full when the process starts: the log opens, votes, and makes room.
+#[test]
+fn a_full_disk_does_not_keep_the_log_from_opening() {
+    for segments in 2..8 {
+        let disk = SimDisk::new(9);
+        disk.set_capacity_bytes(Some(segments * 4096 + 1000));
+        let (mut log, _) = open(&disk).unwrap();
+        let mut model = Model::default();
+        for index in 1.. {
+            let next = [write(1, vec![data(index, 1, 500)])];
+            if log.append(&next).is_err() {
+                break;
+            }
+            model.apply(&next);
+            log.sync().unwrap();
+        }
+        let last = model.0[&GroupId(1)].last();
+        disk.crash();
+        let (mut log, _) = open(&disk).unwrap();
+        assert_eq!(observe(&log), model, "{segments} segments");
+        let mut cut = GroupWrite::new(GroupId(1));
+        cut.hard_state = Some(hard_state(2, 1, last.index.0));
+        cut.truncate_to = Some(last);
+        log.append(std::slice::from_ref(&cut)).unwrap();
+        model.apply(&[cut]);
+        log.sync().unwrap();
+        let next = [write(1, vec![data(last.index.0 + 1, 2, 500)])];
+        log.append(&next).unwrap_or_else(|error| panic!("{segments} segments: {error}"));
+        model.apply(&next);
+        log.sync().unwrap();
+        assert_eq!(observe(&log), model);
+    }
+}
+
 #[test]
 fn a_failed_sync_closes_the_log_for_good() {
     for fail_after in 0..3 {
