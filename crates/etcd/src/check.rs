@@ -18,6 +18,7 @@ use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::request_op::Request as Op;
 
 use crate::error::Error;
+use crate::mutant::{self, Mutant};
 
 pub(crate) fn range(request: &pb::RangeRequest) -> Result<(), Error> {
     if request.key.is_empty() {
@@ -120,6 +121,9 @@ impl Writes {
             if !success.puts.contains(key) {
                 self.add_put(key)?;
             }
+        }
+        if mutant::on(Mutant::ForgetInnerDeletes) {
+            return Ok(());
         }
         self.deletes.append(success.deletes);
         self.deletes.append(failure.deletes);

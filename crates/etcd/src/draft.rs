@@ -24,6 +24,7 @@ use mvcc::{Change, KeySpan, LeaseId, ReadError, Record, Revision, View};
 
 use crate::error::Error;
 use crate::meta;
+use crate::mutant::{self, Mutant};
 use crate::overlay::Overlay;
 
 /// A key's version in this request.
@@ -115,11 +116,14 @@ impl<'a> Draft<'a> {
     /// The version of `key` at `at`, which is not compacted.
     pub(crate) fn get(&self, key: &[u8], at: Revision) -> Result<Option<Record>, Error> {
         if at > self.base
+            && !mutant::on(Mutant::HideOwnWrites)
             && let Some(own) = self.own.get(key)
         {
             return Ok(own.record.clone());
         }
-        if let Some(found) = self.overlay.and_then(|overlay| overlay.get(key, at)) {
+        if let Some(found) = self.overlay.and_then(|overlay| overlay.get(key, at))
+            && !mutant::on(Mutant::IgnoreOverlay)
+        {
             return Ok(found.cloned());
         }
         Ok(self.view.get(key, at.min(self.view.revision()))?)
@@ -141,6 +145,9 @@ impl<'a> Draft<'a> {
         let applied = at.min(self.view.revision());
         let mut count = self.view.count(span, applied)?;
         for (key, record) in self.upper(span, at) {
+            if mutant::on(Mutant::CountApplied) {
+                break;
+            }
             match (self.view.get(key, applied)?, record) {
                 (None, Some(_)) => count += 1,
                 (Some(_), None) => count -= 1,
@@ -148,6 +155,13 @@ impl<'a> Draft<'a> {
             }
         }
         i64::try_from(count).map_err(|_| Error::Storage("more keys than can be counted".into()))
+    }
+
+    /// Tells the view how many keys `span` has at `at`, if nothing lies above the view.
+    pub(crate) fn remember_count(&self, span: KeySpan, at: Revision, count: u64) {
+        if self.overlay.is_none() && self.own.is_empty() {
+            self.view.remember_count(span, at, count);
+        }
     }
 
     /// What lies above the view, in key order.
@@ -215,7 +229,9 @@ impl<'a> Draft<'a> {
     /// Deletes `record`, which is the version of its key now.
     pub(crate) fn delete(&mut self, record: &Record) {
         let key = record.key();
-        self.attach(&key, record.lease, None);
+        if !mutant::on(Mutant::StayAttachedDeleted) {
+            self.attach(&key, record.lease, None);
+        }
         self.change(key, true, None);
     }
 
@@ -229,7 +245,7 @@ impl<'a> Draft<'a> {
         if from == to {
             return;
         }
-        if let Some(lease) = from {
+        if let Some(lease) = from.filter(|_| to.is_none() || !mutant::on(Mutant::StayAttached)) {
             self.set(meta::attached(lease, key), None);
         }
         if let Some(lease) = to {
@@ -327,6 +343,12 @@ impl Iterator for Scan<'_> {
             let Some((upper, _)) = self.upper.peek() else { return lower.map(Ok) };
             match lower {
                 Some(lower) if lower.key() < *upper => return Some(Ok(lower)),
+                Some(lower) if mutant::on(Mutant::ScanPastDeletion) && lower.key() == *upper => {
+                    if let Some((_, None)) = self.upper.peek() {
+                        self.upper.next();
+                        return Some(Ok(lower));
+                    }
+                }
                 Some(lower) if lower.key() > *upper => self.ahead = Some(lower),
                 _ => {}
             }

@@ -236,6 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn no_byte_makes_it_panic() {
+        let whole = effects().encode();
+        let mut refused = 0;
+        for position in 0..whole.len() {
+            for value in 0..=u8::MAX {
+                let mut bytes = whole.to_vec();
+                bytes[position] = value;
+                let decoded = Effects::decode(&bytes.into());
+                refused +=
+                    usize::from(decoded.and_then(|effects| effects.check(Revision(6))).is_err());
+            }
+        }
+        assert!(refused > whole.len() * 100, "{refused}");
+    }
+
+    #[test]
     fn effects_fit_one_place_only() {
         let newest = |revision| effects().check(Revision(revision));
         assert_eq!(newest(6), Ok(()));

@@ -36,6 +36,7 @@ use crate::lease::{self, Deadlines};
 use crate::limits::Limits;
 use crate::member::{self, ClusterFacts, FoundingMember};
 use crate::meta::{self, MemberRow};
+use crate::mutant::{self, Mutant};
 use crate::overlay::{LeaseEvent, Overlay};
 
 /// What a machine is told once.
@@ -248,7 +249,7 @@ impl<E: Engine> Machine<E> {
             return Ok(Applied::default());
         }
         let effects = Effects::decode(effects)?;
-        if effects.term != term {
+        if effects.term != term && !mutant::on(Mutant::ApplyStale) {
             self.state.apply(nothing);
             return Ok(Applied { stale: true, ..Applied::default() });
         }

@@ -16,6 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mvcc::{KeySpan, LeaseId, Record, Revision};
 
+use crate::mutant::{self, Mutant};
+
 /// A proposal in flight, and where it left its marks.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -141,14 +143,17 @@ impl Overlay {
     /// The newest proposal is taken back.
     pub(crate) fn pop_back(&mut self) -> Option<Pending> {
         let pending = self.pending.pop_back()?;
-        remove(&mut self.keys, &pending.keys, VecDeque::pop_back);
+        if !mutant::on(Mutant::KeepRetracted) {
+            remove(&mut self.keys, &pending.keys, VecDeque::pop_back);
+        }
         remove(&mut self.meta, &pending.meta, VecDeque::pop_back);
         Some(pending)
     }
 }
 
 fn visible(versions: &VecDeque<Version>, at: Revision) -> Option<Option<&Record>> {
-    let version = versions.iter().rev().find(|version| version.revision <= at)?;
+    let seen = |version: &&Version| version.revision <= at || mutant::on(Mutant::OverlayTooNew);
+    let version = versions.iter().rev().find(seen)?;
     Some(version.record.as_ref())
 }
 

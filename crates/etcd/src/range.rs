@@ -21,6 +21,7 @@ use proto::{etcdserverpb as pb, wire};
 
 use crate::draft::Draft;
 use crate::error::Error;
+use crate::mutant::{self, Mutant};
 use crate::request::header;
 
 /// What a request's key and end name.
@@ -84,7 +85,12 @@ pub(crate) fn revision(draft: &Draft<'_>, requested: i64) -> Result<Revision, Er
         return Err(Error::FutureRev);
     }
     let at = if requested <= 0 { newest } else { Revision(requested) };
-    if at < draft.compacted() { Err(Error::Compacted) } else { Ok(at) }
+    let first = draft.compacted();
+    if at < first || (at == first && mutant::on(Mutant::CompactTooMuch)) {
+        Err(Error::Compacted)
+    } else {
+        Ok(at)
+    }
 }
 
 /// The answer to a request that [`crate::check::range`] has passed.
@@ -131,21 +137,33 @@ fn collect(
         }
         Target::Span(span) => span,
     };
-    let stops = in_key_order(request) && !has_filters(request);
+    let stops =
+        in_key_order(request) && (!has_filters(request) || mutant::on(Mutant::LimitBeforeFilter));
     let enough = limit.filter(|_| stops).map_or(usize::MAX, |limit| limit.saturating_add(1));
     let mut records = Vec::new();
     let mut count = 0;
     for record in draft.scan(span, at)? {
         let record = record?;
         count += 1;
-        if passes(request, &record) {
+        if passes(request, &record) || mutant::on(Mutant::LimitBeforeFilter) {
             records.push(record);
         }
         if records.len() == enough {
-            return Ok((records, draft.count(span, at)?));
+            let count = draft.count(span, at)?;
+            remember_rest(draft, span, at, &records[..enough - 1], count);
+            return Ok((records, count));
         }
     }
     Ok((records, count))
+}
+
+/// Notes how many keys are left behind a page, so that the next page, which begins right behind
+/// this one's last key, need not count them again.
+fn remember_rest(draft: &Draft<'_>, span: &KeySpan, at: Revision, page: &[Record], count: i64) {
+    let Some(last) = page.last() else { return };
+    let start = [&last.key()[..], &[0]].concat().into();
+    let left = count.cast_unsigned() - page.len() as u64;
+    draft.remember_count(KeySpan { start, end: span.end.clone() }, at, left);
 }
 
 fn sort(request: &pb::RangeRequest, records: &mut [Record]) {

@@ -19,6 +19,7 @@ use proto::{etcdserverpb as pb, wire};
 
 use crate::draft::Draft;
 use crate::error::Error;
+use crate::mutant::{self, Mutant};
 use crate::range::{self, Target};
 use crate::request::{header, header_without_revision};
 use crate::{meta, request};
@@ -102,7 +103,9 @@ pub(crate) fn txn(
     request: &pb::TxnRequest,
 ) -> Result<wire::TxnResponse, Error> {
     let branch = Branch::choose(draft, request)?;
-    branch.check(draft)?;
+    if !mutant::on(Mutant::RunUnchecked) {
+        branch.check(draft)?;
+    }
     let mut response = branch.run(draft)?;
     response.header = request::header(draft.revision());
     Ok(response)
@@ -124,7 +127,11 @@ impl<'r> Branch<'r> {
                 break;
             }
         }
-        let ops = if succeeded { &request.success } else { &request.failure };
+        let ops = if succeeded || mutant::on(Mutant::WrongBranch) {
+            &request.success
+        } else {
+            &request.failure
+        };
         let mut inner = Vec::new();
         for op in ops {
             if let Some(Op::RequestTxn(request)) = &op.request {
@@ -214,6 +221,9 @@ fn holds(draft: &Draft<'_>, compare: &pb::Compare) -> Result<bool, Error> {
             for record in draft.scan(span, at)? {
                 if !check(record?) {
                     return Ok(false);
+                }
+                if mutant::on(Mutant::CompareFirst) {
+                    break;
                 }
             }
         }

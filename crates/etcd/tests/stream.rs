@@ -125,3 +125,24 @@ fn a_stream_has_no_order_and_no_filters() {
     );
     assert_eq!(begin(get("")), Err(Error::EmptyKey));
 }
+
+#[test]
+fn pages_count_what_is_left() {
+    let mut solo = Solo::new();
+    for number in 0..100 {
+        solo.put(put(&format!("k{number:02}"), "")).unwrap();
+    }
+    let view = solo.machine.view();
+    let mut request = pb::RangeRequest { limit: 7, revision: 101, ..span("k", "l") };
+    let mut left = 100;
+    while left > 0 {
+        let asked = etcd::Request::Range(request.clone());
+        let Ok(etcd::Response::Range(response)) = etcd::read(&view, &asked, &limits(1)) else {
+            panic!("a page")
+        };
+        let page: pb::RangeResponse = twin(&response);
+        assert_eq!((page.count, page.more), (left, left > 7));
+        left -= i64::try_from(page.kvs.len()).unwrap();
+        request.key = [&page.kvs.last().unwrap().key[..], &[0]].concat().into();
+    }
+}

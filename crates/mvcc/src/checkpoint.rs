@@ -110,6 +110,7 @@ impl<E: Engine> CheckpointJob<E> {
         let Some((place, newest)) = versions.head() else { return Ok(false) };
         let key = place.key.clone();
         let newest_revision = newest.revision();
+        let mut recreated = newest.follows_deletion();
         let newest = newest.record().cloned();
         let mut oldest = (newest_revision, newest.clone());
         // Whether nobody can ask for what is older any more.
@@ -123,13 +124,14 @@ impl<E: Engine> CheckpointJob<E> {
                 break;
             }
             oldest = (slot.revision(), slot.record().cloned());
+            recreated = slot.follows_deletion();
             if !covered {
                 superseded.push(oldest.clone());
             }
             covered |= slot.revision() <= covered_from;
             covered |= mutant::on(Mutant::CoverTooMuch) && slot.revision() <= covered_from.next();
         }
-        let old = self.old_latest(&key, oldest.1.as_ref())?;
+        let old = self.old_latest(&key, oldest.1.as_ref().filter(|_| !recreated))?;
         match newest {
             Some(record) => batch.latest(&key, record),
             None => {

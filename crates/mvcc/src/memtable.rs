@@ -38,6 +38,13 @@ impl Slot {
     pub(crate) fn record(&self) -> Option<&Record> {
         self.commit.changes[self.position as usize].record.as_ref()
     }
+
+    /// Whether the same commit deleted the key just before it wrote this version, so that there
+    /// was one before even if this is version 1.
+    pub(crate) fn follows_deletion(&self) -> bool {
+        let changes = &self.commit.changes[..=self.position as usize];
+        matches!(changes, [.., before, this] if before.record.is_none() && before.key == this.key)
+    }
 }
 
 /// The table. See the module.

@@ -53,6 +53,6 @@ pub struct Commit {
     /// The revision.
     pub revision: Revision,
     /// The changes in the order of the transaction's operations; no key twice, except that a
-    /// key may be deleted twice.
+    /// key may be deleted twice, and that a version may directly follow its key's deletion.
     pub changes: Vec<Change>,
 }

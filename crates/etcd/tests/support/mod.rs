@@ -4,6 +4,7 @@
 
 pub mod model;
 pub mod random;
+pub mod run;
 
 use std::sync::Arc;
 use std::time::Duration;

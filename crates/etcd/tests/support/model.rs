@@ -74,6 +74,11 @@ impl Model {
         *self.maps.last_key_value().unwrap().0
     }
 
+    /// How many keys there are.
+    pub fn live(&self) -> usize {
+        self.maps.last_key_value().unwrap().1.len()
+    }
+
     fn work(&self) -> Work<'_> {
         let (begin, now) = self.maps.last_key_value().unwrap();
         Work { model: self, begin: *begin, now: now.clone(), written: false }
