@@ -133,6 +133,8 @@ struct Inode {
     durable: Vec<u8>,
     /// For each sector touched since the last sync: its content after each write, oldest first.
     pending: BTreeMap<u64, Vec<Sector>>,
+    /// Lengths the file had since the last sync, oldest first.
+    lengths: Vec<usize>,
     allocated_bytes: u64,
 }
 
@@ -155,7 +157,7 @@ impl Inode {
         }
         let end = index(offset) + data.len();
         if end > self.seen.len() {
-            self.seen.resize(end, 0);
+            self.resize(end);
         }
         self.seen[index(offset)..end].copy_from_slice(data);
         for sector in offset / SECTOR..=(end as u64 - 1) / SECTOR {
@@ -164,9 +166,14 @@ impl Inode {
         }
     }
 
+    fn resize(&mut self, bytes: usize) {
+        self.seen.resize(bytes, 0);
+        self.lengths.push(bytes);
+    }
+
     fn set_len(&mut self, bytes: usize) {
         let old = self.seen.len();
-        self.seen.resize(bytes, 0);
+        self.resize(bytes);
         self.allocated_bytes = self.allocated_bytes.min(bytes as u64);
         // What is cut off reads as zeros should the file grow again.
         for sector in bytes as u64 / SECTOR..(old as u64).div_ceil(SECTOR) {
@@ -179,6 +186,7 @@ impl Inode {
     /// stays lost.
     fn sync_pending(&mut self) {
         self.durable.resize(self.seen.len(), 0);
+        self.lengths.clear();
         for (sector, contents) in std::mem::take(&mut self.pending) {
             let newest = contents.last().expect("a touched sector has a content");
             // Behind the end lies what was cut off.
@@ -193,14 +201,15 @@ impl Inode {
         // All, nothing and a mixture are each common: a mixture alone would hardly ever lose
         // or keep a whole large write.
         let mood = random.below(4);
-        let length_kept = match mood {
-            0 => false,
-            1 => true,
-            _ => random.chance(1, 2),
+        // Lengths are journaled: some one that the file had, in order, not in between.
+        let lengths = std::mem::take(&mut self.lengths);
+        let length = match mood {
+            0 => None,
+            1 => lengths.last(),
+            _ => random.below(lengths.len() as u64 + 1).checked_sub(1).map(|n| &lengths[index(n)]),
         };
-        if length_kept {
-            self.durable.resize(self.seen.len(), 0);
-        }
+        let length = length.copied().unwrap_or(self.durable.len());
+        self.durable.resize(length, 0);
         let (mut kept_any, mut lost_any) = (false, false);
         for (sector, contents) in std::mem::take(&mut self.pending) {
             let kept = match mood {
@@ -430,6 +439,7 @@ impl SimDisk {
                         seen: file.seen.clone(),
                         durable: file.durable.clone(),
                         pending: file.pending.clone(),
+                        lengths: file.lengths.clone(),
                         allocated_bytes: file.allocated_bytes,
                     };
                     (number, copy)
@@ -638,7 +648,7 @@ impl DiskFile for SimFile {
         let file = state.inode(self.inode);
         file.allocated_bytes = file.allocated_bytes.max(bytes);
         if index(bytes) > file.seen.len() {
-            file.seen.resize(index(bytes), 0);
+            file.resize(index(bytes));
         }
         Ok(())
     }

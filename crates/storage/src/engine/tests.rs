@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use env::{Disk, DiskFile, RealDisk, SimDisk, SplitMix64};
@@ -210,6 +211,58 @@ fn shrinking_gives_space_back_while_others_write() {
     assert_eq!(rows.len(), 500);
     for k in 0..50 {
         assert_eq!(rows[&key(k)][..], (150 + k).to_be_bytes(), "nothing written meanwhile is lost");
+    }
+}
+
+/// A writer that never rests while the engine is shrunk again and again, with batches so wide
+/// that what it touches takes several rounds.
+#[test]
+fn nothing_written_during_a_shrink_is_lost() {
+    const KEYS: u32 = 8000;
+    const WIDTH: u32 = 500;
+    let engine = open(&SimDisk::new(7)).unwrap();
+    let key = |key: u32| Bytes::copy_from_slice(&key.to_be_bytes());
+    let ballast = Bytes::from(vec![7; 500]);
+    let puts: Vec<_> =
+        (0..KEYS).map(|k| Write::Put(Table::Latest, key(k), ballast.clone())).collect();
+    engine.write(&puts).unwrap();
+    let over = AtomicBool::new(false);
+    let (written, shrinks) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = BTreeMap::new();
+            let mut round = 0_u32;
+            while !over.load(Ordering::Relaxed) {
+                let first = round * WIDTH % KEYS;
+                let value = (!round.is_multiple_of(7)).then(|| key(round));
+                let batch: Vec<_> = (first..first + WIDTH)
+                    .map(|k| match &value {
+                        Some(value) => Write::Put(Table::Latest, key(k), value.clone()),
+                        None => Write::Delete(Table::Latest, key(k)),
+                    })
+                    .collect();
+                engine.write(&batch).unwrap();
+                written.extend((first..first + WIDTH).map(|k| (key(k), value.clone())));
+                round += 1;
+            }
+            written
+        });
+        let mut shrinks = 0;
+        while shrinks < 5 {
+            engine.shrink().unwrap();
+            shrinks += 1;
+        }
+        over.store(true, Ordering::Relaxed);
+        (writer.join().unwrap(), shrinks)
+    });
+    assert_eq!(shrinks, 5);
+    assert!(written.len() >= WIDTH as usize, "the writer was not held up");
+    let rows = rows(&engine);
+    for (key, value) in &written {
+        assert_eq!(rows.get(key), value.as_ref(), "{key:?}");
+    }
+    let untouched = (0..KEYS).filter(|k| !written.contains_key(&key(*k)));
+    for k in untouched {
+        assert_eq!(rows.get(&key(k)), Some(&ballast));
     }
 }
 

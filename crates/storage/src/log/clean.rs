@@ -19,7 +19,6 @@ use raft::{GroupId, LogIndex};
 use super::Log;
 use super::error::{AppendError, Failed};
 use super::format::Record;
-use super::index::Place;
 
 /// What is still to be carried out of one segment.
 #[derive(Debug, Default)]
@@ -82,12 +81,16 @@ impl<D: Disk> Log<D> {
     }
 
     fn plan_cleaning(&mut self, segment: u64) {
-        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
-        let lives_here = |place: &Place| place.at.segment == segment;
-        let concerned = state.index.groups.iter().filter(|(_, group)| {
-            group.state.iter().any(lives_here) || group.places.iter().any(lives_here)
+        let mut state = self.shared.write();
+        let concerned = state.index.groups.iter_mut().filter_map(|(id, group)| {
+            let in_state = group.state.is_some_and(|place| place.at.segment == segment);
+            let in_places = group.may_reach_back_to(segment)
+                && group.oldest_segment().is_some_and(|oldest| oldest <= segment);
+            (in_state || in_places).then_some(*id)
         });
-        self.cleaning = Cleaning { segment, groups: concerned.map(|(id, _)| *id).collect() };
+        let groups = concerned.collect();
+        drop(state);
+        self.cleaning = Cleaning { segment, groups };
     }
 
     /// Adds what lives of `id` in `segment` to the unit, up to `bytes_max` and at least one

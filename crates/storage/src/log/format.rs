@@ -103,8 +103,9 @@ impl SegmentHeader {
 /// What the header of a frame says besides its own place and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
-    /// Counts the openings of the log. Never falls along the log, so what an earlier life left
-    /// behind the tail cannot be taken for a continuation of this one.
+    /// Counts the openings of the log. It makes the chain of this life differ from any earlier
+    /// one's, even if the same bytes are appended again: what an earlier life left behind the
+    /// tail cannot be taken for a continuation of this one.
     pub epoch: u32,
     /// More frames of the same unit follow.
     pub continues: bool,
@@ -337,4 +338,128 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut eight = [0; 8];
     eight.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(eight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Position = Position { segment: 7, offset: 1024 };
+
+    fn record() -> (RecordHeader, Vec<u8>) {
+        let header = RecordHeader {
+            kind: RecordKind::Entry,
+            payload_kind: 1,
+            group: GroupId(3),
+            position: LogPosition::new(11, 5),
+        };
+        let mut bytes = Vec::new();
+        Record::encode(1, AT, header, &mut bytes, |into| into.extend_from_slice(b"payload"));
+        (header, bytes)
+    }
+
+    #[test]
+    fn a_record_is_bound_to_log_and_place() {
+        let (header, bytes) = record();
+        let parsed = Record::parse(1, AT, &bytes).unwrap();
+        assert_eq!((parsed.header, parsed.data), (header, &b"payload"[..]));
+        assert_eq!(parsed.total_bytes as usize, bytes.len());
+        assert!(Record::parse(2, AT, &bytes).is_none(), "another log");
+        assert!(Record::parse(1, Position { offset: 1032, ..AT }, &bytes).is_none());
+        assert!(Record::parse(1, Position { segment: 8, ..AT }, &bytes).is_none());
+    }
+
+    #[test]
+    fn every_bit_of_a_record_counts() {
+        let (header, bytes) = record();
+        let meaningful = bytes.len() / 8 * 8 - 5;
+        assert_eq!(meaningful, RECORD_HEADER_BYTES as usize + b"payload".len());
+        for bit in 0..meaningful * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Record::parse(1, AT, &damaged).is_none(), "bit {bit}");
+        }
+        for end in 0..bytes.len() {
+            assert!(Record::parse(1, AT, &bytes[..end]).is_none(), "cut at {end}");
+        }
+        assert_eq!(header.group, GroupId(3));
+    }
+
+    #[test]
+    fn every_bit_of_a_frame_counts() {
+        let (_, body) = record();
+        let mut segment = vec![0; AT.offset as usize + FRAME_HEADER_BYTES as usize];
+        segment.extend_from_slice(&body);
+        let header = FrameHeader {
+            epoch: 2,
+            continues: true,
+            previous_crc: 0xdead_beef,
+            durable: Position { segment: 6, offset: 4000 },
+            first_segment: 4,
+        };
+        let start = AT.offset as usize;
+        let crc = Frame::seal(1, AT, header, &mut segment[start..]);
+        let frame = Frame::parse(1, AT, &segment).unwrap();
+        assert_eq!((frame.header, frame.crc), (header, crc));
+        assert_eq!(frame.total_bytes() as usize, segment.len() - start);
+        assert!(Frame::parse(2, AT, &segment).is_none(), "another log");
+        for bit in start * 8..segment.len() * 8 {
+            let mut damaged = segment.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Frame::parse(1, AT, &damaged).is_none(), "bit {bit}");
+        }
+        for end in start..segment.len() {
+            assert!(Frame::parse(1, AT, &segment[..end]).is_none(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn every_bit_of_a_header_counts() {
+        let header = SegmentHeader { log_id: 1, segment: 2, segment_bytes: 4096 };
+        let sector = header.encode();
+        assert_eq!(SegmentHeader::decode(&sector), HeaderFound::Valid(header));
+        assert_eq!(SegmentHeader::decode(&[0; SECTOR_BYTES]), HeaderFound::Blank);
+        for bit in 0..sector.len() * 8 {
+            let mut damaged = sector;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(&damaged), HeaderFound::Damaged, "bit {bit}");
+        }
+        let mut newer = sector;
+        newer[8] = 9;
+        let crc = SegmentHeader::checksum(&newer);
+        newer[12..16].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&newer), HeaderFound::Newer(9));
+    }
+
+    /// Whatever the bytes, even with a checksum that fits them: no panic, and nothing beyond them.
+    #[test]
+    fn foreign_bytes_do_no_harm() {
+        let mut random = env::SplitMix64::new(1);
+        let (_, body) = record();
+        let mut whole = vec![0; FRAME_HEADER_BYTES as usize];
+        whole.extend_from_slice(&body);
+        for _ in 0..200_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random.below(4) {
+                let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+                bytes[at] = random.next_u64().to_le_bytes()[0];
+            }
+            bytes.truncate(usize::try_from(random.below(bytes.len() as u64 + 1)).unwrap());
+            let at = Position { segment: 7, offset: 0 };
+            if bytes.len() >= 24 {
+                bytes[..4].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
+                bytes[8..16].copy_from_slice(&at.segment.to_le_bytes());
+                bytes[16..20].copy_from_slice(&at.offset.to_le_bytes());
+                let crc = Frame::checksum(1, &bytes);
+                bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+            }
+            if let Some(frame) = Frame::parse(1, at, &bytes) {
+                assert!(frame.total_bytes() as usize <= bytes.len());
+            }
+            let record = bytes.get(64..).unwrap_or(&bytes);
+            if let Some(record) = Record::parse(1, AT, record) {
+                assert!(record.data.len() < bytes.len());
+            }
+        }
+    }
 }

@@ -30,11 +30,14 @@ pub(super) struct Group {
     pub state: Option<Place>,
     pub terms: VecDeque<(LogIndex, Term)>,
     pub places: VecDeque<Place>,
+    /// No entry lies in an older segment. Spares the cleaner a look at every entry of the log.
+    oldest_segment_bound: u64,
 }
 
 impl Group {
     pub(super) fn new() -> Self {
         Self {
+            oldest_segment_bound: u64::MAX,
             hard_state: HardState::default(),
             truncated: LogPosition::ORIGIN,
             state: None,
@@ -59,9 +62,78 @@ impl Group {
         Some(self.terms[after - 1].1)
     }
 
+    /// The oldest segment that an entry lies in.
+    pub(super) fn oldest_segment(&mut self) -> Option<u64> {
+        let places = self.places.iter().map(|place| place.at.segment);
+        self.oldest_segment_bound = places.min().unwrap_or(u64::MAX);
+        (!self.places.is_empty()).then_some(self.oldest_segment_bound)
+    }
+
+    /// Whether an entry may lie in `segment`, or older; exact if it says no.
+    pub(super) fn may_reach_back_to(&self, segment: u64) -> bool {
+        self.oldest_segment_bound <= segment
+    }
+
+    fn cut_suffix(&mut self, from: LogIndex, live: &mut Live) {
+        assert!(from > self.truncated.index, "what is truncated is committed");
+        while self.terms.back().is_some_and(|(first, _)| *first >= from) {
+            self.terms.pop_back();
+        }
+        let kept = usize::try_from(from.0 - self.truncated.index.0 - 1).expect("in memory");
+        for place in self.places.drain(kept..) {
+            live.lose(place);
+        }
+    }
+
     pub(super) fn place(&self, index: LogIndex) -> Option<Place> {
         let nth = index.0.checked_sub(self.truncated.index.0 + 1)?;
         self.places.get(usize::try_from(nth).ok()?).copied()
+    }
+}
+
+/// How many bytes of each segment are still needed.
+#[derive(Debug, Default)]
+struct Live {
+    /// Of `bytes[0]`.
+    first: u64,
+    /// Consecutive segments; neither the first nor the last is 0.
+    bytes: VecDeque<u64>,
+}
+
+impl Live {
+    fn gain(&mut self, place: Place) {
+        let segment = place.at.segment;
+        if self.bytes.is_empty() {
+            self.first = segment;
+        }
+        while segment < self.first {
+            self.bytes.push_front(0);
+            self.first -= 1;
+        }
+        let nth = usize::try_from(segment - self.first).expect("segments fit in memory");
+        if nth >= self.bytes.len() {
+            self.bytes.resize(nth + 1, 0);
+        }
+        self.bytes[nth] += u64::from(place.bytes);
+    }
+
+    fn lose(&mut self, place: Place) {
+        let nth =
+            place.at.segment.checked_sub(self.first).and_then(|nth| usize::try_from(nth).ok());
+        let live = nth.and_then(|nth| self.bytes.get_mut(nth)).expect("what is lost was gained");
+        *live = live.checked_sub(u64::from(place.bytes)).expect("and not twice");
+        while self.bytes.front() == Some(&0) {
+            self.bytes.pop_front();
+            self.first += 1;
+        }
+        while self.bytes.back() == Some(&0) {
+            self.bytes.pop_back();
+        }
+    }
+
+    fn of(&self, segment: u64) -> u64 {
+        let nth = segment.checked_sub(self.first).and_then(|nth| usize::try_from(nth).ok());
+        nth.and_then(|nth| self.bytes.get(nth)).copied().unwrap_or(0)
     }
 }
 
@@ -69,34 +141,21 @@ impl Group {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub groups: BTreeMap<GroupId, Group>,
-    /// Bytes still needed of each segment; a segment without any may be missing.
-    live_bytes: BTreeMap<u64, u64>,
+    live: Live,
 }
 
 impl Index {
-    fn gain(&mut self, place: Place) {
-        *self.live_bytes.entry(place.at.segment).or_default() += u64::from(place.bytes);
-    }
-
-    fn lose(&mut self, place: Place) {
-        let live = self.live_bytes.get_mut(&place.at.segment).expect("what is lost was gained");
-        *live = live.checked_sub(u64::from(place.bytes)).expect("and not twice");
-        if *live == 0 {
-            self.live_bytes.remove(&place.at.segment);
-        }
-    }
-
     pub(super) fn live_bytes_of(&self, segment: u64) -> u64 {
-        self.live_bytes.get(&segment).copied().unwrap_or(0)
+        self.live.of(segment)
     }
 
     pub(super) fn live_bytes(&self) -> u64 {
-        self.live_bytes.values().sum()
+        self.live.bytes.iter().sum()
     }
 
     /// The oldest segment of which something is needed.
     pub(super) fn oldest_live_segment(&self) -> Option<u64> {
-        self.live_bytes.keys().next().copied()
+        (!self.live.bytes.is_empty()).then_some(self.live.first)
     }
 
     /// The group, made if need be.
@@ -109,31 +168,19 @@ impl Index {
     /// # Panics
     /// If a gap would arise.
     pub(super) fn put_entry(&mut self, id: GroupId, position: LogPosition, place: Place) {
-        self.gain(place);
-        if self.group(id).last_index() >= position.index {
-            self.cut_suffix(id, position.index);
+        self.live.gain(place);
+        let group = self.groups.entry(id).or_insert_with(Group::new);
+        if group.last_index() >= position.index {
+            group.cut_suffix(position.index, &mut self.live);
         }
-        let group = self.group(id);
         assert_eq!(group.last_index().next(), position.index, "entries are consecutive");
         let before = group.terms.back().map_or(group.truncated.term, |(_, term)| *term);
         assert!(before <= position.term, "terms never fall along a log");
         if group.terms.is_empty() || before < position.term {
             group.terms.push_back((position.index, position.term));
         }
+        group.oldest_segment_bound = group.oldest_segment_bound.min(place.at.segment);
         group.places.push_back(place);
-    }
-
-    fn cut_suffix(&mut self, id: GroupId, from: LogIndex) {
-        let group = self.group(id);
-        assert!(from > group.truncated.index, "what is truncated is committed");
-        while group.terms.back().is_some_and(|(first, _)| *first >= from) {
-            group.terms.pop_back();
-        }
-        let kept = usize::try_from(from.0 - group.truncated.index.0 - 1).expect("in memory");
-        let cut = group.places.split_off(kept);
-        for place in cut {
-            self.lose(place);
-        }
     }
 
     /// Sets hard state and truncation, as a record at `place` says.
@@ -147,29 +194,30 @@ impl Index {
         truncated: LogPosition,
         place: Place,
     ) {
-        self.gain(place);
-        let group = self.group(id);
+        self.live.gain(place);
+        let group = self.groups.entry(id).or_insert_with(Group::new);
         group.hard_state = hard_state;
-        let old = group.state.replace(place);
+        if let Some(old) = group.state.replace(place) {
+            self.live.lose(old);
+        }
         let count = truncated.index.0.saturating_sub(group.truncated.index.0);
         assert!(count <= group.places.len() as u64, "only what is there is truncated");
-        let mut cut: Vec<Place> = Vec::new();
-        if count > 0 {
-            cut.extend(group.places.drain(..usize::try_from(count).expect("in memory")));
-            let first = truncated.index.next();
-            while group.terms.get(1).is_some_and(|(next, _)| *next <= first) {
-                group.terms.pop_front();
-            }
-            if group.places.is_empty() {
-                group.terms.clear();
-            } else if let Some(run) = group.terms.front_mut() {
-                run.0 = run.0.max(first);
-            }
-            group.truncated = truncated;
+        if count == 0 {
+            return;
         }
-        for place in cut.into_iter().chain(old) {
-            self.lose(place);
+        for place in group.places.drain(..usize::try_from(count).expect("in memory")) {
+            self.live.lose(place);
         }
+        let first = truncated.index.next();
+        while group.terms.get(1).is_some_and(|(next, _)| *next <= first) {
+            group.terms.pop_front();
+        }
+        if group.places.is_empty() {
+            group.terms.clear();
+        } else if let Some(run) = group.terms.front_mut() {
+            run.0 = run.0.max(first);
+        }
+        group.truncated = truncated;
     }
 
     /// Drops all entries and sets hard state and the position before the next entry.
@@ -181,7 +229,7 @@ impl Index {
         place: Place,
     ) {
         self.forget(id);
-        self.gain(place);
+        self.live.gain(place);
         let group = self.group(id);
         group.hard_state = hard_state;
         group.truncated = truncated;
@@ -192,14 +240,14 @@ impl Index {
     pub(super) fn forget(&mut self, id: GroupId) {
         if let Some(group) = self.groups.remove(&id) {
             for place in group.places.into_iter().chain(group.state) {
-                self.lose(place);
+                self.live.lose(place);
             }
         }
     }
 
     /// Notes that an entry, or (with `None`) the state record, was written again further on.
     pub(super) fn carry(&mut self, id: GroupId, index: Option<LogIndex>, place: Place) {
-        self.gain(place);
+        self.live.gain(place);
         let group = self.group(id);
         let old = match index {
             None => group.state.replace(place),
@@ -209,7 +257,7 @@ impl Index {
                 slot.map(|slot| std::mem::replace(slot, place))
             }
         };
-        self.lose(old.expect("only what is there is carried"));
+        self.live.lose(old.expect("only what is there is carried"));
     }
 }
 

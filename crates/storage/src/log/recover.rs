@@ -241,9 +241,7 @@ impl<'a> Replay<'a> {
             let mut at = Position::start_of(*segment);
             let continuing = |replay: &Self, at, crc: Option<u32>| {
                 Frame::parse(replay.log_id, at, &bytes).filter(|frame| {
-                    !ended
-                        && crc.is_none_or(|crc| crc == frame.header.previous_crc)
-                        && frame.header.epoch >= replay.epoch
+                    !ended && crc.is_none_or(|crc| crc == frame.header.previous_crc)
                 })
             };
             while let Some(frame) = continuing(self, at, crc) {
@@ -473,7 +471,13 @@ impl<D: Disk> Log<D> {
         if self.tail.offset > self.segments.records_end() {
             self.tail = Position::start_of(self.tail.segment + 1);
         }
-        self.segments.prepare_through(self.tail.segment + 1)?;
+        // On a full disk the log must open all the same: truncating it is a way out.
+        self.segments.release_before(self.first_durable, self.options.spares_max)?;
+        self.segments.prepare_through(self.tail.segment)?;
+        match self.segments.prepare_through(self.tail.segment + 1) {
+            Ok(()) | Err(PrepareError::Full) => {}
+            Err(error) => return Err(error),
+        }
         self.publish_files();
         let failed = |failed: super::Failed| PrepareError::Io(io::Error::other(failed));
         self.seal().map_err(failed)?;

@@ -36,6 +36,18 @@ struct Growing<F> {
     filled_bytes: u32,
 }
 
+impl<F: DiskFile> Growing<F> {
+    fn fill(&mut self, goal_bytes: u32) -> io::Result<()> {
+        while self.filled_bytes < goal_bytes {
+            let step = (goal_bytes - self.filled_bytes).min(64 * 1024);
+            let zeros = &ZEROS[..step as usize];
+            self.file.file.write_at(zeros, u64::from(self.filled_bytes))?;
+            self.filled_bytes += step;
+        }
+        Ok(())
+    }
+}
+
 /// Why no further segment could be prepared.
 #[derive(Debug)]
 pub(super) enum PrepareError {
@@ -162,11 +174,10 @@ impl<D: Disk> Segments<D> {
             None => self.begin()?,
         };
         let goal = growing.filled_bytes.saturating_add(fill_bytes).min(self.segment_bytes);
-        while growing.filled_bytes < goal {
-            let step = (goal - growing.filled_bytes).min(64 * 1024);
-            let zeros = &ZEROS[..step as usize];
-            growing.file.file.write_at(zeros, u64::from(growing.filled_bytes))?;
-            growing.filled_bytes += step;
+        if let Err(error) = growing.fill(goal) {
+            // Where reserving space does not reserve it. The file is kept for a better time.
+            self.growing = Some(growing);
+            return Err(error.into());
         }
         if growing.filled_bytes < self.segment_bytes {
             self.growing = Some(growing);

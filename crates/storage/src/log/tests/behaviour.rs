@@ -55,7 +55,8 @@ fn a_lagging_group_does_not_pin_the_log() {
     let disk = SimDisk::new(7);
     let (mut log, _) = open(&disk).unwrap();
     let mut model = Model::default();
-    let lagging = [write(1, vec![data(1, 1, 100), data(2, 1, 100)])];
+    let mut lagging = [write(1, vec![data(1, 1, 100), data(2, 1, 100)])];
+    lagging[0].hard_state = Some(hard_state(1, 3, 1));
     log.append(&lagging).unwrap();
     model.apply(&lagging);
     for round in 0..500 {
@@ -153,8 +154,15 @@ fn a_full_disk_refuses_entries_but_lets_truncation_make_room() {
             }
             Err(AppendError::Full { left_bytes, .. }) => {
                 refusals += 1;
-                assert!(left_bytes > 0, "headroom is left");
+                assert!(left_bytes > 900, "headroom is left: {left_bytes}");
                 assert_eq!(observe(&log), model, "nothing is lost, and reading goes on");
+                for term in 1..4 {
+                    let mut vote = GroupWrite::new(GroupId(1));
+                    vote.hard_state = Some(hard_state(term, 2, 0));
+                    log.append(std::slice::from_ref(&vote)).expect("a vote finds room");
+                    model.apply(&[vote]);
+                    log.sync().unwrap();
+                }
                 let mut cut = GroupWrite::new(GroupId(1));
                 cut.hard_state = Some(hard_state(1, 2, index - 1));
                 cut.truncate_to = Some(LogPosition::new(index - 2, 1));
@@ -170,6 +178,40 @@ fn a_full_disk_refuses_entries_but_lets_truncation_make_room() {
     log.close().unwrap();
     disk.kill();
     assert_eq!(observe(&open(&disk).unwrap().0), model);
+}
+
+/// The disk is full when the process starts: the log opens, votes, and makes room.
+#[test]
+fn a_full_disk_does_not_keep_the_log_from_opening() {
+    for segments in 2..8 {
+        let disk = SimDisk::new(9);
+        disk.set_capacity_bytes(Some(segments * 4096 + 1000));
+        let (mut log, _) = open(&disk).unwrap();
+        let mut model = Model::default();
+        for index in 1.. {
+            let next = [write(1, vec![data(index, 1, 500)])];
+            if log.append(&next).is_err() {
+                break;
+            }
+            model.apply(&next);
+            log.sync().unwrap();
+        }
+        let last = model.0[&GroupId(1)].last();
+        disk.crash();
+        let (mut log, _) = open(&disk).unwrap();
+        assert_eq!(observe(&log), model, "{segments} segments");
+        let mut cut = GroupWrite::new(GroupId(1));
+        cut.hard_state = Some(hard_state(2, 1, last.index.0));
+        cut.truncate_to = Some(last);
+        log.append(std::slice::from_ref(&cut)).unwrap();
+        model.apply(&[cut]);
+        log.sync().unwrap();
+        let next = [write(1, vec![data(last.index.0 + 1, 2, 500)])];
+        log.append(&next).unwrap_or_else(|error| panic!("{segments} segments: {error}"));
+        model.apply(&next);
+        log.sync().unwrap();
+        assert_eq!(observe(&log), model);
+    }
 }
 
 #[test]

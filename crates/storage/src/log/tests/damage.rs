@@ -235,3 +235,25 @@ fn a_forgotten_group_stays_forgotten() {
     assert_eq!(recovered.groups.keys().copied().collect::<Vec<_>>(), [GroupId(2)]);
     drop(log);
 }
+
+/// The bytes of a small log are those of `docs/storage-format.md`, version 1. Whoever has to
+/// change the figure has changed the format, and changes the version and the page as well.
+#[test]
+fn the_format_is_pinned() {
+    let disk = SimDisk::new(50);
+    let (mut log, _) = open(&disk).unwrap();
+    log.append(&[write(1, vec![data(1, 1, 64)])]).unwrap();
+    let mut state = write(2, vec![data(1, 3, 9)]);
+    state.hard_state = Some(super::hard_state(3, 2, 0));
+    let mut reset = GroupWrite::new(GroupId(1));
+    reset.reset = Some(LogPosition::new(40, 7));
+    let mut farewell = GroupWrite::new(GroupId(3));
+    farewell.forget = true;
+    log.append(&[state, reset, farewell]).unwrap();
+    log.close().unwrap();
+    let mut bytes = vec![0; 4096];
+    let file = disk.open(&Path::new(DIR).join("00000001.log")).unwrap();
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 4096);
+    assert_eq!(&bytes[..8], b"QuorLog1");
+    assert_eq!(format!("{:08x}", crc32c::crc32c(&bytes)), "37dedc54");
+}
