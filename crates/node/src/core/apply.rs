@@ -102,6 +102,7 @@ impl<E: Engine> Core<E> {
     pub(super) fn retire(&mut self) {
         if std::mem::take(&mut self.serving) {
             self.machine.follow();
+            self.void_speculative();
         }
     }
 

@@ -383,7 +383,7 @@ impl<E: Engine> Core<E> {
             self.forwarded(now, from, forward);
         }
         for reply in frame.forward_replies {
-            self.forward_answered(from, reply);
+            self.forward_answered(now, from, reply);
         }
         for point in frame.read_points {
             self.read_point(now, Origin::Peer(from, point.id));

@@ -15,9 +15,21 @@ use crate::wire::pb;
 enum Read {
     /// Tell that the state may be read.
     Point(Origin),
-    /// Give an answer that was computed from the state and the proposals then in flight; those
-    /// end at `index`.
-    Answer { origin: Origin, answer: Box<Result<Response, Error>>, index: LogIndex },
+    /// Give an answer once `index` is applied.
+    Answer {
+        origin: Origin,
+        answer: Box<Result<Response, Error>>,
+        index: LogIndex,
+        /// Whether it was computed here, from proposals in flight as well (those end at `index`).
+        /// Then it is worthless once leadership is lost: they may be lost with it.
+        speculative: bool,
+    },
+}
+
+/// A confirmed read that waits for its index.
+struct Confirmed {
+    deadline: Duration,
+    read: Read,
 }
 
 /// Reads that wait for one confirmation.
@@ -36,12 +48,30 @@ pub(super) struct Reads {
     /// Asked of the leader, by number: whom.
     asked: BTreeMap<u64, NodeId>,
     /// Confirmed; to be given when the index is applied.
-    confirmed: BTreeMap<LogIndex, Vec<Read>>,
+    confirmed: BTreeMap<LogIndex, Vec<Confirmed>>,
+    /// When to look for confirmed reads that have waited too long.
+    confirmed_deadline: Option<Duration>,
 }
 
 impl Reads {
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.rounds.first_key_value().map(|(_, round)| round.deadline)
+        let round = self.rounds.first_key_value().map(|(_, round)| round.deadline);
+        [round, self.confirmed_deadline].into_iter().flatten().min()
+    }
+
+    fn confirm(&mut self, index: LogIndex, confirmed: Confirmed) {
+        self.confirmed_deadline.get_or_insert(confirmed.deadline);
+        self.confirmed.entry(index).or_default().push(confirmed);
+    }
+
+    /// Takes out all that `wanted` names.
+    fn extract(&mut self, wanted: impl Fn(&Confirmed) -> bool) -> Vec<Read> {
+        let mut taken = Vec::new();
+        self.confirmed.retain(|_, waiting| {
+            taken.extend(waiting.extract_if(.., |confirmed| wanted(confirmed)).map(|c| c.read));
+            !waiting.is_empty()
+        });
+        taken
     }
 }
 
@@ -71,12 +101,38 @@ impl<E: Engine> Core<E> {
     ) {
         // What was evaluated before it is proposed before the next confirmation is asked for.
         let index = LogIndex(self.raft().last().index.0 + self.evaluated_count());
-        self.reads.gathered.push(Read::Answer { origin, answer: Box::new(answer), index });
+        let answer = Box::new(answer);
+        self.reads.gathered.push(Read::Answer { origin, answer, index, speculative: true });
+    }
+
+    /// The newest evaluations were taken back: answers that were computed from them are void.
+    pub(super) fn void_gathered(&mut self, error: &Error) {
+        let void = |read: &mut Read| matches!(read, Read::Answer { .. });
+        for read in self.reads.gathered.extract_if(.., void).collect::<Vec<_>>() {
+            self.give_up(read, error);
+        }
+    }
+
+    /// Leadership is lost: answers that rest on proposals in flight are void.
+    pub(super) fn void_speculative(&mut self) {
+        self.void_gathered(&Error::LeaderChanged);
+        let void = self.reads.extract(|c| matches!(c.read, Read::Answer { speculative: true, .. }));
+        for read in void {
+            self.give_up(read, &Error::LeaderChanged);
+        }
+    }
+
+    fn give_up(&mut self, read: Read, error: &Error) {
+        match read {
+            Read::Point(origin) => self.point(origin, Err(error.clone())),
+            Read::Answer { origin, .. } => self.answer(origin, Err(error.clone())),
+        }
     }
 
     /// An answer that the leader gave, held until this member has applied what it speaks of.
     pub(super) fn answer_when_applied(
         &mut self,
+        now: Duration,
         origin: Origin,
         answer: Result<Response, Error>,
         index: LogIndex,
@@ -84,8 +140,10 @@ impl<E: Engine> Core<E> {
         if index.0 <= self.machine.applied().index {
             return self.answer(origin, answer);
         }
-        let read = Read::Answer { origin, answer: Box::new(answer), index };
-        self.reads.confirmed.entry(index).or_default().push(read);
+        let answer = Box::new(answer);
+        let read = Read::Answer { origin, answer, index, speculative: false };
+        let deadline = now + self.config.request_timeout;
+        self.reads.confirm(index, Confirmed { deadline, read });
     }
 
     /// Asks for one confirmation for all that gathered.
@@ -109,7 +167,7 @@ impl<E: Engine> Core<E> {
     }
 
     /// Leadership was confirmed.
-    pub(super) fn read_confirmed(&mut self, _now: Duration, ready: ReadReady) {
+    pub(super) fn read_confirmed(&mut self, now: Duration, ready: ReadReady) {
         let Some(round) = self.reads.rounds.remove(&ready.ctx) else { return };
         self.reads.asked.remove(&ready.ctx);
         for read in round.reads {
@@ -117,7 +175,8 @@ impl<E: Engine> Core<E> {
                 Read::Point(_) => ready.index,
                 Read::Answer { index, .. } => ready.index.max(*index),
             };
-            self.reads.confirmed.entry(index).or_default().push(read);
+            let deadline = now + self.config.request_timeout;
+            self.reads.confirm(index, Confirmed { deadline, read });
         }
         self.give_confirmed();
     }
@@ -170,7 +229,7 @@ impl<E: Engine> Core<E> {
             if first.key().0 > applied {
                 break;
             }
-            for read in first.remove() {
+            for Confirmed { read, .. } in first.remove() {
                 match read {
                     Read::Point(origin) => self.point(origin, Ok(())),
                     Read::Answer { origin, answer, .. } => self.answer(origin, *answer),
@@ -200,11 +259,15 @@ impl<E: Engine> Core<E> {
             let (ctx, round) = first.remove_entry();
             self.reads.asked.remove(&ctx);
             for read in round.reads {
-                match read {
-                    Read::Point(origin) => self.point(origin, Err(Error::Timeout)),
-                    Read::Answer { origin, .. } => self.answer(origin, Err(Error::Timeout)),
-                }
+                self.give_up(read, &Error::Timeout);
             }
+        }
+        if self.reads.confirmed_deadline.is_some_and(|deadline| deadline <= now) {
+            for read in self.reads.extract(|confirmed| confirmed.deadline <= now) {
+                self.give_up(read, &Error::TimeoutWaitAppliedIndex);
+            }
+            let left = self.reads.confirmed.values().flatten();
+            self.reads.confirmed_deadline = left.map(|confirmed| confirmed.deadline).min();
         }
     }
 }

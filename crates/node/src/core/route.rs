@@ -194,6 +194,7 @@ impl<E: Engine> Core<E> {
                 // Nothing was appended: what was evaluated is taken back, so that nothing builds
                 // on revisions that never come.
                 self.machine.retract(evaluated.len());
+                self.void_gathered(&refusal(refused));
                 for evaluation in evaluated {
                     self.answer(evaluation.origin, Err(refusal(refused)));
                 }
@@ -269,7 +270,12 @@ impl<E: Engine> Core<E> {
     }
 
     /// The leader's answer to a request that was passed on to it.
-    pub(super) fn forward_answered(&mut self, from: NodeId, reply: pb::ForwardReply) {
+    pub(super) fn forward_answered(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        reply: pb::ForwardReply,
+    ) {
         if self.routes.forwarded.get(&reply.id).is_none_or(|f| f.leader != from) {
             return;
         }
@@ -291,7 +297,7 @@ impl<E: Engine> Core<E> {
             self.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
             return;
         }
-        self.answer_when_applied(origin, answer, LogIndex(reply.applied));
+        self.answer_when_applied(now, origin, answer, LogIndex(reply.applied));
     }
 
     /// What was passed on to `node` may or may not be done there.
