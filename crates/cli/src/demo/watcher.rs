@@ -49,6 +49,7 @@ impl Watcher {
     pub(crate) fn start(endpoints: &[String], writers: usize) -> Result<Self> {
         let answers: Arc<Mutex<Vec<Answer>>> = Arc::new(Mutex::new(vec![None; endpoints.len()]));
         let counts = Arc::new(Counts::default());
+        let started = Instant::now();
         let mut config = Config::new(endpoints).map_err(Exit::failed)?;
         config.prefer = Prefer::Leader;
         config.request_timeout = WRITE_TIMEOUT;
@@ -61,9 +62,9 @@ impl Watcher {
         let asking = Client::new(config);
         for (index, text) in endpoints.iter().enumerate() {
             let one = asking.only(&endpoint(text)?);
-            tokio::spawn(ask(one, index, Arc::clone(&answers)));
+            tokio::spawn(ask(one, index, started, Arc::clone(&answers)));
         }
-        Ok(Self { answers, counts, started: Instant::now() })
+        Ok(Self { answers, counts, started })
     }
 
     /// What is known now.
@@ -95,13 +96,17 @@ impl Watcher {
     }
 }
 
-async fn ask(one: Client, index: usize, answers: Arc<Mutex<Vec<Answer>>>) {
+/// Asks one member again and again, at the same moments as the others are asked, so that their
+/// answers can be compared.
+async fn ask(one: Client, index: usize, started: Instant, answers: Arc<Mutex<Vec<Answer>>>) {
+    let mut moments = tokio::time::interval_at(started, ASK_EVERY);
+    moments.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
+        moments.tick().await;
         if let Ok(Ok(status)) = tokio::time::timeout(ASK_TIMEOUT, one.status()).await {
             let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
             answers[index] = Some((Instant::now(), status));
         }
-        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
