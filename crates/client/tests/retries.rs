@@ -3,6 +3,8 @@
 //! Each fake server answers its calls by a script, and counts them. The question is always the
 //! same: how often did a request arrive anywhere, and what was the caller told?
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
