@@ -33,7 +33,8 @@ impl Etcd {
             return None;
         };
         let (etcd, etcdctl) = (folder.join("etcd"), folder.join("etcdctl"));
-        if !wanted && !(etcd.exists() && etcdctl.exists()) {
+        let there = etcd.exists() && etcdctl.exists();
+        if !wanted && !there {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
