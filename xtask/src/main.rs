@@ -13,10 +13,12 @@
 //! | `e2e` | the suites against real etcd and real etcdctl |
 //! | `differential --requests N --seed S` | random requests to a real etcd and to us, every response compared |
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
+//! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
 //!
 //! Caveat: the scan of `sources` is by token, not by type. It catches slips, not intent.
 
 mod arrows;
+mod compare;
 mod licenses;
 mod links;
 mod metadata;
@@ -43,6 +45,7 @@ Usage: cargo xtask TASK
                                random requests to a real etcd and to us, compared whole
   torture [--rounds N] [--kind leader|follower|all|pause] [--seed S]
                                kill -9 and SIGSTOP under load
+  compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
 
 Environment:
   CARGO_TARGET_DIR   where to build; default: quorate/target in the user's cache
@@ -74,6 +77,7 @@ fn dispatch() -> Result<()> {
         "e2e" => suites::end_to_end(rest),
         "differential" => suites::differential(rest),
         "torture" => suites::torture(rest),
+        "compare" => compare::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

@@ -9,6 +9,7 @@
 //! etcdctl's exit code.
 
 mod commands;
+mod demo;
 mod exit;
 mod print;
 mod start;
@@ -28,6 +29,7 @@ use commands::member::MemberCommand;
 use commands::snapshot::SnapshotCommand;
 use commands::txn::TxnArgs;
 use commands::watch::WatchArgs;
+use demo::DemoArgs;
 use exit::{Exit, Result};
 use start::config::Manner;
 use start::{Flags, StartConfig};
@@ -76,6 +78,7 @@ Examples:
     --initial-cluster a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380"
     )]
     Start(Box<Flags>),
+    Demo(DemoArgs),
     Put(PutArgs),
     Get(GetArgs),
     Del(DelArgs),
@@ -161,7 +164,12 @@ fn run(cli: Cli) -> Result<()> {
                 .enable_all()
                 .build()
                 .map_err(Exit::io)?;
-            runtime.block_on(ask(&global, command))
+            runtime.block_on(async {
+                match command {
+                    Command::Demo(demo) => demo.run().await,
+                    command => ask(&global, command).await,
+                }
+            })
         }
     }
 }
@@ -185,7 +193,9 @@ async fn ask(global: &Global, command: Command) -> Result<()> {
         Command::Snapshot(snapshot) => snapshot.run(cluster).await,
         Command::Lock(lock) => lock.run(cluster).await,
         Command::Elect(elect) => elect.run(cluster).await,
-        Command::Start(_) | Command::Bench(_) | Command::Completion { .. } => Ok(()),
+        Command::Start(_) | Command::Demo(_) | Command::Bench(_) | Command::Completion { .. } => {
+            Ok(())
+        }
     }
 }
 

@@ -67,7 +67,10 @@ impl LeaseCommand {
             }
             Self::Revoke { id } => {
                 let id = lease_id(&id)?;
-                print(&Revoked { id, response: client.revoke(id).await? }, *style)
+                let response = client.revoke(id).await.map_err(|error| {
+                    Exit::failed(format!("failed to revoke lease ({})", Exit::from(error)))
+                })?;
+                print(&Revoked { id, response }, *style)
             }
             Self::Timetolive { id, keys } => {
                 let response = client.time_to_live(lease_id(&id)?, keys).await?;

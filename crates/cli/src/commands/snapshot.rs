@@ -6,19 +6,26 @@ use std::path::{Path, PathBuf};
 
 use super::Cluster;
 use crate::exit::{Exit, Result};
-use crate::print::put;
+use crate::print::snapshot::Status;
+use crate::print::{print, put};
 
 /// Save and inspect snapshots of a member's database
 #[derive(Debug, Clone, clap::Subcommand)]
 #[command(after_help = "\
 A snapshot is one member's whole database as one file, with a checksum at its end.
 
-Example:
-  quorate snapshot save backup.db")]
+Examples:
+  quorate snapshot save backup.db
+  quorate snapshot status backup.db -w table")]
 pub(crate) enum SnapshotCommand {
     /// Save a snapshot to a file
     Save {
         /// The file, which must not be there half-written: it appears only when it is whole
+        path: PathBuf,
+    },
+    /// Check a snapshot's checksum and show what is in it
+    Status {
+        /// The file
         path: PathBuf,
     },
 }
@@ -31,6 +38,7 @@ impl SnapshotCommand {
     pub(crate) async fn run(self, cluster: Cluster) -> Result<()> {
         match self {
             Self::Save { path } => save(&path, &cluster).await,
+            Self::Status { path } => print(&status(&path)?, cluster.style),
         }
     }
 }
@@ -65,4 +73,15 @@ async fn save_part(part: &Path, path: &Path, cluster: &Cluster) -> Result<()> {
     std::fs::rename(part, path).map_err(at)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(at)
+}
+
+/// Reads the file twice: for its checksum, and for what is in it.
+fn status(path: &Path) -> Result<Status> {
+    let failed = |e: &dyn std::fmt::Display| Exit::failed(format!("{}: {e}", path.display()));
+    let file = File::open(path).map_err(|e| failed(&e))?;
+    bolt::etcd::verify(&file).map_err(|e| failed(&e))?;
+    let snapshot =
+        bolt::etcd::Snapshot::open(file, bolt::Limits::default()).map_err(|e| failed(&e))?;
+    let status = snapshot.status().map_err(|e| failed(&e))?;
+    Ok(Status { status })
 }

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod json;
 pub(crate) mod kv;
 pub(crate) mod lease;
+pub(crate) mod snapshot;
 pub(crate) mod text;
 
 use crate::exit::{Exit, Result};
