@@ -33,6 +33,9 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::meta::{self, LeaseRow};
 
+/// After how long to look again at a lease whose revocation is in flight.
+pub(crate) const AGAIN: Duration = Duration::from_secs(3);
+
 /// When the leases end; the leader's alone.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {

@@ -16,6 +16,7 @@ mod quota;
 mod range;
 mod read;
 mod request;
+mod stream;
 mod txn;
 pub mod watch;
 
@@ -25,7 +26,11 @@ pub use evaluate::Evaluated;
 pub use lease::leases;
 pub use limits::Limits;
 pub use machine::{Applied, Config, Machine};
-pub use member::{ClusterFacts, FoundingMember, MemberChange, cluster_id, member_id, parse_urls};
+pub use member::{
+    ClusterFacts, FoundingMember, MemberChange, cluster_id, member_id, members, parse_urls,
+    was_removed,
+};
 pub use read::{Route, read};
 pub use request::{Publish, Request, Response};
+pub use stream::RangeStream;
 pub use txn::{is_read_only, is_serializable};
