@@ -33,8 +33,8 @@ pub struct Config {
     /// The cluster's election timeout: after three without a leader, streams that asked for one
     /// are ended.
     pub election_timeout: Duration,
-    /// A watch that asked for it hears of progress after this long without events.
-    pub watch_progress_interval: Duration,
+    /// The bounds of watches, and how often they hear of progress.
+    pub watch_limits: etcd::watch::Limits,
     /// A call that takes longer is logged.
     pub slow_request: Duration,
     /// How long running calls may take to finish when the server stops.
@@ -65,7 +65,7 @@ impl Default for Config {
             keepalive_timeout: Duration::from_secs(20),
             header_timeout: Duration::from_secs(30),
             election_timeout: Duration::from_secs(1),
-            watch_progress_interval: Duration::from_secs(10 * 60),
+            watch_limits: etcd::watch::Limits::default(),
             slow_request: Duration::from_millis(300),
             drain_timeout: Duration::from_secs(5),
             stream_queue_len: 16,

@@ -79,8 +79,16 @@ impl<B: Backend> Door<B> {
         metrics: Arc<Metrics>,
         drain: Drain,
         load: Load,
+        seed: u64,
     ) -> Rc<Door<B>> {
-        let watches = Watches::new(&config, &backend.view());
+        let standing = backend.standing();
+        let watch_config = etcd::watch::Config {
+            cluster_id: standing.cluster_id,
+            member_id: standing.member_id,
+            limits: config.watch_limits,
+            seed,
+        };
+        let watches = Watches::new(watch_config, backend.view().revision(), standing.term);
         Rc::new(Door {
             backend,
             config,
@@ -100,6 +108,7 @@ impl<B: Backend> Door<B> {
     pub(crate) async fn run(self: Rc<Self>, mut incoming: mpsc::Receiver<Accepted>) {
         tokio::task::spawn_local(Rc::clone(&self).follow());
         tokio::task::spawn_local(Rc::clone(&self).look_for_leader());
+        tokio::task::spawn_local(crate::watch::drive(Rc::clone(&self)));
         loop {
             tokio::select! {
                 accepted = incoming.recv() => match accepted {
@@ -202,9 +211,9 @@ impl<B: Backend> Door<B> {
     async fn follow(self: Rc<Self>) {
         loop {
             let mut feed = self.backend.subscribe();
-            self.watches.restart(&self.backend.view());
+            Watches::missed(&self);
             while let Some(commit) = feed.recv().await {
-                self.watches.publish(&commit);
+                Watches::publish(&self, &commit);
                 // Nobody may be waiting.
                 let _ = self.changes.send(commit);
             }

@@ -94,7 +94,6 @@ pub(crate) struct Metrics {
     check_outcomes: Family<CheckOutcome, Counter>,
     pub(crate) watch_streams: Gauge,
     pub(crate) watchers: Gauge,
-    pub(crate) watch_events: Counter,
     pub(crate) connections: Gauge,
     member: MemberGauges,
     process: ProcessGauges,
@@ -132,51 +131,7 @@ where
 impl Metrics {
     pub(crate) fn new(mut registry: Registry, extensive: bool) -> Metrics {
         let r = &mut registry;
-        let started: Family<Method, Counter> = register(
-            r,
-            "grpc_server_started",
-            "Total number of RPCs started on the server",
-            Family::default(),
-        );
-        let received: Family<Method, Counter> = register(
-            r,
-            "grpc_server_msg_received",
-            "Total number of RPC stream messages received on the server",
-            Family::default(),
-        );
-        let sent: Family<Method, Counter> = register(
-            r,
-            "grpc_server_msg_sent",
-            "Total number of gRPC stream messages sent by the server",
-            Family::default(),
-        );
-        let handled: Family<Outcome, Counter> = register(
-            r,
-            "grpc_server_handled",
-            "Total number of RPCs completed on the server, regardless of success or failure",
-            Family::default(),
-        );
-        let seconds = extensive.then(|| {
-            let family: Family<Method, Histogram, fn() -> Histogram> =
-                Family::new_with_constructor(|| {
-                    Histogram::new(exponential_buckets(0.000_1, 2.0, 18))
-                });
-            register(r, "grpc_server_handling_seconds", "Time calls took on the server", family)
-        });
-        let calls = Call::ALL
-            .iter()
-            .map(|call| {
-                let method = method_of(*call);
-                let ok = outcome_of(*call, "OK");
-                CallCounters {
-                    started: started.get_or_create(&method).clone(),
-                    succeeded: handled.get_or_create(&ok).clone(),
-                    received: received.get_or_create(&method).clone(),
-                    sent: sent.get_or_create(&method).clone(),
-                    seconds: seconds.as_ref().map(|family| family.get_or_create(&method).clone()),
-                }
-            })
-            .collect();
+        let (calls, handled) = call_counters(r, extensive);
         let client_versions = register(
             r,
             "etcd_server_client_requests",
@@ -233,11 +188,6 @@ impl Metrics {
                 "Total number of watch streams",
             ),
             watchers: gauge(r, "etcd_debugging_mvcc_watcher_total", "Total number of watchers"),
-            watch_events: counter(
-                r,
-                "etcd_debugging_mvcc_events",
-                "Total number of events sent by this member",
-            ),
             connections: gauge(r, "quorate_server_connections", "Open connections of clients"),
             member: MemberGauges::new(r),
             process: ProcessGauges::new(r),
@@ -467,6 +417,57 @@ impl ProcessGauges {
         self.open_fds.set(usage.open_fds);
         self.max_fds.set(usage.max_fds);
     }
+}
+
+/// The counters of every call, and those of calls that failed, which come to be as they fail.
+fn call_counters(
+    r: &mut Registry,
+    extensive: bool,
+) -> (Vec<CallCounters>, Family<Outcome, Counter>) {
+    let started: Family<Method, Counter> = register(
+        r,
+        "grpc_server_started",
+        "Total number of RPCs started on the server",
+        Family::default(),
+    );
+    let received: Family<Method, Counter> = register(
+        r,
+        "grpc_server_msg_received",
+        "Total number of RPC stream messages received on the server",
+        Family::default(),
+    );
+    let sent: Family<Method, Counter> = register(
+        r,
+        "grpc_server_msg_sent",
+        "Total number of gRPC stream messages sent by the server",
+        Family::default(),
+    );
+    let handled: Family<Outcome, Counter> = register(
+        r,
+        "grpc_server_handled",
+        "Total number of RPCs completed on the server, regardless of success or failure",
+        Family::default(),
+    );
+    let seconds = extensive.then(|| {
+        let family: Family<Method, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 2.0, 18)));
+        register(r, "grpc_server_handling_seconds", "Time calls took on the server", family)
+    });
+    let calls = Call::ALL
+        .iter()
+        .map(|call| {
+            let method = method_of(*call);
+            let ok = outcome_of(*call, "OK");
+            CallCounters {
+                started: started.get_or_create(&method).clone(),
+                succeeded: handled.get_or_create(&ok).clone(),
+                received: received.get_or_create(&method).clone(),
+                sent: sent.get_or_create(&method).clone(),
+                seconds: seconds.as_ref().map(|family| family.get_or_create(&method).clone()),
+            }
+        })
+        .collect();
+    (calls, handled)
 }
 
 fn method_of(call: Call) -> Method {

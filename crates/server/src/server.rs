@@ -147,10 +147,17 @@ impl<B: Backend> Setup<B> {
                 .build_local(LocalOptions::default())
         };
         in_thread(format!("door-{}", self.number), runtime, move || async move {
-            let Setup { backend, config, metrics, drain, load, incoming, .. } = self;
-            Door::new(backend, config, metrics, drain, load).run(incoming).await;
+            let Setup { number, backend, config, metrics, drain, load, incoming } = self;
+            let seed = seed(number);
+            Door::new(backend, config, metrics, drain, load, seed).run(incoming).await;
         })
     }
+}
+
+/// Different for every door and at every start.
+fn seed(number: usize) -> u64 {
+    use std::hash::BuildHasher as _;
+    std::hash::RandomState::new().hash_one(number)
 }
 
 /// Runs `work` in a runtime of its own in a thread of its own. What still runs in the runtime

@@ -128,7 +128,10 @@ fn server_config(config: &StartConfig) -> server::Config {
         limits: limits(config),
         max_concurrent_streams: config.limits.concurrent_streams_max,
         election_timeout: config.election_timeout,
-        watch_progress_interval: config.progress_notify_interval,
+        watch_limits: etcd::watch::Limits {
+            progress_interval: config.progress_notify_interval,
+            ..etcd::watch::Limits::default()
+        },
         extensive_metrics: config.extensive_metrics,
         ..server::Config::default()
     }

@@ -11,8 +11,8 @@ use mvcc::{Commit, Reader, State, View};
 use server::{Backend, Feed, MemberStatus, Standing};
 use tokio::sync::mpsc;
 
-pub const CLUSTER: u64 = 0xc1;
-pub const MEMBER: u64 = 0xae1;
+pub(crate) const CLUSTER: u64 = 0xc1;
+pub(crate) const MEMBER: u64 = 0xae1;
 const TERM: u64 = 2;
 /// Commits a subscriber may be behind.
 const FEED_LEN: usize = 4096;
@@ -33,11 +33,11 @@ struct Shared {
 
 /// The member.
 #[derive(Clone)]
-pub struct Memory(Arc<Shared>);
+pub(crate) struct Memory(Arc<Shared>);
 
 impl Memory {
     /// An empty cluster of one, which expires leases in a thread of its own.
-    pub fn new() -> Memory {
+    pub(crate) fn new() -> Memory {
         let state = State::open(Arc::new(MemEngine::new())).expect("an empty engine opens");
         let reader = state.reader();
         let limits = etcd::Limits { lease_extension: Duration::ZERO, ..Default::default() };
@@ -88,17 +88,17 @@ impl Memory {
     }
 
     /// Lets the member lose its leader, or find it again.
-    pub fn set_leader(&self, known: bool) {
+    pub(crate) fn set_leader(&self, known: bool) {
         self.0.has_leader.store(known, Ordering::Relaxed);
     }
 
     /// Makes the member say that it is a learner.
-    pub fn set_learner(&self, learner: bool) {
+    pub(crate) fn set_learner(&self, learner: bool) {
         self.0.is_learner.store(learner, Ordering::Relaxed);
     }
 
     /// Cuts all subscribers off, as if they had not kept up.
-    pub fn cut_feeds(&self) {
+    pub(crate) fn cut_feeds(&self) {
         self.core().feeds.clear();
     }
 }
