@@ -56,15 +56,17 @@ impl Client {
     /// # Errors
     /// As any read.
     pub async fn leader(&self, name: &str) -> crate::Result<Option<KeyValue>> {
-        Ok(self.look_at_leader(name).await?.0)
+        Ok(self.look_at_leader(name).await?.1)
     }
 
-    async fn look_at_leader(&self, name: &str) -> crate::Result<(Option<KeyValue>, i64)> {
+    async fn look_at_leader(
+        &self,
+        name: &str,
+    ) -> crate::Result<(pb::ResponseHeader, Option<KeyValue>)> {
         let first =
             Get::prefix(format!("{name}/")).sorted(SortTarget::Create, SortOrder::Ascend).limit(1);
         let found = self.get(first).await?;
-        let at = found.header.map_or(0, |header| header.revision);
-        Ok((found.kvs.into_iter().next(), at))
+        Ok((found.header.unwrap_or_default(), found.kvs.into_iter().next()))
     }
 
     /// Every leader of `name` and everything they proclaim, from now on.
@@ -87,18 +89,19 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// The leader's key and value, once it is another than the last given.
+    /// The leader's key and value, once it is another than the last given, with the header of the
+    /// read that found it.
     ///
     /// # Errors
     /// [`LockError`].
-    pub async fn next(&mut self) -> Result<KeyValue, LockError> {
+    pub async fn next(&mut self) -> Result<(pb::ResponseHeader, KeyValue), LockError> {
         loop {
-            let (leader, _) = self.client.look_at_leader(&self.name).await?;
+            let (header, leader) = self.client.look_at_leader(&self.name).await?;
             if let Some(leader) = leader
                 && self.told.as_ref() != Some(&leader)
             {
                 self.told = Some(leader.clone());
-                return Ok(leader);
+                return Ok((header, leader));
             }
             match self.watcher.next().await {
                 Ok(_) => {}

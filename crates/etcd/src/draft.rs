@@ -83,6 +83,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The applied state.
+    pub(crate) fn view(&self) -> &View {
+        self.view
+    }
+
     /// The revision before the request.
     pub(crate) fn base(&self) -> Revision {
         self.base

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mvcc::LeaseId;
+use mvcc::{LeaseId, View};
 use prost::Message;
 use proto::etcdserverpb as pb;
 
@@ -32,6 +32,9 @@ use crate::draft::Draft;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::meta::{self, LeaseRow};
+
+/// After how long to look again at a lease whose revocation is in flight.
+pub(crate) const AGAIN: Duration = Duration::from_secs(3);
 
 /// When the leases end; the leader's alone.
 #[derive(Debug, Default)]
@@ -91,6 +94,15 @@ pub(crate) fn all(draft: &Draft<'_>) -> Result<Vec<(LeaseId, LeaseRow)>, Error> 
             Ok((id, decode(row)?))
         })
         .collect()
+}
+
+/// All leases of a view with the TTL each was granted, in seconds, in the order of their ids.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn leases(view: &View) -> Result<Vec<(LeaseId, i64)>, Error> {
+    let rows = all(&Draft::new(view, None))?;
+    Ok(rows.into_iter().map(|(id, row)| (id, row.ttl_s)).collect())
 }
 
 /// The keys attached to a lease, in key order.

@@ -198,7 +198,7 @@ impl<E: Engine> Machine<E> {
         let leading = self.leading.as_mut().expect("only a leader has proposed anything");
         for _ in 0..count {
             let pending = leading.overlay.pop_back().expect("as many proposals as are taken back");
-            if let Some(LeaseEvent::Revoked { id, deadline }) = pending.lease {
+            if let Some(LeaseEvent::Revoked { id, deadline: Some(deadline) }) = pending.lease {
                 leading.deadlines.set(id, deadline);
             }
         }
@@ -241,7 +241,8 @@ impl<E: Engine> Machine<E> {
         effects: &Bytes,
         row: Option<(Bytes, Option<Bytes>)>,
     ) -> Result<Applied, MalformedEffects> {
-        let nothing = Batch { index, term, meta: row.iter().cloned().collect(), ..Batch::default() };
+        let nothing =
+            Batch { index, term, meta: row.iter().cloned().collect(), ..Batch::default() };
         if effects.is_empty() {
             self.state.apply(nothing);
             return Ok(Applied::default());
@@ -298,6 +299,8 @@ impl<E: Engine> Machine<E> {
             match leading.deadlines.first() {
                 Some((deadline, id)) if deadline <= now => match leading.revoke(&view, id) {
                     Ok(effects) => expired.push(effects),
+                    // Revoked in flight, and granted in flight when that was evaluated.
+                    Err(Error::LeaseNotFound) => leading.deadlines.set(id, now + lease::AGAIN),
                     Err(error) if expired.is_empty() => return Err(error),
                     Err(_) => break,
                 },
@@ -340,15 +343,19 @@ impl Leading {
         lease::revoke(&mut draft, id)?;
         let written = draft.finish();
         let deadline = self.deadlines.remove(id);
-        let event = deadline.map(|deadline| LeaseEvent::Revoked { id, deadline });
-        Ok(self.propose(written, None, event))
+        Ok(self.propose(written, None, Some(LeaseEvent::Revoked { id, deadline })))
     }
 
     fn applied(&mut self, now: Duration, revision: Option<Revision>) {
         let pending = self.overlay.pop_front().expect("an entry of this term was proposed here");
         assert_eq!(pending.revision, revision, "entries are applied in the order of proposals");
-        if let Some(LeaseEvent::Granted { id, ttl_s }) = pending.lease {
-            self.deadlines.set(id, now + lease::ttl(ttl_s));
+        match pending.lease {
+            Some(LeaseEvent::Granted { id, ttl_s }) => {
+                self.deadlines.set(id, now + lease::ttl(ttl_s));
+            }
+            // It has one again if the grant was applied after the revocation was evaluated.
+            Some(LeaseEvent::Revoked { id, .. }) => drop(self.deadlines.remove(id)),
+            None => {}
         }
     }
 }

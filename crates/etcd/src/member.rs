@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mvcc::View;
 use prost::Message;
 use proto::etcdserverpb as pb;
 use sha1::{Digest, Sha1};
@@ -135,6 +136,22 @@ pub(crate) fn rows(draft: &Draft<'_>) -> Result<BTreeMap<u64, MemberRow>, Error>
 pub(crate) fn list(draft: &Draft<'_>) -> Result<Vec<pb::Member>, Error> {
     let rows = rows(draft)?.into_iter().filter(|(_, row)| !row.removed);
     Ok(rows.map(|(id, row)| message(id, row)).collect())
+}
+
+/// The members there are as of a view, in the order of their ids.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn members(view: &View) -> Result<Vec<pb::Member>, Error> {
+    list(&Draft::new(view, None))
+}
+
+/// Whether there was a member of this id, and is none any more.
+///
+/// # Errors
+/// If the members cannot be read.
+pub fn was_removed(view: &View, id: u64) -> Result<bool, Error> {
+    Ok(rows(&Draft::new(view, None))?.get(&id).is_some_and(|row| row.removed))
 }
 
 fn message(id: u64, row: MemberRow) -> pb::Member {

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mvcc::{KeySpan, LeaseId, Record, Revision};
@@ -35,8 +36,9 @@ pub(crate) struct Pending {
 pub(crate) enum LeaseEvent {
     /// It begins when the proposal is applied.
     Granted { id: LeaseId, ttl_s: i64 },
-    /// It was taken out when the proposal was made, and comes back if that is taken back.
-    Revoked { id: LeaseId, deadline: std::time::Duration },
+    /// It was taken out when the proposal was made, and comes back if that is taken back. None
+    /// if the lease's grant was itself in flight.
+    Revoked { id: LeaseId, deadline: Option<Duration> },
 }
 
 #[derive(Debug)]

@@ -168,7 +168,8 @@ fn sort(request: &pb::RangeRequest, records: &mut [Record]) {
     }
 }
 
-fn encoded(request: &pb::RangeRequest, record: Record) -> Bytes {
+/// What goes on the wire of a record.
+pub(crate) fn encoded(request: &pb::RangeRequest, record: Record) -> Bytes {
     if !request.keys_only {
         return record.encoded;
     }

@@ -1,6 +1,6 @@
 //! Reads that need a view and nothing else: any thread may answer them.
 
-use mvcc::View;
+use mvcc::{Revision, View};
 use proto::etcdserverpb as pb;
 
 use crate::draft::Draft;
@@ -81,6 +81,11 @@ pub(crate) fn answer(draft: &mut Draft<'_>, request: &Request) -> Result<Respons
             let header = header(draft.base());
             Ok(Response::Alarm(pb::AlarmResponse { header, alarms }))
         }
+        Request::Hash(_) => {
+            let (hash, header) = (draft.view().hash()?, header(draft.view().revision()));
+            Ok(Response::Hash(pb::HashResponse { header, hash }))
+        }
+        Request::HashKv(request) => Ok(Response::HashKv(hash_kv(draft, *request)?)),
         Request::AuthStatus(_) => Ok(Response::AuthStatus(pb::AuthStatusResponse {
             header: header(draft.base()),
             enabled: false,
@@ -88,4 +93,17 @@ pub(crate) fn answer(draft: &mut Draft<'_>, request: &Request) -> Result<Respons
         })),
         _ => Err(Error::NotLeader),
     }
+}
+
+/// A member's hash of what it has applied; what is in flight is not in it.
+fn hash_kv(draft: &Draft<'_>, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+    let view = draft.view();
+    let at = if request.revision <= 0 { view.revision() } else { Revision(request.revision) };
+    let hash = view.hash_kv(at)?;
+    Ok(pb::HashKvResponse {
+        header: header(view.revision()),
+        hash: hash.hash,
+        compact_revision: draft.compact_mark()?,
+        hash_revision: hash.revision.0,
+    })
 }

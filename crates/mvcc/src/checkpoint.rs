@@ -36,12 +36,12 @@ use crate::engine::{Engine, EngineError, Table, Write};
 use crate::layout::{self, EventsWriter, Mark};
 use crate::memtable::{Memtable, Slot};
 use crate::mutant::{self, Mutant};
-use crate::state::Limits;
+use crate::state::{Limits, Ticket};
 use crate::types::{KeySpan, Record, Revision};
 
 /// A finished job, to be handed to [`State::finish`](crate::State::finish).
 pub struct Done {
-    pub(crate) ticket: u64,
+    pub(crate) ticket: Ticket,
     pub(crate) disk: Disk,
     pub(crate) checkpoint: bool,
 }
@@ -49,7 +49,7 @@ pub struct Done {
 /// The writing of one frozen memtable. See the module.
 pub struct CheckpointJob<E: Engine> {
     pub(crate) engine: Arc<E>,
-    pub(crate) ticket: u64,
+    pub(crate) ticket: Ticket,
     pub(crate) frozen: Arc<Memtable>,
     pub(crate) disk: Arc<Disk>,
     /// What the tables contain afterwards.

@@ -26,13 +26,13 @@ use crate::engine::{Engine, EngineError, Table, Write};
 use crate::events::next_on_disk;
 use crate::layout::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::state::Limits;
+use crate::state::{Limits, Ticket};
 use crate::types::Revision;
 
 /// One bounded step of the collection. See the module.
 pub struct CollectJob<E: Engine> {
     pub(crate) engine: Arc<E>,
-    pub(crate) ticket: u64,
+    pub(crate) ticket: Ticket,
     pub(crate) disk: Arc<Disk>,
     pub(crate) limits: Limits,
 }

@@ -32,13 +32,46 @@ impl<'a> Events<'a> {
         Self { levels, next: from, to, row: VecDeque::new() }
     }
 
-    fn step(&mut self) -> Result<Option<Arc<Commit>>, EngineError> {
-        let disk = &self.levels.disk;
-        if let Some(commit) = next_on_disk(disk, &mut self.row, self.next)? {
-            return Ok(Some(Arc::new(with_values(disk, commit)?)));
+    fn step(&mut self) -> Result<Option<Step>, EngineError> {
+        if self.next > self.to {
+            return Ok(None);
         }
+        let found = match next_on_disk(&self.levels.disk, &mut self.row, self.next)? {
+            Some(commit) => Some(Step::Disk(commit)),
+            None => self.next_in_front().map(Step::Front),
+        };
+        let found = found.filter(|step| step.revision() <= self.to);
+        self.next = found.as_ref().map_or(self.to, Step::revision).next();
+        Ok(found)
+    }
+
+    fn next_in_front(&self) -> Option<Arc<Commit>> {
         let oldest_first = [self.levels.frozen.as_ref(), Some(&self.levels.active)];
-        Ok(oldest_first.into_iter().flatten().find_map(|front| front.commit_from(self.next)))
+        oldest_first.into_iter().flatten().find_map(|front| front.commit_from(self.next))
+    }
+
+    /// The next commit without the values.
+    pub(crate) fn next_keys(&mut self) -> Result<Option<EventCommit>, EngineError> {
+        Ok(self.step()?.map(|step| match step {
+            Step::Disk(commit) => commit,
+            Step::Front(commit) => EventCommit::of(&commit),
+        }))
+    }
+}
+
+/// A commit where it was found.
+enum Step {
+    /// Its values are elsewhere.
+    Disk(EventCommit),
+    Front(Arc<Commit>),
+}
+
+impl Step {
+    fn revision(&self) -> Revision {
+        match self {
+            Self::Disk(commit) => commit.revision,
+            Self::Front(commit) => commit.revision,
+        }
     }
 }
 
@@ -46,23 +79,17 @@ impl Iterator for Events<'_> {
     type Item = Result<Arc<Commit>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next > self.to {
-            return None;
+        let commit = self.step().and_then(|step| match step {
+            None => Ok(None),
+            Some(Step::Front(commit)) => Ok(Some(commit)),
+            Some(Step::Disk(commit)) => {
+                with_values(&self.levels.disk, commit).map(|commit| Some(Arc::new(commit)))
+            }
+        });
+        if commit.is_err() {
+            self.next = self.to.next();
         }
-        match self.step() {
-            Ok(Some(commit)) if commit.revision <= self.to => {
-                self.next = commit.revision.next();
-                Some(Ok(commit))
-            }
-            Ok(_) => {
-                self.next = self.to.next();
-                None
-            }
-            Err(error) => {
-                self.next = self.to.next();
-                Some(Err(error.into()))
-            }
-        }
+        commit.map_err(ReadError::from).transpose()
     }
 }
 

@@ -5,6 +5,7 @@
 //! by its length; the sum is CRC-32C, which finds accidents, not forgeries.
 
 use crate::error::ReadError;
+use crate::events::Events;
 use crate::history::History;
 use crate::types::Revision;
 use crate::view::View;
@@ -60,12 +61,12 @@ impl View {
         hasher.number(self.compacted().0.cast_unsigned());
         hasher.number(self.live_keys());
         self.hash_history(self.revision(), &mut hasher)?;
-        for commit in self.events(self.compacted()..=self.revision())? {
-            let commit = commit?;
+        let mut events = Events::new(self.levels(), self.compacted(), self.revision());
+        while let Some(commit) = events.next_keys()? {
             hasher.number(commit.revision.0.cast_unsigned());
             for change in &commit.changes {
                 hasher.bytes(&change.key);
-                hasher.number(u64::from(change.record.is_some()));
+                hasher.number(u64::from(change.deleted));
             }
         }
         for row in self.meta_scan(b"")? {

@@ -135,15 +135,29 @@ pub(crate) struct EventsWriter {
 
 impl EventsWriter {
     pub(crate) fn push(&mut self, commit: &Commit) {
+        let changes = commit.changes.iter().map(|change| (&change.key, change.record.is_none()));
+        self.push_changes(commit.revision, changes);
+    }
+
+    pub(crate) fn push_keys(&mut self, commit: &EventCommit) {
+        let changes = commit.changes.iter().map(|change| (&change.key, change.deleted));
+        self.push_changes(commit.revision, changes);
+    }
+
+    fn push_changes<'a>(
+        &mut self,
+        revision: Revision,
+        changes: impl ExactSizeIterator<Item = (&'a Bytes, bool)>,
+    ) {
         let before = self.last.map_or(0, |last| last.0);
-        assert!(commit.revision.0 > before, "commits ascend");
-        put_varint(&mut self.value, (commit.revision.0 - before).cast_unsigned());
-        put_len(&mut self.value, commit.changes.len());
-        for change in &commit.changes {
-            put_len(&mut self.value, change.key.len() * 2 + usize::from(change.record.is_none()));
-            self.value.put_slice(&change.key);
+        assert!(revision.0 > before, "commits ascend");
+        put_varint(&mut self.value, (revision.0 - before).cast_unsigned());
+        put_len(&mut self.value, changes.len());
+        for (key, deleted) in changes {
+            put_len(&mut self.value, key.len() * 2 + usize::from(deleted));
+            self.value.put_slice(key);
         }
-        self.last = Some(commit.revision);
+        self.last = Some(revision);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -169,6 +183,15 @@ pub(crate) struct EventKey {
 pub(crate) struct EventCommit {
     pub(crate) revision: Revision,
     pub(crate) changes: Vec<EventKey>,
+}
+
+impl EventCommit {
+    pub(crate) fn of(commit: &Commit) -> Self {
+        let changes = commit.changes.iter();
+        let changes = changes
+            .map(|change| EventKey { key: change.key.clone(), deleted: change.record.is_none() });
+        Self { revision: commit.revision, changes: changes.collect() }
+    }
 }
 
 /// The commits of a row of `Events`.

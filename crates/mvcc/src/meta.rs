@@ -57,24 +57,28 @@ impl<'a> MetaScan<'a> {
         }
         Ok(Some((key, value)))
     }
+
+    pub(crate) fn next_row(&mut self) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+        while let Some((key, value)) = self.step()? {
+            if let Some(value) = value {
+                return Ok(Some((key, value)));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Iterator for MetaScan<'_> {
     type Item = Result<(Bytes, Bytes), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.step() {
-                Ok(Some((key, Some(value)))) => return Some(Ok((key, value))),
-                Ok(Some((_, None))) => {}
-                Ok(None) => return None,
-                Err(error) => {
-                    self.fronts.clear();
-                    self.rows.ahead.clear();
-                    return Some(Err(error.into()));
-                }
-            }
+        let row = self.next_row();
+        if row.is_err() {
+            self.fronts.clear();
+            self.rows.ahead.clear();
+            self.rows.over = true;
         }
+        row.map_err(ReadError::from).transpose()
     }
 }
 

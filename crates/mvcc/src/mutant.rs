@@ -39,13 +39,19 @@ pub(crate) enum Mutant {
     MetaTooNew,
     /// The hash covers versions that collection has not removed yet.
     HashUncollected,
+    /// An export leaves superseded versions behind.
+    ExportLatestOnly,
+    /// An import begins without saying so.
+    ImportUnmarked,
+    /// A remembered count is taken for that of any revision.
+    CountAtAnyRevision,
     /// Deleting a key twice in a commit counts twice.
     CountDeletesTwice,
 }
 
 #[cfg(test)]
 impl Mutant {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::ForgetSuperseded,
         Self::ForgetOldLatest,
         Self::ForgetTombstone,
@@ -63,6 +69,9 @@ impl Mutant {
         Self::CountTwice,
         Self::MetaTooNew,
         Self::HashUncollected,
+        Self::ExportLatestOnly,
+        Self::ImportUnmarked,
+        Self::CountAtAnyRevision,
         Self::CountDeletesTwice,
     ];
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::checkpoint::{CheckpointJob, Done};
@@ -12,7 +11,7 @@ use crate::engine::{Engine, EngineError, Snapshot, Table};
 use crate::layout::{self, Mark};
 use crate::memtable::Memtable;
 use crate::types::{Commit, Revision};
-use crate::view::{Levels, Published, Reader, View};
+use crate::view::{Levels, Published, Reader, Shared, View};
 
 /// The last entry of the log that is contained in a state. `index` 0 and `term` 0 are the
 /// place before the first entry.
@@ -48,6 +47,11 @@ pub struct Limits {
     pub events_row_bytes: usize,
     /// How many changes one step of the collection behind a compaction looks at.
     pub collect_changes: usize,
+    /// About how much of an import is written at once.
+    pub import_write_bytes: usize,
+    /// The longest row that an import takes: key and value of one version, or the keys of one
+    /// commit.
+    pub import_row_bytes: usize,
 }
 
 impl Default for Limits {
@@ -56,6 +60,8 @@ impl Default for Limits {
             checkpoint_write_bytes: 128 * 1024 * 1024,
             events_row_bytes: 64 * 1024,
             collect_changes: 8 * 1024,
+            import_write_bytes: 8 * 1024 * 1024,
+            import_row_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -76,12 +82,11 @@ pub enum OpenError {
 pub struct State<E: Engine> {
     engine: Arc<E>,
     limits: Limits,
-    published: Arc<ArcSwap<Published>>,
+    shared: Arc<Shared>,
     /// What is published, for the writer's own use.
     now: Arc<Published>,
-    /// Number of the job that is out, if one is: only one at a time writes the engine.
-    job: Option<u64>,
-    jobs: u64,
+    /// The job that is out, if one is: only one at a time writes the engine.
+    job: Option<Ticket>,
 }
 
 impl<E: Engine> State<E> {
@@ -115,8 +120,8 @@ impl<E: Engine> State<E> {
             applied: mark.applied,
             live_keys: mark.live_keys,
         });
-        let published = Arc::new(ArcSwap::new(Arc::clone(&now)));
-        Ok(Self { engine, limits, published, now, job: None, jobs: 0 })
+        let shared = Arc::new(Shared::new(Arc::clone(&now)));
+        Ok(Self { engine, limits, shared, now, job: None })
     }
 
     /// The engine underneath.
@@ -143,23 +148,22 @@ impl<E: Engine> State<E> {
         self.now.applied
     }
 
+    /// The last entry of the log that the engine has: a restart replays from there.
+    #[must_use]
+    pub fn durable(&self) -> AppliedMark {
+        self.now.levels.disk.mark.applied
+    }
+
     /// How many keys are live at the newest revision.
     #[must_use]
     pub fn live_keys(&self) -> u64 {
         self.now.live_keys
     }
 
-    /// The last entry of the log whose effects the engine holds: after a restart, the log is
-    /// applied again from there.
-    #[must_use]
-    pub fn durable(&self) -> AppliedMark {
-        self.now.levels.disk.mark.applied
-    }
-
     /// A handle for readers on any thread.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.published))
+        Reader::new(Arc::clone(&self.shared))
     }
 
     /// The state as of the last batch.
@@ -259,7 +263,7 @@ impl<E: Engine> State<E> {
     pub fn finish(&mut self, done: Done) -> Retired {
         let levels = &self.now.levels;
         if self.job != Some(done.ticket) {
-            // Of a state that has been replaced since.
+            // A job of another state, which this one has replaced.
             return Retired { _levels: Arc::clone(levels) };
         }
         self.job = None;
@@ -271,15 +275,25 @@ impl<E: Engine> State<E> {
         retired
     }
 
-    fn ticket(&mut self) -> u64 {
-        self.jobs += 1;
-        self.job = Some(self.jobs);
-        self.jobs
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(Arc::new(()));
+        self.job = Some(ticket.clone());
+        ticket
     }
 
     fn publish(&mut self, published: Published) {
         self.now = Arc::new(published);
-        self.published.store(Arc::clone(&self.now));
+        self.shared.published.store(Arc::clone(&self.now));
+    }
+}
+
+/// Tells a job from every other, of this state or another.
+#[derive(Clone)]
+pub(crate) struct Ticket(Arc<()>);
+
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

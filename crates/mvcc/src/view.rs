@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::chain::Newest;
+use crate::counts::Counts;
 use crate::disk::Disk;
 use crate::engine::{EngineError, Table};
 use crate::error::ReadError;
@@ -26,6 +27,9 @@ use crate::mutant::{self, Mutant};
 use crate::scan::{Merge, Scan, Source};
 use crate::state::AppliedMark;
 use crate::types::{KeySpan, Record, Revision};
+
+/// A count of fewer keys is quickly made again.
+const WORTH_REMEMBERING: u64 = 1000;
 
 /// Where the versions are, newest first.
 pub(crate) struct Levels {
@@ -56,18 +60,30 @@ pub(crate) struct Published {
 /// A handle from which views are taken, without a lock, on any thread.
 #[derive(Clone)]
 pub struct Reader {
-    published: Arc<ArcSwap<Published>>,
+    shared: Arc<Shared>,
+}
+
+/// What the writer shares with its readers.
+pub(crate) struct Shared {
+    pub(crate) published: ArcSwap<Published>,
+    counts: Counts,
+}
+
+impl Shared {
+    pub(crate) fn new(published: Arc<Published>) -> Self {
+        Self { published: ArcSwap::new(published), counts: Counts::default() }
+    }
 }
 
 impl Reader {
-    pub(crate) fn new(published: Arc<ArcSwap<Published>>) -> Self {
-        Self { published }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     /// The state as of the batch applied last.
     #[must_use]
     pub fn view(&self) -> View {
-        View { published: self.published.load_full() }
+        View { published: self.shared.published.load_full(), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -75,6 +91,18 @@ impl Reader {
 #[derive(Clone)]
 pub struct View {
     published: Arc<Published>,
+    shared: Arc<Shared>,
+}
+
+/// A part of a list, in key order. See [`View::page`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The first records of the span.
+    pub records: Vec<Record>,
+    /// How many keys are live in the whole span.
+    pub count: u64,
+    /// Where the next page begins; `None` if this is the last.
+    pub rest: Option<KeySpan>,
 }
 
 impl View {
@@ -133,12 +161,54 @@ impl View {
         Ok(Scan::new(self.merge(span, at, true)?))
     }
 
+    /// The first `limit` records of `span` at `at`, and how many there are in all. The count of
+    /// the next page is known from this one's, so a list read page by page is counted once.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn page(&self, span: &KeySpan, at: Revision, limit: usize) -> Result<Page, ReadError> {
+        let mut scan = self.scan(span, at)?;
+        let records = scan.by_ref().take(limit).collect::<Result<Vec<_>, _>>()?;
+        let seen = records.len() as u64;
+        let Some(last) = records.last().filter(|_| records.len() == limit) else {
+            // All of it, unless nothing was asked for.
+            let count = if limit == 0 { self.count(span, at)? } else { seen };
+            let rest = (limit == 0 && count > 0).then(|| span.clone());
+            return Ok(Page { records, count, rest });
+        };
+        let start = [&last.key()[..], &[0]].concat().into();
+        let rest = KeySpan { start, end: span.end.clone() };
+        let count = self.count(span, at)?;
+        if count == seen {
+            return Ok(Page { records, count, rest: None });
+        }
+        self.remember_count(rest.clone(), at, count - seen);
+        Ok(Page { records, count, rest: Some(rest) })
+    }
+
+    /// Tells a count that the caller knows: of the rest of a span, after a part of it has been
+    /// read. Must be exact.
+    pub fn remember_count(&self, span: KeySpan, at: Revision, count: u64) {
+        self.shared.counts.put(span, at, count);
+    }
+
     /// How many keys of `span` are live at `at`.
     ///
     /// # Errors
     /// As [`View::get`].
     pub fn count(&self, span: &KeySpan, at: Revision) -> Result<u64, ReadError> {
         self.check(at)?;
+        if let Some(count) = self.shared.counts.get(span, at) {
+            return Ok(count);
+        }
+        let count = self.count_anew(span, at)?;
+        if count >= WORTH_REMEMBERING {
+            self.remember_count(span.clone(), at, count);
+        }
+        Ok(count)
+    }
+
+    fn count_anew(&self, span: &KeySpan, at: Revision) -> Result<u64, ReadError> {
         let levels = &self.published.levels;
         if levels.disk.latest_suffices(at) {
             return Ok(self.count_latest(span, at)?);
@@ -195,8 +265,11 @@ impl View {
     /// # Errors
     /// The engine's, at once and from the iterator.
     pub fn meta_scan(&self, prefix: &[u8]) -> Result<MetaScan<'_>, ReadError> {
-        let published = &self.published;
-        Ok(MetaScan::new(&published.levels, &KeySpan::prefix(prefix), published.sequence)?)
+        Ok(self.meta_rows(&KeySpan::prefix(prefix))?)
+    }
+
+    pub(crate) fn meta_rows(&self, span: &KeySpan) -> Result<MetaScan<'_>, EngineError> {
+        MetaScan::new(&self.published.levels, span, self.published.sequence)
     }
 
     pub(crate) fn levels(&self) -> &Levels {

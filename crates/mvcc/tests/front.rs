@@ -1,26 +1,20 @@
 //! The state as its users see it, before anything reaches the engine.
 
+mod support;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mvcc::engine::mem::MemEngine;
-use mvcc::{Batch, Change, Commit, KeySpan, ReadError, Record, Revision, State};
+use mvcc::{Batch, Change, KeySpan, ReadError, Revision, State};
+use support::apply;
 
 fn put(key: &'static str, create: i64, revision: i64, version: i64) -> Change {
-    let (create, revision) = (Revision(create), Revision(revision));
-    let value = format!("v{}", revision.0);
-    let record = Record::new(key.as_bytes(), create, revision, version, value.as_bytes(), None);
-    Change { key: Bytes::from(key), record: Some(record) }
+    support::put(key.as_bytes(), create, revision, version, format!("v{revision}").as_bytes())
 }
 
 fn delete(key: &'static str) -> Change {
     Change { key: Bytes::from(key), record: None }
-}
-
-fn apply(state: &mut State<MemEngine>, changes: Vec<Change>) {
-    let revision = state.revision().next();
-    let commit = Some(Arc::new(Commit { revision, changes }));
-    state.apply(Batch { index: state.applied().index + 1, term: 1, commit, ..Batch::default() });
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Requests that may be under way at once; more are refused with "too many requests".
     pub requests_in_flight_max: usize,
+    /// Bytes of proposals under way; more are refused with "too many requests".
+    pub uncommitted_bytes_max: usize,
     /// Bytes of changes kept in memory before they are written to the state engine.
     pub checkpoint_bytes: usize,
     /// At the latest after this long a change is written to the state engine.
@@ -74,6 +76,7 @@ impl Config {
             election_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),
             requests_in_flight_max: 65_536,
+            uncommitted_bytes_max: 512 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(30),
             snapshot_catchup_entries: 5_000,

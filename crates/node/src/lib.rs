@@ -1,9 +1,24 @@
 //! The runtime of a member.
+//!
+//! [`Node::start`] makes a running member from a [`Config`]; [`Handle`] is what its door holds.
+//! Everything that decides is in [`core`], which is deterministic; everything that waits, for a
+//! disk, a peer or the clock, is in `runtime`, which decides nothing.
 
 mod config;
 pub mod core;
+mod engines;
+mod handle;
+mod metrics;
+mod runtime;
 mod transport;
 mod wire;
 
 pub use config::{Config, InitialState};
+pub use engines::EnginesError;
+pub use handle::{FEED_COMMITS_MAX, Handle};
+pub use runtime::{Node, Outcome, StartError};
 pub use store::NodeId;
+pub use transport::{address_of, bind};
+
+/// The state engine that nodes use.
+pub type Engine = storage::RedbEngine<env::RealDisk>;

@@ -1,1 +1,49 @@
 //! The door: gRPC, health, metrics.
+//!
+//! Decodes what clients send, bounds it, asks the member behind the [`Backend`] trait, and
+//! encodes the answers. It decides nothing about data.
+//!
+//! ```text
+//! clients ---> acceptor --deals--> door 0   one thread, one runtime each:
+//!                          \-----> door 1   connections (hyper) -> calls (gRPC) -> services
+//!                                                                        |
+//!                    reads: a View, on the door       writes: Backend::execute
+//! ```
+//!
+//! - [`Server`]: sockets, threads, start and stop
+//! - [`Config`]: the settings, each with its limit
+//! - [`Backend`]: the member, as the door needs it
+//! - `door`: what a thread has; `route`: from a path to a service; `grpc`: the protocol;
+//!   `service`: the services; `http`: health, version, metrics; `metrics`: what is counted
+//!
+//! # Architecture invariants
+//!
+//! - A door shares nothing with another but counters.
+//! - What may take long (large reads, snapshots) runs on a thread of its own; whatever waits for
+//!   a client waits in a queue with a bound.
+//! - No call can end without a status, and no message of a client can make a door panic.
+//!
+//! # Caveats
+//!
+//! - No TLS yet, and no authentication.
+//! - etcd's JSON gateway (`/v3/...`) is not there yet.
+
+mod backend;
+mod call;
+mod config;
+mod door;
+mod grpc;
+mod http;
+mod listen;
+mod metrics;
+mod process;
+mod route;
+mod server;
+mod service;
+mod snapshot;
+mod watch;
+
+pub use backend::{Backend, Feed, MemberStatus, Standing};
+pub use config::{Config, OVERHEAD_BYTES};
+pub use listen::ListenError;
+pub use server::{Server, StartError};

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use super::oracle::Oracle;
 use crate::checkpoint::Done;
 use crate::engine::mem::MemEngine;
+use crate::engine::{Engine, Table, Write};
 use crate::{
-    Batch, CheckpointJob, CollectJob, KeySpan, Limits, ReadError, Record, Revision, State, View,
+    Batch, CHUNK_BYTES_MAX, CheckpointJob, CollectJob, Import, ImportError, KeySpan, Limits,
+    OpenError, ReadError, Record, Revision, State, View,
 };
 
 /// SplitMix64: all the randomness of a world.
@@ -45,10 +47,13 @@ pub(super) struct Seen {
     opened_with_newer_versions: u64,
     reads_on_old_views: u64,
     reads_below_compacted: u64,
+    imports: u64,
+    imports_cut_off: u64,
+    imports_damaged: u64,
 }
 
 impl Seen {
-    fn counts(&self) -> [u64; 9] {
+    fn counts(&self) -> [u64; 12] {
         [
             self.commits,
             self.compactions,
@@ -59,6 +64,9 @@ impl Seen {
             self.opened_with_newer_versions,
             self.reads_on_old_views,
             self.reads_below_compacted,
+            self.imports,
+            self.imports_cut_off,
+            self.imports_damaged,
         ]
     }
 
@@ -72,6 +80,9 @@ impl Seen {
         self.opened_with_newer_versions += other.opened_with_newer_versions;
         self.reads_on_old_views += other.reads_on_old_views;
         self.reads_below_compacted += other.reads_below_compacted;
+        self.imports += other.imports;
+        self.imports_cut_off += other.imports_cut_off;
+        self.imports_damaged += other.imports_damaged;
     }
 
     pub(super) fn assert_complete(&self) {
@@ -111,6 +122,8 @@ impl World {
             checkpoint_write_bytes: [1, 400, 2000, 1 << 30][random.below(4)],
             events_row_bytes: [1, 20, 100][random.below(3)],
             collect_changes: 1 + random.below(6),
+            import_write_bytes: [1, 300, 1 << 20][random.below(3)],
+            import_row_bytes: 1 << 16,
         };
         let engine = Arc::new(MemEngine::new());
         let state = State::open_with(Arc::clone(&engine), limits).unwrap();
@@ -133,7 +146,7 @@ impl World {
         if self.applied < self.oracle.log.len() && self.random.below(8) > 0 {
             return self.replay();
         }
-        match self.random.below(24) {
+        match self.random.below(25) {
             0..=9 => self.write(),
             10 => self.compact(),
             11..=12 => self.begin_checkpoint(),
@@ -143,6 +156,7 @@ impl World {
             19 => self.crash(),
             20 => self.hold_view(),
             21 => self.check_old_view(),
+            22 => self.transfer(),
             _ => self.check(),
         }
     }
@@ -290,6 +304,65 @@ impl World {
         self.check_view(&view, &oracle);
     }
 
+    /// Sends a state to another member, and sometimes goes on as that member.
+    fn transfer(&mut self) {
+        let (view, applied) = match self.views.last() {
+            Some(old) if self.random.below(2) == 0 => old.clone(),
+            _ => (self.state.view(), self.applied),
+        };
+        let chunks: Vec<Bytes> = view.export().map(Result::unwrap).collect();
+        assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK_BYTES_MAX));
+        let engine = Arc::new(MemEngine::new());
+        let rest = Write::Put(Table::Latest, "rest of another state".into(), "x".into());
+        engine.write(&[rest]).unwrap();
+        self.damage(&engine, &mut chunks.clone());
+        self.cut_off(&engine, &chunks);
+        let imported = import(&engine, self.limits, &chunks).unwrap();
+        assert_eq!(imported.applied(), imported.durable());
+        let oracle = self.oracle.prefix(applied);
+        self.check_view(&imported.view(), &oracle);
+        assert_eq!(imported.view().hash().unwrap(), view.hash().unwrap());
+        self.seen.imports += 1;
+        if self.random.below(2) == 0 {
+            // A job that is out belongs to the state that is given up.
+            let job = self.job.take();
+            (self.engine, self.state, self.applied) = (engine, imported, applied);
+            if let Some(Job::Done(done)) = job {
+                drop(self.state.finish(done));
+            }
+            self.check();
+        }
+    }
+
+    /// Any damage to any chunk, and any change of their order, is noticed.
+    fn damage(&mut self, engine: &Arc<MemEngine>, chunks: &mut Vec<Bytes>) {
+        let index = self.random.below(chunks.len());
+        match self.random.below(3) {
+            0 => {
+                let mut chunk = chunks[index].to_vec();
+                let byte = self.random.below(chunk.len());
+                chunk[byte] ^= 1 << self.random.below(8);
+                chunks[index] = chunk.into();
+            }
+            1 => drop(chunks.remove(index)),
+            _ => chunks.insert(index, chunks[index].clone()),
+        }
+        assert!(import(engine, self.limits, chunks).is_err());
+        self.seen.imports_damaged += 1;
+    }
+
+    /// An import that a crash cuts off leaves no state behind.
+    fn cut_off(&mut self, engine: &Arc<MemEngine>, chunks: &[Bytes]) {
+        engine.fail_writes_after(Some(1 + self.random.below(4) as u64));
+        let failed = import(engine, self.limits, chunks).is_err();
+        engine.fail_writes_after(None);
+        if failed {
+            self.seen.imports_cut_off += 1;
+            let opened = State::open(Arc::clone(engine));
+            assert!(matches!(opened, Err(OpenError::ImportUnfinished)));
+        }
+    }
+
     fn oracle_now(&self) -> Oracle {
         self.oracle.prefix(self.applied)
     }
@@ -336,14 +409,31 @@ impl World {
         for key in KEYS {
             assert_eq!(view.get(key, at).unwrap().as_ref(), live.get(key), "{key:?} at {at}");
         }
-        let mut expected = oracle.in_span(span, at);
+        let mut expected: Vec<_> = oracle.in_span(span, at);
         assert_eq!(collect(view.scan(span, at).unwrap()), expected, "{span:?} at {at}");
         assert_eq!(view.count(span, at).unwrap(), expected.len() as u64, "{span:?} at {at}");
+        self.check_pages(view, &expected, span, at);
         expected.reverse();
         assert_eq!(collect(view.scan_back(span, at).unwrap()), expected, "{span:?} at {at}");
         let before = at.next();
         let previous = view.previous(&span.start, before).unwrap();
         assert_eq!(previous.as_ref(), live.get(&span.start));
+    }
+
+    /// A list read page by page is the list, and each page knows how much is left.
+    fn check_pages(&mut self, view: &View, expected: &[Record], span: &KeySpan, at: Revision) {
+        let limit = self.random.below(4);
+        let mut left = expected;
+        let mut span = Some(span.clone());
+        while let Some(here) = span {
+            let page = view.page(&here, at, limit).unwrap();
+            let (records, rest) = left.split_at(limit.min(left.len()));
+            assert_eq!(page.records, records);
+            assert_eq!(page.count, left.len() as u64);
+            assert_eq!(page.rest.is_some(), !rest.is_empty());
+            left = rest;
+            span = page.rest.filter(|_| limit > 0);
+        }
     }
 
     /// All questions to the newest view, hashes among them.
@@ -363,6 +453,18 @@ impl World {
         assert_eq!(view.hash().unwrap(), twin.hash().unwrap());
         self.check_view(&view, &oracle);
     }
+}
+
+fn import(
+    engine: &Arc<MemEngine>,
+    limits: Limits,
+    chunks: &[Bytes],
+) -> Result<State<MemEngine>, ImportError> {
+    let mut import = Import::begin(Arc::clone(engine), limits)?;
+    for chunk in chunks {
+        import.push(chunk)?;
+    }
+    import.finish()
 }
 
 fn collect(scan: impl Iterator<Item = Result<Record, ReadError>>) -> Vec<Record> {

@@ -38,6 +38,7 @@ use prost::Message as _;
 use raft::{FetchId, LogIndex, ReplicaId, RoleKind, SnapshotOutcome, Stopped, Term};
 use store::{NodeId, RangeId, Store, WriteId};
 
+pub(crate) use apply::{membership_row, stored_membership};
 pub use effects::{DurableWrite, Effects, Frames, SnapshotOut, Standing, Token};
 
 use crate::wire::{self, pb};
@@ -159,7 +160,7 @@ impl<E: Engine> Core<E> {
             frames: BTreeMap::new(),
             effects: Effects::default(),
         };
-        core.effects.peers = Some(core.peers());
+        core.effects.peers = Some(core.peers()).filter(|peers| !peers.is_empty());
         core
     }
 
@@ -369,7 +370,7 @@ impl<E: Engine> Core<E> {
             self.forwarded(now, from, forward);
         }
         for reply in frame.forward_replies {
-            self.forward_answered(now, from, reply);
+            self.forward_answered(from, reply);
         }
         for point in frame.read_points {
             self.read_point(now, Origin::Peer(from, point.id));
@@ -392,7 +393,7 @@ impl<E: Engine> Core<E> {
             tracing::error!(%error, "the members cannot be read");
             Vec::new()
         });
-        members.into_iter().map(|member| (NodeId(member.id), member.peer_urls)).collect()
+        addresses(members)
     }
 
     fn move_leader(&mut self, now: Duration, token: Token, to: NodeId) -> Result<(), Fatal> {
@@ -416,6 +417,17 @@ impl<E: Engine> Core<E> {
             }
         }
     }
+}
+
+/// Where the peers reach each member: `host:port`, by node. A URL that this version cannot dial is
+/// left out.
+pub(crate) fn addresses(
+    members: Vec<proto::etcdserverpb::Member>,
+) -> BTreeMap<NodeId, Vec<String>> {
+    let dial = |urls: &[String]| {
+        urls.iter().filter_map(|url| crate::transport::address_of(url).ok()).collect()
+    };
+    members.into_iter().map(|member| (NodeId(member.id), dial(&member.peer_urls))).collect()
 }
 
 /// In dense mode a node has one replica, and both have the member's id.

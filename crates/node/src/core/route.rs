@@ -269,12 +269,7 @@ impl<E: Engine> Core<E> {
     }
 
     /// The leader's answer to a request that was passed on to it.
-    pub(super) fn forward_answered(
-        &mut self,
-        now: Duration,
-        from: NodeId,
-        reply: pb::ForwardReply,
-    ) {
+    pub(super) fn forward_answered(&mut self, from: NodeId, reply: pb::ForwardReply) {
         if self.routes.forwarded.get(&reply.id).is_none_or(|f| f.leader != from) {
             return;
         }

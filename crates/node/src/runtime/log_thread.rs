@@ -11,7 +11,7 @@ use store::RangeId;
 
 use super::{Event, Inbox};
 use crate::core::DurableWrite;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, timed};
 use crate::transport::Transport;
 
 /// Commands that are appended before a sync, at most: bounds how long the first one waits.
@@ -81,9 +81,7 @@ fn write(
             }
         }
         if dirty {
-            let timer = metrics.wal_fsync_seconds.start();
-            log.sync().map_err(|error| error.to_string())?;
-            timer.stop();
+            timed(&metrics.wal_fsync_seconds, || log.sync()).map_err(|error| error.to_string())?;
         }
         for (node, frame) in released.drain(..) {
             transport.send(node, frame);

@@ -20,8 +20,8 @@ mod peers;
 mod snapshots;
 mod start;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -30,7 +30,7 @@ use raft::{Entry, FetchId, ReplicaId, SnapshotOutcome};
 use store::{Envelope, NodeId, RangeId, WriteId};
 use tokio::sync::oneshot;
 
-pub use start::{Node, StartError};
+pub use start::{Node, Outcome, StartError};
 
 use crate::Engine;
 

@@ -8,4 +8,4 @@ pub(crate) mod request;
 /// A peer sent something that decodes but makes no sense. It is dropped and logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed peer frame: {0}")]
-pub struct Malformed(pub &'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);

@@ -112,6 +112,9 @@ impl Raft {
         if let Some(known) = known.filter(|&known| known != from) {
             return Err(Stopped::TwoLeaders { term: self.term, known, other: from });
         }
+        // Following is as good as having voted for it: it closes the term to other candidates
+        // even if this replica restarts.
+        self.vote = self.vote.or(Some(from));
         self.leader_contact = Some(self.now);
         self.reset_election_deadline();
         Ok(())

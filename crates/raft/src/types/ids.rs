@@ -9,8 +9,12 @@ use std::num::NonZeroU64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u64);
 
-/// One replica of a group. Unique within the group; best never reused, see
-/// [`Session`] for what happens if it is.
+/// One replica of a group. Unique within the group, and best never reused.
+///
+/// If an id is used again after its replica was removed and lost its log, then the hard state
+/// (term and vote) must outlive the log, and the new replica must not be started before the
+/// change that adds it is committed: an empty log that votes too early speaks for what it has
+/// forgotten. [`Session`] takes care of the acknowledgements of the earlier stay.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId(pub NonZeroU64);
 

@@ -1,0 +1,49 @@
+//! start: one member of a cluster.
+//!
+//! Flags, environment and file become [`Flags`], which are text; [`StartConfig`] is what they
+//! mean, checked as a whole before anything is touched. [`run`] takes it from there.
+
+pub(crate) mod config;
+pub(crate) mod etcd;
+pub(crate) mod flags;
+pub(crate) mod url;
+
+pub(crate) use config::StartConfig;
+pub(crate) use flags::Flags;
+
+use crate::exit::{Exit, Result};
+
+/// The environment variable by which `demo` tells a member the process it must not outlive.
+pub(crate) const PARENT_VARIABLE: &str = "QUORATE_PARENT";
+
+/// Runs a member until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If it cannot start or cannot go on.
+pub(crate) fn run(config: StartConfig) -> Result<()> {
+    end_with_parent()?;
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Err(Exit::failed(format!(
+        "member {} with data in {} on {}: this build has no server",
+        config.name,
+        config.data_dir.display(),
+        config.listen_client_urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    )))
+}
+
+/// If a parent is named, has the system send SIGTERM when it is gone.
+fn end_with_parent() -> Result<()> {
+    let Some(parent) = std::env::var_os(PARENT_VARIABLE) else {
+        return Ok(());
+    };
+    let signal = Some(rustix::process::Signal::TERM);
+    rustix::process::set_parent_process_death_signal(signal).map_err(Exit::failed)?;
+    // It may have gone before we asked.
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
+    if now.as_deref() == parent.to_str() {
+        return Ok(());
+    }
+    Err(Exit::failed("the process that started this member is gone"))
+}

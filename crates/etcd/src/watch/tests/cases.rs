@@ -1,0 +1,1 @@
+//! Single cases, and what they cost.

@@ -1,0 +1,280 @@
+//! Leases: what is promised, when it ends, and what ends with it.
+
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd::{Error, Evaluated, Limits, Request};
+use proto::etcdserverpb as pb;
+use support::{Solo, del, get, keys, machine, op, put, span, then};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn leased(key: &str, lease: i64) -> pb::PutRequest {
+    pb::PutRequest { lease, ..put(key, "v") }
+}
+
+fn attached(solo: &mut Solo, lease: i64) -> Vec<Bytes> {
+    solo.time_to_live(lease).keys
+}
+
+#[test]
+fn a_grant_has_bounds() {
+    let mut solo = Solo::new();
+    assert_eq!(solo.grant(1, 60).unwrap().ttl, 60);
+    assert_eq!(solo.grant(1, 60), Err(Error::LeaseExist));
+    assert_eq!(solo.grant(2, -7).unwrap().ttl, 2);
+    assert_eq!(solo.grant(-3, 9_000_000_000).unwrap().ttl, 9_000_000_000);
+    assert_eq!(solo.grant(1, 9_000_000_001), Err(Error::LeaseTtlTooLarge));
+    assert_eq!(solo.revision(), 1);
+}
+
+#[test]
+fn an_id_left_to_the_server_is_positive_and_new() {
+    let mut solo = Solo::new();
+    let ids: Vec<i64> = (0..100).map(|_| solo.grant(0, 60).unwrap().id).collect();
+    assert!(ids.iter().all(|id| *id > 0));
+    let mut unique = ids.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), ids.len());
+    // The next leader with the same seed starts elsewhere.
+    solo.machine.follow();
+    solo.index += 1;
+    solo.term += 1;
+    solo.machine.skip(solo.index, solo.term);
+    solo.machine.lead(solo.now, solo.term).unwrap();
+    assert!(!ids.contains(&solo.grant(0, 60).unwrap().id));
+}
+
+#[test]
+fn an_unknown_lease_is_an_error_to_some_and_a_number_to_others() {
+    let mut solo = Solo::new();
+    assert_eq!(solo.put(leased("a", 5)), Err(Error::LeaseNotFound));
+    assert_eq!(solo.revoke(5), Err(Error::LeaseNotFound));
+    assert_eq!(solo.revoke(0), Err(Error::LeaseNotFound));
+    assert_eq!(solo.keep_alive(5), 0);
+    let response = solo.time_to_live(5);
+    assert_eq!((response.ttl, response.granted_ttl, response.id), (-1, 0, 5));
+}
+
+#[test]
+fn keys_attach_move_and_detach() {
+    let mut solo = Solo::new();
+    solo.grant(1, 60).unwrap();
+    solo.grant(2, 60).unwrap();
+    for key in ["c", "a", "b"] {
+        solo.put(leased(key, 1)).unwrap();
+    }
+    assert_eq!(attached(&mut solo, 1), ["a", "b", "c"]);
+    solo.put(leased("a", 2)).unwrap();
+    solo.put(put("b", "plain")).unwrap();
+    assert_eq!(attached(&mut solo, 1), ["c"]);
+    assert_eq!(attached(&mut solo, 2), ["a"]);
+    solo.put(pb::PutRequest { ignore_lease: true, ..put("a", "w") }).unwrap();
+    assert_eq!(attached(&mut solo, 2), ["a"]);
+    solo.delete(del("a", "")).unwrap();
+    assert_eq!(attached(&mut solo, 2), [] as [&str; 0]);
+    // A key that comes back without the lease does not fall with it.
+    solo.put(put("a", "again")).unwrap();
+    solo.revoke(2).unwrap();
+    assert_eq!(solo.range(get("a")).unwrap().count, 1);
+}
+
+#[test]
+fn a_revocation_deletes_all_keys_at_one_revision_in_key_order() {
+    let mut solo = Solo::new();
+    solo.grant(1, 60).unwrap();
+    for key in ["c", "a", "b"] {
+        solo.put(leased(key, 1)).unwrap();
+    }
+    solo.put(put("d", "")).unwrap();
+    let before = solo.revision();
+    let effects = match solo
+        .machine
+        .evaluate(solo.now, Request::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }))
+    {
+        Evaluated::Propose { effects, .. } => effects,
+        other => panic!("{other:?}"),
+    };
+    let commit = solo.apply(effects).commit.unwrap();
+    assert_eq!(commit.revision.0, before + 1);
+    let order: Vec<&[u8]> = commit.changes.iter().map(|change| &change.key[..]).collect();
+    assert_eq!(order, [b"a", b"b", b"c"]);
+    assert!(commit.changes.iter().all(|change| change.record.is_none()));
+    assert_eq!(keys(&solo.range(span("a", "\0")).unwrap()), ["d"]);
+    assert_eq!(solo.put(leased("a", 1)), Err(Error::LeaseNotFound));
+    assert!(solo.leases().is_empty());
+}
+
+#[test]
+fn a_lease_without_keys_ends_without_a_revision() {
+    let mut solo = Solo::new();
+    solo.grant(1, 60).unwrap();
+    assert_eq!(solo.revoke(1), Ok(1));
+    assert_eq!(solo.grant(1, 60).unwrap().id, 1);
+}
+
+#[test]
+fn a_lease_ends_when_its_time_is_up_and_not_before() {
+    let mut solo = Solo::new();
+    solo.now = 100 * SECOND;
+    solo.grant(1, 10).unwrap();
+    solo.put(leased("a", 1)).unwrap();
+    assert_eq!(solo.machine.next_deadline(), Some(110 * SECOND));
+    solo.now = 110 * SECOND - Duration::from_nanos(1);
+    assert_eq!((solo.expire(), solo.time_to_live(1).ttl), (0, 0));
+    solo.now = 110 * SECOND;
+    let before = solo.revision();
+    assert_eq!((solo.expire(), solo.revision()), (1, before + 1));
+    assert_eq!(solo.range(get("a")).unwrap().count, 0);
+    assert_eq!(solo.machine.next_deadline(), None);
+    assert_eq!(solo.keep_alive(1), 0);
+}
+
+#[test]
+fn a_sign_of_life_moves_the_end() {
+    let mut solo = Solo::new();
+    solo.grant(1, 10).unwrap();
+    solo.now = 9 * SECOND;
+    assert_eq!(solo.keep_alive(1), 10);
+    solo.now = 18 * SECOND;
+    assert_eq!((solo.expire(), solo.time_to_live(1).ttl), (0, 1));
+    solo.now = 19 * SECOND;
+    assert_eq!(solo.expire(), 1);
+}
+
+#[test]
+fn a_sign_of_life_after_the_end_comes_too_late() {
+    let mut solo = Solo::new();
+    solo.grant(1, 10).unwrap();
+    solo.put(leased("a", 1)).unwrap();
+    solo.now = 10 * SECOND;
+    assert_eq!(solo.keep_alive(1), 0);
+    assert_eq!(solo.range(get("a")).unwrap().count, 0, "and the answer waited for the end");
+    assert_eq!(solo.expire(), 0);
+}
+
+#[test]
+fn the_time_of_a_lease_begins_when_its_grant_is_applied() {
+    let mut solo = Solo::new();
+    let request = Request::LeaseGrant(pb::LeaseGrantRequest { id: 1, ttl: 10 });
+    let Evaluated::Propose { effects, .. } = solo.machine.evaluate(solo.now, request) else {
+        panic!("a grant is proposed")
+    };
+    assert_eq!(solo.machine.next_deadline(), None);
+    assert_eq!(solo.keep_alive(1), 10, "a grant in flight is there for requests after it");
+    solo.now = 30 * SECOND;
+    assert_eq!(solo.expire(), 0);
+    solo.apply(effects);
+    assert_eq!(solo.machine.next_deadline(), Some(40 * SECOND));
+}
+
+#[test]
+fn a_new_leader_promises_the_whole_ttl_again() {
+    let limits = Limits { lease_extension: 3 * SECOND, ..Limits::default() };
+    let mut old = Solo::with(limits.clone());
+    old.grant(1, 10).unwrap();
+    old.put(leased("a", 1)).unwrap();
+    let mut new = machine(limits);
+    new.skip(1, 1);
+    for (index, effects) in old.log.iter().enumerate() {
+        let index = u64::try_from(index).unwrap() + 2;
+        new.apply(Duration::ZERO, index, 1, effects).unwrap();
+    }
+    assert_eq!(new.next_deadline(), None, "a follower ends no lease");
+    assert_eq!(new.expire(1000 * SECOND).unwrap(), [] as [Bytes; 0]);
+    new.skip(4, 2);
+    new.lead(500 * SECOND, 2).unwrap();
+    assert_eq!(new.next_deadline(), Some(513 * SECOND));
+    assert_eq!(new.expire(513 * SECOND).unwrap().len(), 1);
+}
+
+#[test]
+fn an_end_that_raft_refused_comes_again() {
+    let mut solo = Solo::new();
+    solo.grant(1, 10).unwrap();
+    solo.grant(2, 10).unwrap();
+    solo.now = 10 * SECOND;
+    assert_eq!(solo.machine.expire(solo.now).unwrap().len(), 2);
+    assert_eq!(solo.machine.next_deadline(), None);
+    assert!(solo.leases().is_empty());
+    solo.machine.retract(2);
+    assert_eq!(solo.machine.next_deadline(), Some(10 * SECOND));
+    assert_eq!(solo.leases(), [1, 2]);
+    assert_eq!(solo.expire(), 2);
+}
+
+#[test]
+fn ends_come_in_portions() {
+    let mut solo = Solo::with(Limits { max_expiries_at_once: 3, ..Limits::default() });
+    for id in 1..=7 {
+        solo.grant(id, 10).unwrap();
+    }
+    solo.now = 10 * SECOND;
+    assert_eq!([solo.expire(), solo.expire(), solo.expire(), solo.expire()], [3, 3, 1, 0]);
+}
+
+#[test]
+fn leases_are_listed_by_their_ends() {
+    let mut solo = Solo::new();
+    for (id, ttl) in [(1, 30), (2, 10), (-3, 20)] {
+        solo.grant(id, ttl).unwrap();
+    }
+    assert_eq!(solo.leases(), [2, -3, 1]);
+    for seconds in [9, 18] {
+        solo.now = seconds * SECOND;
+        solo.keep_alive(2);
+    }
+    assert_eq!(solo.leases(), [-3, 2, 1]);
+}
+
+#[test]
+fn a_lease_and_a_put_in_flight_belong_together() {
+    let mut solo = Solo::new();
+    let mut flight = Vec::new();
+    let requests = [
+        Request::LeaseGrant(pb::LeaseGrantRequest { id: 1, ttl: 10 }),
+        Request::Put(leased("a", 1)),
+        Request::Txn(then(vec![op(pb::request_op::Request::RequestPut(leased("b", 1)))])),
+        Request::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }),
+    ];
+    for request in requests {
+        match solo.machine.evaluate(solo.now, request) {
+            Evaluated::Propose { effects, outcome } => {
+                assert!(outcome.is_ok(), "{outcome:?}");
+                flight.push(effects);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(solo.put(leased("c", 1)), Err(Error::LeaseNotFound));
+    let last = flight.into_iter().map(|effects| solo.apply(effects)).last().unwrap();
+    assert_eq!(last.commit.unwrap().changes.len(), 2);
+    assert_eq!(solo.machine.next_deadline(), None, "revoked before its grant was applied");
+}
+
+#[test]
+fn an_end_waits_for_a_revocation_in_flight() {
+    let mut solo = Solo::new();
+    let mut flight = Vec::new();
+    for request in [
+        Request::LeaseGrant(pb::LeaseGrantRequest { id: 1, ttl: 10 }),
+        Request::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }),
+    ] {
+        let Evaluated::Propose { effects, .. } = solo.machine.evaluate(solo.now, request) else {
+            panic!("both are proposed")
+        };
+        flight.push(effects);
+    }
+    solo.apply(flight.remove(0));
+    solo.now = 10 * SECOND;
+    assert_eq!(solo.machine.expire(solo.now), Ok(vec![]));
+    assert!(solo.machine.next_deadline().unwrap() > solo.now);
+    solo.machine.retract(1);
+    solo.now = 20 * SECOND;
+    assert_eq!(solo.expire(), 1, "nobody else ends it now");
+}

@@ -1,0 +1,311 @@
+//! The thread that steps the core.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use etcd::Response;
+use mvcc::engine::Engine as _;
+use tokio::sync::oneshot;
+
+use super::checkpoint::Job;
+use super::log_thread::{LogCommand, LogThreads};
+use super::snapshots::Snapshots;
+use super::{Event, Reply};
+use crate::Engine;
+use crate::core::{Core, Effects, Fatal, Input, SnapshotOut, Standing, Token};
+use crate::handle::Shared;
+use crate::transport::Transport;
+
+/// Events taken in before the core is flushed, at most.
+const BATCH_MAX: usize = 4096;
+
+/// How often the wall clock and the size of the state are looked at.
+const CHORES_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What the thread works with.
+pub(super) struct CoreThread {
+    pub(super) core: Core<Engine>,
+    pub(super) epoch: Instant,
+    pub(super) events: Receiver<Event>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) transport: Arc<Transport>,
+    pub(super) log: LogThreads,
+    pub(super) jobs: Sender<Job>,
+    pub(super) snapshots: Snapshots,
+    pub(super) waiting: Waiting,
+    pub(super) checkpoints: Checkpoints,
+}
+
+/// Who waits for the core's answers.
+#[derive(Default)]
+pub(super) struct Waiting {
+    next: u64,
+    requests: BTreeMap<Token, Reply<Response>>,
+    points: BTreeMap<Token, Reply<()>>,
+}
+
+/// When the state is written to the engine.
+pub(super) struct Checkpoints {
+    pub(super) bytes: usize,
+    pub(super) interval: Duration,
+    pub(super) last: Duration,
+    pub(super) chores: Duration,
+    pub(super) busy: bool,
+    pub(super) asked: Vec<oneshot::Sender<()>>,
+}
+
+/// How a core thread ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// The member was removed from the cluster.
+    Removed,
+    /// It cannot go on.
+    Fatal(String),
+}
+
+impl CoreThread {
+    pub(super) fn spawn(
+        mut self,
+        ended: impl FnOnce(Ended) + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("core".to_owned()).spawn(move || {
+            let end = self.run();
+            let _ = self.log.commands.send(LogCommand::Stop);
+            ended(end);
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn run(&mut self) -> Ended {
+        loop {
+            match self.turn() {
+                Ok(None) => {}
+                Ok(Some(ended)) => return ended,
+                Err(fatal) => return Ended::Fatal(fatal.to_string()),
+            }
+        }
+    }
+
+    /// Waits for something to happen, takes in all that has, and hands out what follows.
+    fn turn(&mut self) -> Result<Option<Ended>, Fatal> {
+        let deadline = self.next_deadline();
+        let wait = deadline.saturating_sub(self.now());
+        let first = match self.events.recv_timeout(wait) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Ok(Some(Ended::Stopped)),
+        };
+        let now = self.now();
+        let events = self.events.clone();
+        for event in first.into_iter().chain(events.try_iter().take(BATCH_MAX)) {
+            if let Some(ended) = self.take(now, event)? {
+                return Ok(Some(ended));
+            }
+        }
+        if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.core.step(now, Input::Tick)?;
+        }
+        if now >= self.checkpoints.chores {
+            self.chores(now)?;
+        }
+        let effects = self.core.flush(now)?;
+        let removed = effects.removed;
+        self.carry_out(effects);
+        self.checkpoint(now);
+        Ok(removed.then_some(Ended::Removed))
+    }
+
+    fn next_deadline(&self) -> Duration {
+        let core = self.core.next_deadline();
+        core.map_or(self.checkpoints.chores, |core| core.min(self.checkpoints.chores))
+    }
+
+    fn take(&mut self, now: Duration, event: Event) -> Result<Option<Ended>, Fatal> {
+        let input = match event {
+            Event::Client(request, reply) => {
+                let token = self.waiting.token();
+                self.waiting.requests.insert(token, reply);
+                Input::Client(token, request)
+            }
+            Event::ReadPoint(reply) => {
+                let token = self.waiting.token();
+                self.waiting.points.insert(token, reply);
+                Input::ReadPoint(token)
+            }
+            Event::MoveLeader(to, reply) => {
+                let token = self.waiting.token();
+                self.waiting.requests.insert(token, reply);
+                Input::MoveLeader(token, to)
+            }
+            Event::Frame(from, bytes) => Input::Frame(from, bytes),
+            Event::Unreachable(node) => Input::Unreachable(node),
+            Event::Written(id) => Input::LogWritten(id),
+            Event::Fetched(range, id, entries) => Input::Fetched(range, id, entries),
+            Event::SnapshotSent(range, to, outcome) => Input::SnapshotSent(range, to, outcome),
+            Event::SnapshotStaged(from, envelope, state) => {
+                Input::SnapshotStaged(from, envelope, state)
+            }
+            Event::JobDone(done) => {
+                self.checkpoints.busy = false;
+                Input::Checkpointed(done)
+            }
+            Event::Checkpoint(asked) => {
+                self.checkpoints.asked.push(asked);
+                return Ok(None);
+            }
+            Event::Removed(peer) => {
+                tracing::error!(
+                    peer = format_args!("{:x}", peer.0),
+                    "a peer says that this member was removed from the cluster"
+                );
+                return Ok(Some(Ended::Removed));
+            }
+            Event::Fatal(reason) => return Ok(Some(Ended::Fatal(reason))),
+            Event::Stop => return Ok(Some(Ended::Stopped)),
+        };
+        self.core.step(now, input)?;
+        Ok(None)
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        // What was applied is shown to those who watch before anyone is told that it was done.
+        if effects.installed {
+            self.installed();
+        }
+        if effects.discarded {
+            self.snapshots.discard();
+        }
+        self.shared.publish(&effects.published);
+        for write in effects.writes {
+            let _ = self.log.commands.send(LogCommand::Write(write));
+        }
+        if let Some(peers) = effects.peers {
+            self.transport.set_peers(&peers);
+        }
+        for (node, frame) in effects.send {
+            self.transport.send(node, frame);
+        }
+        self.waiting.answer(effects.replies, effects.points);
+        for fetch in effects.fetch {
+            let _ = self.log.fetches.send(fetch);
+        }
+        for (range, position) in effects.truncate {
+            let _ = self.log.commands.send(LogCommand::Truncate(range, position));
+        }
+        for snapshot in effects.snapshots {
+            self.send_snapshot(snapshot);
+        }
+        for retired in effects.retired {
+            let _ = self.jobs.send(Job::Drop(retired));
+        }
+        self.show_standing();
+    }
+
+    fn show_standing(&self) {
+        let standing: Standing = self.core.standing();
+        if standing != **self.shared.standing.load() {
+            self.shared.metrics.observe(&standing, self.shared.node);
+            self.shared.standing.store(Arc::new(standing));
+        }
+    }
+
+    fn send_snapshot(&self, snapshot: SnapshotOut) {
+        self.shared.metrics.snapshots_sent.inc();
+        self.snapshots.send(snapshot, self.core.machine().view(), Arc::clone(&self.transport));
+    }
+
+    fn installed(&mut self) {
+        let state = self.core.machine().state();
+        self.shared.reader.store(Arc::new(state.reader()));
+        self.shared.engine.store(Arc::clone(state.engine()));
+        self.shared.cut_feeds();
+        self.snapshots.installed();
+        // A job of the replaced state may still be out; what it brings back is ignored.
+        self.checkpoints.busy = false;
+    }
+
+    fn chores(&mut self, now: Duration) -> Result<(), Fatal> {
+        self.checkpoints.chores = now + CHORES_INTERVAL;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.core.step(now, Input::WallTime(unix.as_secs()))?;
+        let size = self.shared.engine.load().size_bytes();
+        let (_, in_use) = size.map_err(|error| Fatal::State(error.to_string()))?;
+        let front = self.core.machine().state().front_bytes() as u64;
+        self.core.step(now, Input::StateBytes(in_use + front))
+    }
+
+    /// Begins to write what was applied into the engine if there is enough of it, or if it has
+    /// waited long enough; else a step of collecting what compaction has left.
+    fn checkpoint(&mut self, now: Duration) {
+        if self.checkpoints.busy {
+            return;
+        }
+        let due = now >= self.checkpoints.last + self.checkpoints.interval;
+        let asked = !self.checkpoints.asked.is_empty();
+        let state = self.core.machine_mut().state_mut();
+        if due || asked || state.front_bytes() >= self.checkpoints.bytes {
+            self.checkpoints.last = now;
+            match state.freeze() {
+                Some(job) => {
+                    self.checkpoints.busy = self.jobs.send(Job::Checkpoint(job)).is_ok();
+                    return;
+                }
+                // All is written: whoever asked for that has it.
+                None => {
+                    for asked in self.checkpoints.asked.drain(..) {
+                        let _ = asked.send(());
+                    }
+                }
+            }
+        }
+        if let Some(job) = state.collect() {
+            self.checkpoints.busy = self.jobs.send(Job::Collect(job)).is_ok();
+        }
+    }
+}
+
+impl Checkpoints {
+    pub(super) fn new(bytes: usize, interval: Duration) -> Checkpoints {
+        Checkpoints {
+            bytes,
+            interval,
+            last: Duration::ZERO,
+            chores: Duration::ZERO,
+            busy: false,
+            asked: Vec::new(),
+        }
+    }
+}
+
+impl Waiting {
+    fn token(&mut self) -> Token {
+        self.next += 1;
+        Token(self.next)
+    }
+
+    fn answer(
+        &mut self,
+        replies: Vec<(Token, Result<Response, etcd::Error>)>,
+        points: Vec<(Token, Result<(), etcd::Error>)>,
+    ) {
+        // A client that has gone does not mind that its answer is dropped.
+        for (token, answer) in replies {
+            if let Some(reply) = self.requests.remove(&token) {
+                let _ = reply.send(answer);
+            }
+        }
+        for (token, answer) in points {
+            if let Some(reply) = self.points.remove(&token) {
+                let _ = reply.send(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The state, streamed from member to member beside everything else.
+//!
+//! On a connection of its own: the message that goes with the snapshot, then chunks, then an
+//! empty frame; the receiver answers with one frame when it has all of it. The sender reads from
+//! a view, chunk by chunk, at the speed of the connection: neither memory nor the log's readers
+//! notice. The receiver writes into a new engine file, which takes the place of the old one when
+//! consensus accepts the snapshot. A receiver takes one snapshot at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use raft::{Body, LogPosition, Message, SnapshotMeta, SnapshotOutcome};
+use store::{Envelope, NodeId};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::{Event, Inbox};
+use crate::Engine;
+use crate::core::{SnapshotOut, stored_membership};
+use crate::engines::Engines;
+use crate::metrics::Metrics;
+use crate::transport::{Transport, frame};
+use crate::wire;
+
+/// A stream of a snapshot that stands still for this long is given up.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// The sending side, and the files of what was received.
+pub(super) struct Snapshots {
+    pub(super) runtime: Handle,
+    pub(super) inbox: Inbox,
+    pub(super) engines: Arc<Engines>,
+    pub(super) receiving: Arc<Receiving>,
+}
+
+impl Snapshots {
+    /// Streams `view` to a peer, in a thread of its own.
+    pub(super) fn send(&self, out: SnapshotOut, view: mvcc::View, transport: Arc<Transport>) {
+        let (inbox, runtime) = (self.inbox.clone(), self.runtime.clone());
+        let (range, to, node) = (out.range, out.send.to, out.node);
+        let failed = move |inbox: &Inbox| {
+            inbox.send(Event::SnapshotSent(range, to, SnapshotOutcome::Failed));
+        };
+        let spawned = thread::Builder::new().name("snapshot-out".to_owned()).spawn({
+            let inbox = inbox.clone();
+            move || match runtime.block_on(stream(&out, &view, &transport)) {
+                Ok(position) => {
+                    let peer = format_args!("{:x}", node.0);
+                    tracing::info!(peer, index = position.index.0, "sent a snapshot");
+                    let outcome = SnapshotOutcome::Delivered(position.index);
+                    inbox.send(Event::SnapshotSent(range, to, outcome));
+                }
+                Err(error) => {
+                    let peer = format_args!("{:x}", node.0);
+                    tracing::warn!(peer, %error, "could not send a snapshot");
+                    failed(&inbox);
+                }
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread for a snapshot");
+            failed(&inbox);
+        }
+    }
+
+    /// The staged snapshot is the state now: older files go.
+    pub(super) fn installed(&self) {
+        self.engines.install();
+        self.receiving.busy.store(false, Ordering::Release);
+    }
+
+    /// The staged snapshot is not wanted.
+    pub(super) fn discard(&self) {
+        self.engines.discard();
+        self.receiving.busy.store(false, Ordering::Release);
+    }
+}
+
+async fn stream(
+    out: &SnapshotOut,
+    view: &mvcc::View,
+    transport: &Transport,
+) -> Result<LogPosition, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let applied = view.applied();
+    let position = LogPosition::new(applied.index, applied.term);
+    if position.index < out.send.at_least {
+        return Err(format!("the state is at {position}, {} is asked for", out.send.at_least));
+    }
+    let membership = stored_membership(view)?;
+    let snapshot = Box::new(SnapshotMeta { position, membership });
+    let message = Message {
+        from: out.from,
+        to: out.send.to,
+        term: out.send.term,
+        body: Body::InstallSnapshot { session: out.send.session, snapshot },
+    };
+    let head = wire::message::encode(Envelope { range: out.range, message }).encode_to_vec();
+    let mut socket = transport.dial_snapshot(out.node).await.map_err(|error| text(&error))?;
+    frame::write(&mut socket, &head).await.map_err(|error| text(&error))?;
+    for chunk in view.export() {
+        let chunk = chunk.map_err(|error| text(&error))?;
+        let sent = timeout(STALL_MAX, frame::write(&mut socket, &chunk)).await;
+        sent.map_err(|error| text(&error))?.map_err(|error| text(&error))?;
+    }
+    frame::write(&mut socket, &[]).await.map_err(|error| text(&error))?;
+    socket.flush().await.map_err(|error| text(&error))?;
+    match timeout(STALL_MAX, frame::read(&mut socket)).await {
+        Ok(Ok(Some(_))) => Ok(position),
+        Ok(Ok(None)) => Err("the peer did not take it".to_owned()),
+        Ok(Err(error)) => Err(text(&error)),
+        Err(error) => Err(text(&error)),
+    }
+}
+
+/// The receiving side.
+pub(super) struct Receiving {
+    pub(super) runtime: Handle,
+    pub(super) inbox: Inbox,
+    pub(super) engines: Arc<Engines>,
+    pub(super) limits: mvcc::Limits,
+    pub(super) metrics: Arc<Metrics>,
+    /// A snapshot is on its way, or waits for the core's decision.
+    pub(super) busy: AtomicBool,
+}
+
+impl Receiving {
+    /// Receives one snapshot in a thread of its own, unless one is on its way already.
+    pub(super) fn receive(self: &Arc<Self>, from: NodeId, stream: TcpStream) {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            tracing::info!(peer = format_args!("{:x}", from.0), "a snapshot is on its way already");
+            return;
+        }
+        let receiving = Arc::clone(self);
+        let spawned = thread::Builder::new().name("snapshot-in".to_owned()).spawn(move || {
+            let peer = format_args!("{:x}", from.0);
+            match receiving.runtime.block_on(receiving.take(stream)) {
+                Ok((envelope, state)) => {
+                    receiving.metrics.snapshots_received.inc();
+                    tracing::info!(peer, index = state.applied().index, "received a snapshot");
+                    receiving.inbox.send(Event::SnapshotStaged(from, envelope, state));
+                }
+                Err(error) => {
+                    tracing::warn!(peer, error, "could not receive a snapshot");
+                    receiving.engines.discard();
+                    receiving.busy.store(false, Ordering::Release);
+                }
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread for a snapshot");
+            self.busy.store(false, Ordering::Release);
+        }
+    }
+
+    async fn take(
+        &self,
+        mut socket: TcpStream,
+    ) -> Result<(Envelope, Box<mvcc::State<Engine>>), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let head = next(&mut socket).await.map_err(|error| text(&error))?;
+        let head = wire::pb::GroupMessage::decode(head).map_err(|error| text(&error))?;
+        let envelope = wire::message::decode(head).map_err(|error| text(&error))?;
+        let Body::InstallSnapshot { snapshot, .. } = &envelope.message.body else {
+            return Err("the stream begins with another message".to_owned());
+        };
+        let position = snapshot.position;
+        let engine = self.engines.stage().map_err(|error| text(&error))?;
+        let mut import =
+            mvcc::Import::begin(Arc::new(engine), self.limits).map_err(|error| text(&error))?;
+        loop {
+            let chunk = next(&mut socket).await.map_err(|error| text(&error))?;
+            if chunk.is_empty() {
+                break;
+            }
+            import.push(&chunk).map_err(|error| text(&error))?;
+        }
+        let state = import.finish().map_err(|error| text(&error))?;
+        let applied = state.applied();
+        if LogPosition::new(applied.index, applied.term) != position {
+            return Err(format!("the message says {position}, the state {applied:?}"));
+        }
+        frame::write(&mut socket, b"taken").await.map_err(|error| text(&error))?;
+        socket.flush().await.map_err(|error| text(&error))?;
+        Ok((envelope, Box::new(state)))
+    }
+}
+
+async fn next(socket: &mut TcpStream) -> io::Result<Bytes> {
+    let frame = timeout(STALL_MAX, frame::read(socket)).await??;
+    frame.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}

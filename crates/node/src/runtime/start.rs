@@ -1,0 +1,491 @@
+//! From settings to a running node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use env::RealDisk;
+use etcd::{FoundingMember, Machine};
+use raft::{GroupId, HardState, LogPosition, Membership, Raft, ReplicaId, Restored};
+use storage::log::{GroupWrite, Log, RecoveredGroup};
+use storage::{DataDir, DataDirError, Identity};
+use store::{NodeId, RangeId};
+use tokio::sync::oneshot;
+
+use super::core_thread::{Checkpoints, CoreThread, Ended, Waiting};
+use super::log_thread::{self, LogThreads};
+use super::peers::FromPeers;
+use super::snapshots::{Receiving, Snapshots};
+use super::{Event, Inbox, Limit, checkpoint};
+use crate::Engine;
+use crate::config::{Config, InitialState};
+use crate::core::{Core, CoreConfig, Standing, membership_row, stored_membership};
+use crate::engines::{Engines, EnginesError};
+use crate::handle::{Handle, Shared};
+use crate::metrics::Metrics;
+use crate::transport::hello::DescribedMember;
+use crate::transport::{self, Transport};
+
+/// How long a member that joins asks the others who they are before it gives up.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings cannot work.
+    #[error("{0}")]
+    Config(String),
+    /// A peer URL cannot be listened on.
+    #[error("{0}")]
+    Listen(String),
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log.
+    #[error("the log cannot be opened: {0}")]
+    Log(String),
+    /// The state engine.
+    #[error("the state cannot be opened: {0}")]
+    Engines(#[from] EnginesError),
+    /// Log and state do not fit together.
+    #[error("the data directory is damaged: {0}")]
+    Damaged(String),
+    /// The cluster to be joined.
+    #[error("cannot join the cluster: {0}")]
+    Join(String),
+    /// Threads and sockets.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A running node. Dropping it does not stop it: [`Node::stop`] does.
+pub struct Node {
+    handle: Handle,
+    ended: Mutex<Option<oneshot::Receiver<Ended>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Stops the peer runtime when it is dropped.
+    peers: Mutex<Option<oneshot::Sender<()>>>,
+    _data: DataDir<RealDisk>,
+}
+
+/// How a node ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was told to.
+    Stopped,
+    /// The member was removed from the cluster.
+    Removed,
+    /// It could not go on; this is why.
+    Failed(String),
+}
+
+impl Node {
+    /// Starts a node and returns once it is up; it may not know a leader yet.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(config: &Config) -> Result<Node, StartError> {
+        let mut data = DataDir::open(RealDisk, &config.data_dir)?;
+        let identity = match data.identity() {
+            Some(identity) => identity,
+            None => found(config, &mut data)?,
+        };
+        let engines = Arc::new(Engines::open(&data.engine_dir(), config.engine_cache_bytes)?);
+        let listeners = transport::bind(&config.listen_peer_urls).map_err(StartError::Listen)?;
+        let parts = restore(config, &data, &engines, identity)?;
+        run(config, data, engines, identity, listeners, parts)
+    }
+
+    /// The way in for the door.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until the node has ended, of itself or by [`Node::stop`].
+    pub async fn ended(&self) -> Outcome {
+        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(ended) = ended else { return Outcome::Stopped };
+        match ended.await {
+            Ok(Ended::Stopped) => Outcome::Stopped,
+            Ok(Ended::Removed) => Outcome::Removed,
+            Ok(Ended::Fatal(reason)) => Outcome::Failed(reason),
+            Err(_) => Outcome::Failed("the core thread panicked".to_owned()),
+        }
+    }
+
+    /// Stops the node: everything acknowledged is in the log. Blocks until its threads are done.
+    pub fn stop(&self) {
+        self.handle.inbox.send(Event::Stop);
+        drop(self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        let threads = std::mem::take(
+            &mut *self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn replica(id: u64) -> Result<ReplicaId, StartError> {
+    ReplicaId::new(id).ok_or_else(|| StartError::Damaged("a member with id 0".to_owned()))
+}
+
+/// A member's first start: it founds the cluster together with the others, or joins it. The
+/// directory is claimed once all else is in place; a start that did not come so far is begun anew.
+fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, StartError> {
+    config.validate().map_err(StartError::Config)?;
+    for path in [data.log_dir(), data.engine_dir()] {
+        match std::fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DataDirError::Io { path, source }.into());
+            }
+            _ => {}
+        }
+    }
+    let identity = match config.initial_state {
+        InitialState::New => {
+            let members = founders(config);
+            let ids: BTreeSet<u64> = members.iter().map(|member| member.id).collect();
+            let own = members.iter().find(|member| member.name == config.name);
+            let own = own.ok_or_else(|| StartError::Config("not a member".to_owned()))?;
+            let engines = Engines::open(&data.engine_dir(), config.engine_cache_bytes)?;
+            write_founding_state(&engines, config, &members)?;
+            Identity { cluster_id: etcd::cluster_id(&ids), member_id: own.id }
+        }
+        InitialState::Existing => join(config)?,
+    };
+    data.claim(identity)?;
+    Ok(identity)
+}
+
+fn founders(config: &Config) -> Vec<FoundingMember> {
+    let members = config.initial_cluster.iter().map(|(name, urls)| FoundingMember {
+        id: etcd::member_id(urls, &config.initial_cluster_token, None),
+        name: name.clone(),
+        peer_urls: urls.clone(),
+    });
+    members.collect()
+}
+
+/// The state that all founding members begin with: the members, at index 1 and revision 1.
+fn write_founding_state(
+    engines: &Engines,
+    config: &Config,
+    members: &[FoundingMember],
+) -> Result<(), StartError> {
+    let damaged = |error: &dyn std::fmt::Display| StartError::Damaged(error.to_string());
+    let engine = Arc::new(engines.stage()?);
+    let state = mvcc::State::open(engine).map_err(|error| damaged(&error))?;
+    let machine_config = etcd::Config { member_id: 0, limits: config.limits.clone(), seed: 0 };
+    let mut machine = Machine::open(state, machine_config);
+    let LogPosition { index, term } = Restored::FOUNDED_AT;
+    let effects = Machine::<Engine>::founding(term.0, members);
+    let voters = members.iter().map(|m| replica(m.id)).collect::<Result<Vec<_>, _>>()?;
+    let row = membership_row(&Membership::of_voters(voters));
+    machine
+        .apply_with(Duration::ZERO, index.0, term.0, &effects, Some(row))
+        .map_err(|error| damaged(&error))?;
+    if let Some(job) = machine.state_mut().freeze() {
+        let done = job.run().map_err(|error| damaged(&error))?;
+        drop(machine.state_mut().finish(done));
+    }
+    engines.install();
+    Ok(())
+}
+
+/// Asks the members of the cluster who they are: (cluster, members).
+fn ask_members(config: &Config) -> Result<(u64, Vec<DescribedMember>), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let others: Vec<String> = config
+        .initial_cluster
+        .iter()
+        .filter(|(name, _)| **name != config.name)
+        .flat_map(|(_, urls)| urls)
+        .filter_map(|url| transport::address_of(url).ok())
+        .collect();
+    let deadline = Instant::now() + JOIN_TIMEOUT;
+    loop {
+        match runtime.block_on(transport::describe(&others)) {
+            Ok(described) => return Ok(described),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(StartError::Join(format!(
+                    "none of {others:?} answers ({error}): check --initial-cluster, and that a \
+                     member of the cluster runs"
+                )));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "waiting for a member of the cluster");
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    }
+}
+
+/// Finds out which member of the cluster this one is.
+fn join(config: &Config) -> Result<Identity, StartError> {
+    let (cluster_id, members) = ask_members(config)?;
+    let own: BTreeSet<&String> = config.advertise_peer_urls.iter().collect();
+    let me = members.iter().find(|m| m.peer_urls.iter().collect::<BTreeSet<_>>() == own);
+    let me = me.ok_or_else(|| {
+        StartError::Join(format!(
+            "the cluster has no member with the peer URLs {:?}: run `quorate member add {} \
+             --peer-urls={}` first",
+            config.advertise_peer_urls,
+            config.name,
+            config.advertise_peer_urls.join(",")
+        ))
+    })?;
+    if !me.name.is_empty() && me.name != config.name {
+        return Err(StartError::Join(format!(
+            "the member with these peer URLs has started already, as {}",
+            me.name
+        )));
+    }
+    Ok(Identity { cluster_id, member_id: me.id })
+}
+
+/// What was on disk, fit together.
+struct Parts {
+    log: Log<RealDisk>,
+    raft: Raft,
+    machine: Machine<Engine>,
+}
+
+fn restore(
+    config: &Config,
+    data: &DataDir<RealDisk>,
+    engines: &Engines,
+    identity: Identity,
+) -> Result<Parts, StartError> {
+    let state = match engines.recover(mvcc_limits(config))? {
+        Some(state) => state,
+        None => {
+            // A member that joined and has not been given a snapshot yet.
+            let engine = Arc::new(engines.stage()?);
+            let state = mvcc::State::open_with(engine, mvcc_limits(config))
+                .map_err(|error| StartError::Damaged(error.to_string()))?;
+            engines.install();
+            state
+        }
+    };
+    let options =
+        storage::log::Options { log_id: identity.member_id, ..storage::log::Options::default() };
+    let (mut log, mut recovered) = Log::open(RealDisk, &data.log_dir(), options)
+        .map_err(|error| StartError::Log(error.to_string()))?;
+    if recovered.torn {
+        tracing::info!("writes that were under way at the last crash were cut from the log");
+    }
+    let group = RangeId::DENSE.group();
+    let found = recovered.groups.remove(&group).unwrap_or_default();
+    let restored = reconcile(config, &mut log, group, found, &state, identity)?;
+    let own = replica(identity.member_id)?;
+    let seed = process_seed(identity.member_id);
+    let raft_config = raft::Config {
+        election_timeout: config.election_timeout,
+        heartbeat_interval: config.heartbeat_interval,
+        uncommitted_bytes_max: config.uncommitted_bytes_max,
+        ..raft::Config::new(own, seed)
+    };
+    let raft = Raft::new(Duration::ZERO, raft_config, restored)
+        .map_err(|error| StartError::Damaged(error.to_string()))?;
+    let machine_config =
+        etcd::Config { member_id: identity.member_id, limits: config.limits.clone(), seed };
+    let machine = Machine::open(state, machine_config);
+    Ok(Parts { log, raft, machine })
+}
+
+/// Fits the log to the state. The state may be ahead: it is written without waiting for this
+/// member's log, and a snapshot is the state first and the log's reset second. Then the log
+/// begins anew behind it: all that is in the state is committed.
+fn reconcile(
+    config: &Config,
+    log: &mut Log<RealDisk>,
+    group: GroupId,
+    found: RecoveredGroup,
+    state: &mvcc::State<Engine>,
+    identity: Identity,
+) -> Result<Restored, StartError> {
+    let applied = state.applied();
+    let applied = LogPosition::new(applied.index, applied.term);
+    let mut membership = stored_membership(&state.view()).map_err(StartError::Damaged)?;
+    let mut hard_state = found.hard_state;
+    if hard_state.term < applied.term {
+        hard_state = HardState { term: applied.term, vote: None, commit: applied.index };
+    }
+    hard_state.commit = hard_state.commit.max(applied.index);
+    let term_of = |index| {
+        let run = found.terms.iter().rev().find(|&&(first, _)| first <= index);
+        run.map(|&(_, term)| term)
+    };
+    let holds = found.last_index >= applied.index
+        && (found.truncated == applied || term_of(applied.index) == Some(applied.term));
+    let forced = config.force_new_cluster;
+    if forced {
+        membership = Membership::of_voters([replica(identity.member_id)?]);
+        tracing::warn!("--force-new-cluster: this member is a cluster of one from now on");
+    }
+    let mut restored = Restored {
+        hard_state,
+        membership,
+        truncated: found.truncated,
+        terms: found.terms,
+        last_index: found.last_index,
+        applied: applied.index,
+        entries: Vec::new(),
+    };
+    if !holds {
+        if found.truncated.index > applied.index {
+            return Err(StartError::Damaged(format!(
+                "the log begins after {}, the state ends at {applied}: files are missing",
+                found.truncated
+            )));
+        }
+        restored.truncated = applied;
+        restored.terms = Vec::new();
+        restored.last_index = applied.index;
+        let write = GroupWrite {
+            reset: Some(applied),
+            hard_state: Some(hard_state),
+            ..GroupWrite::new(group)
+        };
+        log.append(&[write]).map_err(|error| StartError::Log(error.to_string()))?;
+        log.sync().map_err(|error| StartError::Log(error.to_string()))?;
+    }
+    restored.hard_state.commit = restored.hard_state.commit.min(restored.last_index);
+    Ok(restored)
+}
+
+fn mvcc_limits(_config: &Config) -> mvcc::Limits {
+    mvcc::Limits::default()
+}
+
+/// Different at every start and on every member: ids of leases and the jitter of elections.
+fn process_seed(member_id: u64) -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    member_id ^ since.as_secs().rotate_left(32) ^ u64::from(since.subsec_nanos())
+}
+
+fn run(
+    config: &Config,
+    data: DataDir<RealDisk>,
+    engines: Arc<Engines>,
+    identity: Identity,
+    listeners: Vec<TcpListener>,
+    parts: Parts,
+) -> Result<Node, StartError> {
+    let node = NodeId(identity.member_id);
+    let Parts { log, raft, machine } = parts;
+    let (inbox, events) = Inbox::new();
+    let metrics = Arc::new(Metrics::new());
+    let shared = Arc::new(Shared {
+        cluster_id: identity.cluster_id,
+        node,
+        limits: config.limits.clone(),
+        election_timeout: config.election_timeout,
+        reader: ArcSwap::from_pointee(machine.state().reader()),
+        engine: ArcSwap::new(Arc::clone(machine.state().engine())),
+        standing: ArcSwap::from_pointee(Standing::default()),
+        feeds: Mutex::default(),
+        in_flight: Limit::new(config.requests_in_flight_max),
+        metrics: Arc::clone(&metrics),
+    });
+    let mut threads = Vec::new();
+    let (runtime, peers_stop, peers_thread) = peer_runtime()?;
+    threads.push(peers_thread);
+    let receiving = Arc::new(Receiving {
+        runtime: runtime.clone(),
+        inbox: inbox.clone(),
+        engines: Arc::clone(&engines),
+        limits: mvcc_limits(config),
+        metrics: Arc::clone(&metrics),
+        busy: false.into(),
+    });
+    let from_peers = Arc::new(FromPeers {
+        inbox: inbox.clone(),
+        shared: Arc::clone(&shared),
+        receiving: Arc::clone(&receiving),
+    });
+    let transport_identity = transport::Identity {
+        cluster_id: identity.cluster_id,
+        node,
+        instance: process_seed(identity.member_id),
+    };
+    let transport = Transport::start(transport_identity, listeners, from_peers, runtime.clone())?;
+    transport.set_peers(&known_peers(config, &machine)?);
+
+    let (commands, command_queue) = crossbeam_channel::unbounded();
+    let (fetches, fetch_queue) = crossbeam_channel::unbounded();
+    let (jobs, job_queue) = crossbeam_channel::unbounded();
+    let reader = log.reader();
+    threads.push(log_thread::spawn_reader(reader, fetch_queue, inbox.clone())?);
+    threads.push(log_thread::spawn_writer(
+        log,
+        command_queue,
+        Arc::clone(&transport),
+        inbox.clone(),
+        Arc::clone(&metrics),
+    )?);
+    threads.push(checkpoint::spawn(job_queue, inbox.clone(), metrics)?);
+
+    let core_config = CoreConfig {
+        node,
+        request_timeout: config.request_timeout,
+        catchup_entries: config.snapshot_catchup_entries,
+    };
+    let core_thread = CoreThread {
+        core: Core::new(core_config, raft, machine),
+        epoch: Instant::now(),
+        events,
+        shared: Arc::clone(&shared),
+        transport,
+        log: LogThreads { commands, fetches },
+        jobs,
+        snapshots: Snapshots { runtime, inbox: inbox.clone(), engines, receiving },
+        waiting: Waiting::default(),
+        checkpoints: Checkpoints::new(config.checkpoint_bytes, config.checkpoint_interval),
+    };
+    let (ended_sender, ended) = oneshot::channel();
+    threads.push(core_thread.spawn(move |end| {
+        let _ = ended_sender.send(end);
+    })?);
+    Ok(Node {
+        handle: Handle { shared, inbox },
+        ended: Mutex::new(Some(ended)),
+        threads: Mutex::new(threads),
+        peers: Mutex::new(Some(peers_stop)),
+        _data: data,
+    })
+}
+
+/// A tokio runtime on a thread of its own, until the sender is dropped.
+fn peer_runtime()
+-> Result<(tokio::runtime::Handle, oneshot::Sender<()>, JoinHandle<()>), std::io::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("peers".to_owned()).spawn(move || {
+        let _ = runtime.block_on(stopped);
+    })?;
+    Ok((handle, stop, thread))
+}
+
+/// The members' addresses: those in the state, or, for one that has no state yet, those that the
+/// others tell, so that it can answer whoever brings the state.
+fn known_peers(
+    config: &Config,
+    machine: &Machine<Engine>,
+) -> Result<BTreeMap<NodeId, Vec<String>>, StartError> {
+    let members = machine.members().map_err(|error| StartError::Damaged(error.to_string()))?;
+    if !members.is_empty() {
+        return Ok(crate::core::addresses(members));
+    }
+    let (_, members) = ask_members(config)?;
+    let dial =
+        |urls: &[String]| urls.iter().filter_map(|url| transport::address_of(url).ok()).collect();
+    Ok(members.iter().map(|member| (NodeId(member.id), dial(&member.peer_urls))).collect())
+}

@@ -1,0 +1,138 @@
+//! Real nodes in one process: threads, files and sockets, without the door.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use etcd::{Request, Response};
+use node::{Config, Handle, Node};
+use proto::etcdserverpb as pb;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn free_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// Settings of the members of a cluster of `count`.
+fn configs(dir: &Path, count: usize) -> Vec<Config> {
+    let urls: Vec<String> = (0..count).map(|_| free_url()).collect();
+    let cluster: BTreeMap<_, _> =
+        urls.iter().enumerate().map(|(n, url)| (format!("n{n}"), vec![url.clone()])).collect();
+    let config = |n: usize| Config {
+        name: format!("n{n}"),
+        listen_peer_urls: vec![urls[n].clone()],
+        advertise_peer_urls: vec![urls[n].clone()],
+        initial_cluster: cluster.clone(),
+        election_timeout: Duration::from_millis(300),
+        heartbeat_interval: Duration::from_millis(30),
+        ..Config::single(dir.join(format!("n{n}")))
+    };
+    (0..count).map(config).collect()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("in time") })
+}
+
+async fn put(handle: &Handle, key: &str, value: &str) -> i64 {
+    let request = pb::PutRequest {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+        ..Default::default()
+    };
+    match handle.execute(Request::Put(request)).await.unwrap() {
+        Response::Put(mut put) => put.header.take().unwrap().revision,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn get(handle: &Handle, key: &str) -> Option<String> {
+    let request = pb::RangeRequest { key: key.to_owned().into(), ..Default::default() };
+    match handle.execute(Request::Range(request)).await.unwrap() {
+        Response::Range(range) => range.kvs.first().map(|kv| {
+            let kv: proto::mvccpb::KeyValue = prost::Message::decode(kv.clone()).unwrap();
+            String::from_utf8(kv.value.to_vec()).unwrap()
+        }),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn leader(nodes: &[Node]) -> usize {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(n) = nodes.iter().position(|node| node.handle().standing().serving) {
+            return n;
+        }
+        std::thread::yield_now();
+    }
+    panic!("no leader in time");
+}
+
+#[test]
+fn a_node_answers_and_finds_everything_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configs(dir.path(), 1).remove(0);
+    let node = Node::start(&config).unwrap();
+    run(async {
+        let handle = node.handle();
+        assert_eq!(get(handle, "k").await, None);
+        assert_eq!(put(handle, "k", "1").await, 2);
+        assert_eq!(put(handle, "k", "2").await, 3);
+        assert_eq!(get(handle, "k").await.as_deref(), Some("2"));
+        let parallel = (0..100).map(|n| {
+            let handle = handle.clone();
+            async move { put(&handle, &format!("p{n}"), "x").await }
+        });
+        let mut revisions = Vec::new();
+        for future in parallel {
+            revisions.push(future.await);
+        }
+        assert_eq!(revisions, (4..104).collect::<Vec<_>>());
+        handle.defragment().await.unwrap();
+        assert_eq!(put(handle, "k", "3").await, 104);
+    });
+    node.stop();
+    drop(node);
+    let node = Node::start(&config).unwrap();
+    run(async {
+        assert_eq!(get(node.handle(), "k").await.as_deref(), Some("3"));
+        assert_eq!(get(node.handle(), "p99").await.as_deref(), Some("x"));
+        assert_eq!(put(node.handle(), "k", "4").await, 105);
+    });
+    node.stop();
+}
+
+#[test]
+fn three_nodes_serve_on_every_member_and_survive_the_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let configs = configs(dir.path(), 3);
+    let mut nodes: Vec<Node> = configs.iter().map(|config| Node::start(config).unwrap()).collect();
+    let first = leader(&nodes);
+    run(async {
+        for (n, node) in nodes.iter().enumerate() {
+            put(node.handle(), "k", &n.to_string()).await;
+            for node in &nodes {
+                assert_eq!(get(node.handle(), "k").await, Some(n.to_string()));
+            }
+        }
+    });
+    nodes.remove(first).stop();
+    leader(&nodes);
+    run(async {
+        assert_eq!(get(nodes[0].handle(), "k").await.as_deref(), Some("2"));
+        put(nodes[1].handle(), "k", "after").await;
+        assert_eq!(get(nodes[0].handle(), "k").await.as_deref(), Some("after"));
+    });
+    let back = Node::start(&configs[first]).unwrap();
+    run(async {
+        assert_eq!(get(back.handle(), "k").await.as_deref(), Some("after"));
+    });
+    back.stop();
+    for node in nodes {
+        node.stop();
+    }
+}

@@ -1,0 +1,946 @@
+//! A cluster in a box: virtual time, a network that loses, repeats and reorders, disks that
+//! forget what was not synced, and an application that is a running digest.
+//!
+//! Everything is drawn from one seed, and everything that can happen is an entry of one queue.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use raft::{
+    Body, Config, Entry, Event, FetchRequest, HardState, Input, LogIndex, LogPosition, Membership,
+    MembershipChange, MembershipStep, Message, Payload, Persist, Raft, Ready, ReplicaId, Restored,
+    SendSnapshot, SnapshotMeta, SnapshotOutcome, Term, TransferOutcome, Transition,
+};
+
+use crate::checks::{Broken, Checks};
+use crate::dice::Dice;
+
+/// The application: everything applied, in a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct App {
+    pub(crate) applied: LogPosition,
+    pub(crate) digest: u64,
+    pub(crate) membership: Membership,
+}
+
+impl App {
+    fn apply(&mut self, entry: &Entry) {
+        let data: &[u8] = match &entry.payload {
+            Payload::Data(data) => data,
+            Payload::Empty | Payload::Membership(_) => b"",
+        };
+        for &byte in data.iter().chain(&entry.index.0.to_be_bytes()) {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        self.applied = entry.position();
+    }
+}
+
+/// What survives a crash.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) truncated: LogPosition,
+    pub(crate) entries: BTreeMap<LogIndex, Entry>,
+    pub(crate) app: App,
+}
+
+impl Disk {
+    fn new(founding: Membership) -> Self {
+        let blank = founding.voters.is_empty();
+        let restored = if blank { Restored::blank() } else { Restored::founding(founding.clone()) };
+        let app = App { applied: restored.truncated, digest: 0, membership: founding };
+        Self {
+            hard_state: restored.hard_state,
+            truncated: restored.truncated,
+            entries: BTreeMap::new(),
+            app,
+        }
+    }
+
+    pub(crate) fn last(&self) -> LogIndex {
+        self.entries.last_key_value().map_or(self.truncated.index, |(&index, _)| index)
+    }
+
+    /// Whether this entry, or a snapshot that includes its index, is on the disk.
+    pub(crate) fn holds(&self, at: LogPosition) -> bool {
+        at.index < self.truncated.index
+            || at == self.truncated
+            || self.entries.get(&at.index).is_some_and(|entry| entry.term == at.term)
+    }
+
+    fn restored(&self, recent: usize) -> Restored {
+        let mut terms: Vec<(LogIndex, Term)> = Vec::new();
+        for entry in self.entries.values() {
+            if terms.last().is_none_or(|&(_, term)| term != entry.term) {
+                terms.push((entry.index, entry.term));
+            }
+        }
+        let skip = self.entries.len().saturating_sub(recent);
+        Restored {
+            hard_state: self.hard_state,
+            membership: self.app.membership.clone(),
+            truncated: self.truncated,
+            terms,
+            last_index: self.last(),
+            applied: self.app.applied.index,
+            entries: self.entries.values().skip(skip).cloned().collect(),
+        }
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) id: ReplicaId,
+    raft: Option<Raft>,
+    /// Counts restarts; what an earlier life asked for does not reach a later one.
+    life: u64,
+    /// Removed from the group, its process gone for good.
+    destroyed: bool,
+    pub(crate) disk: Disk,
+    /// The log as written, whether durable or not.
+    pub(crate) written: BTreeMap<LogIndex, Entry>,
+    app: App,
+    writes: VecDeque<Persist>,
+    applying: VecDeque<Entry>,
+    /// What membership changes led to, to be stored when their entries are applied.
+    memberships: BTreeMap<LogIndex, Membership>,
+    /// Term and first own index while it leads.
+    pub(crate) led_from: Option<(Term, LogIndex)>,
+    pub(crate) commit_checked: LogIndex,
+    /// What was committed anywhere when a read was asked for.
+    reads: BTreeMap<u64, LogIndex>,
+}
+
+impl Node {
+    pub(crate) fn is_up(&self) -> bool {
+        self.raft.is_some()
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        self.raft.as_ref().expect("the node is up")
+    }
+
+    fn prev_of(&self, first: LogIndex) -> LogPosition {
+        let prev = first.prev().unwrap_or_default();
+        match self.written.get(&prev) {
+            Some(entry) => entry.position(),
+            None => self.app_or_truncated(prev),
+        }
+    }
+
+    fn app_or_truncated(&self, index: LogIndex) -> LogPosition {
+        let term = self.raft().term_at(index).unwrap_or_default();
+        LogPosition { index, term }
+    }
+}
+
+/// How this seed's world treats its inhabitants. Probabilities are per mille.
+#[derive(Clone, Debug)]
+pub(crate) struct Climate {
+    pub(crate) founders: u64,
+    pub(crate) drop: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) latency_ms_max: u64,
+    pub(crate) straggler: u64,
+    pub(crate) disk_ms_max: u64,
+    pub(crate) election_ms: u64,
+    pub(crate) crash: u64,
+    pub(crate) partition: u64,
+    pub(crate) membership: u64,
+    pub(crate) transfer: u64,
+    pub(crate) truncate: u64,
+    pub(crate) campaign: u64,
+    pub(crate) client_ms_max: u64,
+    pub(crate) rejoin_wiped: bool,
+    pub(crate) pre_vote: bool,
+    pub(crate) check_quorum: bool,
+    pub(crate) small_limits: bool,
+    pub(crate) mutant: Option<raft::Mutant>,
+}
+
+impl Climate {
+    /// Each seed draws its own mix; some faults are off in many seeds, so that others come
+    /// through undisturbed.
+    pub(crate) fn draw(dice: &mut Dice) -> Self {
+        let mut some = |high| if dice.chance(400) { 0 } else { dice.within(1, high) };
+        Self {
+            drop: some(150),
+            duplicate: some(100),
+            straggler: some(60),
+            crash: some(150),
+            partition: some(200),
+            membership: some(200),
+            transfer: some(100),
+            truncate: some(150),
+            campaign: some(150),
+            founders: [1, 2, 3, 3, 3, 4, 5, 5][dice.below(8) as usize],
+            latency_ms_max: [2, 20, 120, 400][dice.below(4) as usize],
+            disk_ms_max: [1, 10, 60, 300][dice.below(4) as usize],
+            election_ms: [100, 200, 1_000][dice.below(3) as usize],
+            client_ms_max: [10, 40, 200][dice.below(3) as usize],
+            rejoin_wiped: dice.chance(600),
+            pre_vote: dice.chance(700),
+            check_quorum: dice.chance(700),
+            small_limits: dice.chance(600),
+            mutant: None,
+        }
+    }
+}
+
+/// How often each kind of thing happened, over many worlds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally(pub(crate) BTreeMap<&'static str, u64>);
+
+impl Tally {
+    fn add(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
+}
+
+enum Happening {
+    Deliver(Message),
+    DiskDone(ReplicaId, u64),
+    Apply(ReplicaId, u64),
+    Fetch(ReplicaId, u64, FetchRequest),
+    Snapshot(ReplicaId, u64, SendSnapshot),
+    SnapshotSent(ReplicaId, u64, ReplicaId, SnapshotOutcome),
+    Client,
+    Chaos,
+}
+
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    climate: Climate,
+    dice: Dice,
+    queue: BTreeMap<(Duration, u64), Happening>,
+    queued: u64,
+    pub(crate) nodes: BTreeMap<ReplicaId, Node>,
+    blocked: BTreeSet<(ReplicaId, ReplicaId)>,
+    healed: bool,
+    pub(crate) checks: Checks,
+    snapshots: BTreeMap<LogPosition, App>,
+    digests: BTreeMap<LogIndex, u64>,
+    latest_membership: (LogIndex, Membership),
+    wiped: bool,
+    next_value: u64,
+    pub(crate) tally: Tally,
+    /// A digest of everything that happened.
+    pub(crate) trace: u64,
+}
+
+const SPARE_IDS: u64 = 7;
+
+fn replica(id: u64) -> ReplicaId {
+    ReplicaId::new(id).expect("not zero")
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, climate: Climate) -> Self {
+        let founders = Membership::of_voters((1..=climate.founders).map(replica));
+        let mut world = Self {
+            now: Duration::ZERO,
+            dice: Dice::new(seed),
+            queue: BTreeMap::new(),
+            queued: 0,
+            nodes: BTreeMap::new(),
+            blocked: BTreeSet::new(),
+            healed: false,
+            checks: Checks::default(),
+            snapshots: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            latest_membership: (LogIndex::ZERO, founders.clone()),
+            wiped: false,
+            next_value: 1,
+            tally: Tally::default(),
+            trace: 0,
+            climate,
+        };
+        for id in founders.voters.clone() {
+            world.create(id, Disk::new(founders.clone()));
+        }
+        world.after(1, Happening::Client);
+        world.after(1, Happening::Chaos);
+        world
+    }
+
+    fn create(&mut self, id: ReplicaId, disk: Disk) {
+        let node = Node {
+            id,
+            raft: None,
+            life: 0,
+            destroyed: false,
+            written: BTreeMap::new(),
+            app: disk.app.clone(),
+            disk,
+            writes: VecDeque::new(),
+            applying: VecDeque::new(),
+            memberships: BTreeMap::new(),
+            led_from: None,
+            commit_checked: LogIndex::ZERO,
+            reads: BTreeMap::new(),
+        };
+        self.nodes.insert(id, node);
+        self.start(id);
+    }
+
+    fn config(&mut self, id: ReplicaId) -> Config {
+        let mut config = Config::new(id, u64::from(self.dice.below(1 << 30) as u32));
+        config.election_timeout = Duration::from_millis(self.climate.election_ms);
+        config.heartbeat_interval = Duration::from_millis(self.climate.election_ms / 5);
+        config.pre_vote = self.climate.pre_vote;
+        config.check_quorum = self.climate.check_quorum;
+        config.mutant = self.climate.mutant;
+        if self.climate.small_limits {
+            let dice = &mut self.dice;
+            config.append_bytes_max = dice.within(1, 200) as usize;
+            config.inflight_messages_max = dice.within(1, 4) as usize;
+            config.inflight_bytes_max = dice.within(1, 600) as usize;
+            config.uncommitted_bytes_max = dice.within(100, 2_000) as usize;
+            config.committed_bytes_max = dice.within(1, 300) as usize;
+            config.applying_bytes_max = dice.within(1, 600) as usize;
+            config.recent_bytes_max = dice.within(0, 400) as usize;
+            config.reads_pending_max = dice.within(1, 20) as usize;
+            config.read_rounds_max = dice.within(1, 3) as usize;
+        }
+        config
+    }
+
+    /// Starts a replica from its disk.
+    fn start(&mut self, id: ReplicaId) {
+        let config = self.config(id);
+        let recent = self.dice.below(12) as usize;
+        let now = self.now;
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        node.life += 1;
+        node.app = node.disk.app.clone();
+        node.written = node.disk.entries.clone();
+        node.commit_checked = LogIndex::ZERO;
+        node.led_from = None;
+        let raft = Raft::new(now, config, node.disk.restored(recent));
+        node.raft = Some(raft.expect("what it wrote it can start from"));
+    }
+
+    /// Loses everything that is not on the disk, except that some writes that were under way may
+    /// have made it there.
+    fn crash(&mut self, id: ReplicaId) {
+        self.tally.add("crash");
+        let survive = self.dice.below(3) as usize;
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        node.raft = None;
+        node.applying.clear();
+        node.memberships.clear();
+        node.reads.clear();
+        let writes: Vec<Persist> = node.writes.drain(..).collect();
+        if writes.len() > survive {
+            self.tally.add("writes lost in a crash");
+        }
+        for persist in writes.iter().take(survive) {
+            self.reach_disk(id, persist).expect("a write that was under way is sound");
+        }
+    }
+
+    fn after(&mut self, milliseconds: u64, what: Happening) {
+        self.queued += 1;
+        let at = self.now + Duration::from_millis(milliseconds);
+        self.queue.insert((at, self.queued), what);
+    }
+
+    /// Lets the next thing happen and checks everything.
+    pub(crate) fn step(&mut self) -> Result<(), Broken> {
+        let next = self.queue.first_key_value().map(|(&(at, _), _)| at);
+        let timeouts = self.nodes.values().filter_map(|node| {
+            let deadline = node.raft.as_ref()?.next_deadline()?;
+            Some((deadline, node.id))
+        });
+        if let Some((deadline, id)) = timeouts.min()
+            && next.is_none_or(|next| deadline < next)
+        {
+            self.now = self.now.max(deadline);
+            return self.input(id, Input::Timeout);
+        }
+        let Some(((at, _), what)) = self.queue.pop_first() else { return Ok(()) };
+        self.now = self.now.max(at);
+        match what {
+            Happening::Deliver(message) => self.deliver(message),
+            Happening::DiskDone(id, life) => self.disk_done(id, life),
+            Happening::Apply(id, life) => self.apply(id, life),
+            Happening::Fetch(id, life, request) => self.fetch(id, life, request),
+            Happening::Snapshot(id, life, request) => self.snapshot(id, life, request),
+            Happening::SnapshotSent(id, life, to, outcome) => {
+                if self.alive(id, life) {
+                    self.input(id, Input::SnapshotSent { to, outcome })?;
+                }
+                Ok(())
+            }
+            Happening::Client => {
+                let pause = self.dice.within(1, self.climate.client_ms_max);
+                self.after(pause, Happening::Client);
+                self.client()
+            }
+            Happening::Chaos => {
+                self.after(50, Happening::Chaos);
+                if self.healed { Ok(()) } else { self.chaos() }
+            }
+        }
+    }
+
+    fn alive(&self, id: ReplicaId, life: u64) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.is_up() && node.life == life)
+    }
+
+    /// Steps a replica and does what it asks for.
+    pub(crate) fn input(&mut self, id: ReplicaId, input: Input) -> Result<(), Broken> {
+        self.note(&format!("{:?} {id} {input:?}", self.now));
+        self.act(id, |raft, now| {
+            raft.step(now, input).map_err(|stopped| format!("{id} stopped: {stopped}"))
+        })
+    }
+
+    fn note(&mut self, text: &str) {
+        if std::env::var_os("RAFT_TRACE").is_some() {
+            eprintln!("{text}");
+        }
+        for byte in text.bytes() {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn act(
+        &mut self,
+        id: ReplicaId,
+        act: impl FnOnce(&mut Raft, Duration) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        let now = self.now;
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let Some(raft) = node.raft.as_mut() else { return Ok(()) };
+        let membership_before = raft.membership().clone();
+        act(raft, now)?;
+        self.check(id, &membership_before)?;
+        // A driver need not ask after every step.
+        if self.dice.chance(150) && !self.healed {
+            return Ok(());
+        }
+        self.drain(id)
+    }
+
+    fn drain(&mut self, id: ReplicaId) -> Result<(), Broken> {
+        loop {
+            let node = self.nodes.get_mut(&id).expect("it exists");
+            let Some(raft) = node.raft.as_mut() else { return Ok(()) };
+            let membership_before = raft.membership().clone();
+            let Some(ready) = raft.ready() else { return Ok(()) };
+            self.note(&format!("{id} {ready:?}"));
+            self.take(id, ready)?;
+            self.check(id, &membership_before)?;
+        }
+    }
+
+    fn check(&mut self, id: ReplicaId, membership_before: &Membership) -> Result<(), Broken> {
+        self.checks.after_event(&self.nodes, id, membership_before)?;
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        if let Some(raft) = &node.raft {
+            node.commit_checked = raft.committed();
+            let term = raft.term();
+            match node.led_from {
+                _ if !raft.is_leader() => node.led_from = None,
+                Some((led, _)) if led == term => {}
+                _ => node.led_from = Some((term, raft.last().index)),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, id: ReplicaId, ready: Ready) -> Result<(), Broken> {
+        let life = self.nodes[&id].life;
+        for message in ready.messages {
+            self.send(message)?;
+        }
+        if let Some(persist) = ready.persist {
+            self.write(id, life, persist)?;
+        }
+        if !ready.committed.is_empty() {
+            let node = self.nodes.get_mut(&id).expect("it exists");
+            node.applying.extend(ready.committed);
+            let delay = self.dice.below(5);
+            self.after(delay, Happening::Apply(id, life));
+        }
+        for read in ready.reads {
+            let node = self.nodes.get_mut(&id).expect("it exists");
+            let floor = node.reads.remove(&read.ctx).ok_or("a read was answered twice")?;
+            if read.index < floor {
+                return Err(format!("stale read at {id}: {} below {floor}", read.index));
+            }
+            self.tally.add("read");
+        }
+        for failed in ready.failed_reads {
+            let node = self.nodes.get_mut(&id).expect("it exists");
+            node.reads.remove(&failed.ctx).ok_or("a read was answered twice")?;
+            self.tally.add("read failed");
+        }
+        for request in ready.fetch {
+            let delay = self.dice.within(0, self.climate.disk_ms_max);
+            let kind = if request.peer.is_some() { "fetch for a peer" } else { "fetch to apply" };
+            self.tally.add(kind);
+            self.after(delay, Happening::Fetch(id, life, request));
+        }
+        for request in ready.snapshots {
+            let delay = self.dice.within(1, 100);
+            self.after(delay, Happening::Snapshot(id, life, request));
+        }
+        for event in ready.events {
+            self.event(id, event);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, id: ReplicaId, event: Event) {
+        match event {
+            Event::Membership { index, membership } => {
+                let node = self.nodes.get_mut(&id).expect("it exists");
+                node.memberships.insert(index, membership.clone());
+                if index > self.latest_membership.0 {
+                    self.membership_changed(index, membership);
+                }
+            }
+            Event::TransferEnded { outcome, .. } => self.tally.add(match outcome {
+                TransferOutcome::Yielded => "transfer",
+                TransferOutcome::Aborted => "transfer aborted",
+                TransferOutcome::Refused => "transfer refused",
+            }),
+            Event::Role { role, .. } => {
+                if role == raft::RoleKind::Leader {
+                    self.tally.add("election");
+                }
+            }
+            Event::TermCommitted { .. } => {}
+        }
+    }
+
+    /// The operator's part: starts what was added, ends what was removed.
+    fn membership_changed(&mut self, index: LogIndex, membership: Membership) {
+        self.tally.add(if membership.is_joint() { "joint membership" } else { "membership" });
+        let before = std::mem::replace(&mut self.latest_membership, (index, membership.clone())).1;
+        let (before, after) = (before.members(), membership.members());
+        for &id in after.difference(&before) {
+            match self.nodes.get(&id) {
+                None => self.create(id, Disk::new(Membership::default())),
+                Some(node) if node.destroyed => {
+                    self.tally.add("wiped replica rejoined");
+                    let life = node.life;
+                    let mut disk = Disk::new(Membership::default());
+                    // The log is gone, term and vote are not: see `ReplicaId`.
+                    disk.hard_state = HardState { commit: LogIndex::ZERO, ..node.disk.hard_state };
+                    self.create(id, disk);
+                    self.nodes.get_mut(&id).expect("just created").life = life + 1;
+                }
+                Some(node) if self.healed && !node.is_up() => self.start(id),
+                Some(_) => {}
+            }
+        }
+        for &id in before.difference(&after) {
+            // An id whose disk is gone may come back once in a world: see `ReplicaId`.
+            if self.climate.rejoin_wiped && !self.wiped && self.dice.chance(500) {
+                self.wiped = true;
+                self.crash(id);
+                self.nodes.get_mut(&id).expect("it exists").destroyed = true;
+            }
+        }
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), Broken> {
+        Checks::message_leaves(&self.nodes[&message.from], &message)?;
+        if self.blocked.contains(&(message.from, message.to)) {
+            self.tally.add("blocked");
+            return Ok(());
+        }
+        let faulty = !self.healed;
+        if faulty && self.dice.chance(self.climate.drop) {
+            self.tally.add("drop");
+            return Ok(());
+        }
+        if matches!(message.body, Body::AppendRejected { .. }) {
+            self.tally.add("append rejected");
+        }
+        if faulty && self.dice.chance(self.climate.duplicate) {
+            self.tally.add("duplicate");
+            let latency = self.latency();
+            self.after(latency, Happening::Deliver(message.clone()));
+        }
+        let latency = self.latency();
+        self.after(latency, Happening::Deliver(message));
+        Ok(())
+    }
+
+    fn latency(&mut self) -> u64 {
+        if !self.healed && self.dice.chance(self.climate.straggler) {
+            self.tally.add("straggler");
+            return self.dice.within(500, 8_000);
+        }
+        self.dice.within(0, self.climate.latency_ms_max)
+    }
+
+    fn deliver(&mut self, message: Message) -> Result<(), Broken> {
+        let to = message.to;
+        if self.nodes.get(&to).is_some_and(Node::is_up) {
+            self.input(to, Input::Receive(message))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, id: ReplicaId, life: u64, persist: Persist) -> Result<(), Broken> {
+        if let Some(snapshot) = &persist.snapshot {
+            self.tally.add("snapshot installed");
+            let app = self.snapshots.get(&snapshot.position).ok_or("a snapshot out of nowhere")?;
+            let node = self.nodes.get_mut(&id).expect("it exists");
+            node.app = app.clone();
+            node.applying.clear();
+            node.written.clear();
+        }
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        if let Some(first) = persist.entries.first() {
+            if !node.written.split_off(&first.index).is_empty() {
+                self.tally.add("conflicting entries overwritten");
+            }
+            let prev = node.prev_of(first.index);
+            self.checks.entries_written(node, prev, &persist.entries)?;
+            let entries = persist.entries.iter().map(|entry| (entry.index, entry.clone()));
+            node.written.extend(entries);
+        }
+        node.writes.push_back(persist);
+        let delay = self.dice.within(0, self.climate.disk_ms_max);
+        self.after(delay, Happening::DiskDone(id, life));
+        Ok(())
+    }
+
+    /// Applies a write to the disk, in full.
+    fn reach_disk(&mut self, id: ReplicaId, persist: &Persist) -> Result<(), Broken> {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        if let Some(hard_state) = persist.hard_state {
+            Checks::hard_state_written(id, node.disk.hard_state, hard_state)?;
+            node.disk.hard_state = hard_state;
+        }
+        if let Some(snapshot) = &persist.snapshot {
+            node.disk.truncated = snapshot.position;
+            node.disk.entries.clear();
+            node.disk.app = self.snapshots[&snapshot.position].clone();
+        }
+        if let Some(first) = persist.entries.first() {
+            node.disk.entries.split_off(&first.index);
+            let entries = persist.entries.iter().map(|entry| (entry.index, entry.clone()));
+            node.disk.entries.extend(entries);
+        }
+        Ok(())
+    }
+
+    /// The oldest writes under way complete.
+    fn disk_done(&mut self, id: ReplicaId, life: u64) -> Result<(), Broken> {
+        if !self.alive(id, life) {
+            return Ok(());
+        }
+        let together = self.dice.within(1, 3);
+        let mut token = None;
+        for _ in 0..together {
+            let Some(persist) = self.nodes.get_mut(&id).and_then(|node| node.writes.pop_front())
+            else {
+                break;
+            };
+            self.reach_disk(id, &persist)?;
+            token = Some(persist.token);
+            for message in persist.then {
+                self.send(message)?;
+            }
+        }
+        match token {
+            Some(token) => self.input(id, Input::LogWritten(token)),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, id: ReplicaId, life: u64) -> Result<(), Broken> {
+        if !self.alive(id, life) {
+            return Ok(());
+        }
+        let count = self.dice.within(1, 8) as usize;
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        for _ in 0..count {
+            let Some(entry) = node.applying.pop_front() else { break };
+            if entry.index != node.app.applied.index.next() {
+                return Err(format!("{id} was given {} after {}", entry.index, node.app.applied));
+            }
+            self.checks.applied(id, entry.position())?;
+            node.app.apply(&entry);
+            if let Some(membership) = node.memberships.remove(&entry.index) {
+                node.app.membership = membership;
+            }
+            let digest = *self.digests.entry(entry.index).or_insert(node.app.digest);
+            if digest != node.app.digest {
+                return Err(format!("states differ at {id} after {}", entry.index));
+            }
+        }
+        let applied = node.app.applied.index;
+        if !node.applying.is_empty() {
+            self.after(1, Happening::Apply(id, life));
+        }
+        self.input(id, Input::Applied(applied))?;
+        self.checkpoint_and_truncate(id);
+        Ok(())
+    }
+
+    /// Makes the application's state durable now and then, and cuts the log behind it.
+    fn checkpoint_and_truncate(&mut self, id: ReplicaId) {
+        if !self.dice.chance(self.climate.truncate) {
+            return;
+        }
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let applied = node.app.applied;
+        if !node.disk.holds(applied) || applied.index > node.disk.last() {
+            return;
+        }
+        node.disk.app = node.app.clone();
+        let raft = node.raft.as_mut().expect("it just applied something");
+        let behind = self.dice.below(4);
+        let index = LogIndex(applied.index.0.saturating_sub(behind)).min(raft.durable());
+        let Some(term) = raft.term_at(index) else { return };
+        if index <= raft.truncated().index {
+            return;
+        }
+        self.tally.add("truncation");
+        let position = LogPosition { index, term };
+        raft.step(self.now, Input::Truncate(position)).expect("nothing to object to");
+        node.disk.entries = node.disk.entries.split_off(&index.next());
+        node.disk.truncated = position;
+    }
+
+    fn fetch(&mut self, id: ReplicaId, life: u64, request: FetchRequest) -> Result<(), Broken> {
+        if !self.alive(id, life) {
+            return Ok(());
+        }
+        let node = &self.nodes[&id];
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        if node.disk.entries.contains_key(&request.first) {
+            for entry in node.disk.entries.range(request.first..=request.last).map(|(_, e)| e) {
+                bytes += entry.size_bytes();
+                if bytes > request.bytes_max && !entries.is_empty() {
+                    break;
+                }
+                entries.push(entry.clone());
+            }
+        }
+        self.input(id, Input::Fetched { id: request.id, entries })
+    }
+
+    fn snapshot(&mut self, id: ReplicaId, life: u64, request: SendSnapshot) -> Result<(), Broken> {
+        if !self.alive(id, life) {
+            return Ok(());
+        }
+        let SendSnapshot { to, term, session, at_least } = request;
+        let app = self.nodes[&id].app.clone();
+        if app.applied.index < at_least {
+            self.after(20, Happening::Snapshot(id, life, request));
+            return Ok(());
+        }
+        let position = app.applied;
+        let membership = app.membership.clone();
+        self.snapshots.insert(position, app);
+        let snapshot = Box::new(SnapshotMeta { position, membership });
+        let body = Body::InstallSnapshot { session, snapshot };
+        let latency = self.dice.within(10, 300);
+        let lost = self.blocked.contains(&(id, to)) || self.dice.chance(self.climate.drop);
+        let outcome = if lost {
+            self.tally.add("snapshot lost");
+            SnapshotOutcome::Failed
+        } else {
+            self.after(latency, Happening::Deliver(Message { from: id, to, term, body }));
+            SnapshotOutcome::Delivered(position.index)
+        };
+        self.after(latency + 1, Happening::SnapshotSent(id, life, to, outcome));
+        Ok(())
+    }
+
+    fn leaders(&self) -> Vec<ReplicaId> {
+        let up = self.nodes.values().filter(|node| node.is_up());
+        up.filter(|node| node.raft().is_leader()).map(|node| node.id).collect()
+    }
+
+    fn client(&mut self) -> Result<(), Broken> {
+        let leaders = self.leaders();
+        let Some(&leader) = self.dice.pick(&leaders) else { return Ok(()) };
+        if self.dice.chance(300) {
+            self.next_value += 1;
+            let ctx = self.next_value;
+            let floor = self.checks.max_committed();
+            self.nodes.get_mut(&leader).expect("it exists").reads.insert(ctx, floor);
+            return self.input(leader, Input::ReadIndex(ctx));
+        }
+        let count = self.dice.within(1, 4);
+        let payloads = (0..count).map(|_| self.value()).collect();
+        self.propose(leader, payloads)
+    }
+
+    fn value(&mut self) -> Payload {
+        self.next_value += 1;
+        let mut data = self.next_value.to_be_bytes().to_vec();
+        data.resize(8 + self.dice.below(60) as usize, 0);
+        Payload::Data(data.into())
+    }
+
+    pub(crate) fn propose(&mut self, id: ReplicaId, payloads: Vec<Payload>) -> Result<(), Broken> {
+        self.note(&format!("{id} propose {payloads:?}"));
+        let mut accepted = false;
+        self.act(id, |raft, now| {
+            accepted = raft.propose(now, payloads).is_ok();
+            Ok(())
+        })?;
+        self.tally.add(if accepted { "proposal" } else { "proposal refused" });
+        Ok(())
+    }
+}
+
+/// Faults and operations.
+impl World {
+    fn chaos(&mut self) -> Result<(), Broken> {
+        let ids: Vec<ReplicaId> = self.nodes.keys().copied().collect();
+        let climate = self.climate.clone();
+        let id = *self.dice.pick(&ids).expect("there are nodes");
+        if self.dice.chance(climate.crash) && self.nodes[&id].is_up() {
+            self.crash(id);
+        }
+        let down: Vec<ReplicaId> = self.restartable();
+        if let Some(&id) = self.dice.pick(&down)
+            && self.dice.chance(200)
+        {
+            self.start(id);
+        }
+        if self.dice.chance(climate.partition) {
+            self.partition(&ids);
+        }
+        if self.dice.chance(60) {
+            self.blocked.clear();
+        }
+        if self.dice.chance(climate.campaign) {
+            self.input(id, Input::Campaign)?;
+        }
+        if self.dice.chance(climate.campaign) {
+            self.input(id, Input::PeerUnreachable(*self.dice.clone().pick(&ids).expect("some")))?;
+        }
+        let leaders = self.leaders();
+        let Some(&leader) = self.dice.pick(&leaders) else { return Ok(()) };
+        if self.dice.chance(climate.transfer) {
+            self.input(leader, Input::TransferLeadership { to: id })?;
+        }
+        if self.dice.chance(climate.membership) {
+            let change = self.draw_change(leader);
+            let ahead = self.value();
+            self.propose(leader, vec![ahead, Payload::membership(change)])?;
+        }
+        Ok(())
+    }
+
+    fn restartable(&self) -> Vec<ReplicaId> {
+        let down = self.nodes.values().filter(|node| !node.is_up() && !node.destroyed);
+        down.map(|node| node.id).collect()
+    }
+
+    /// One link, one node, or two halves; in one direction or both.
+    fn partition(&mut self, ids: &[ReplicaId]) {
+        self.tally.add("partition");
+        let kind = self.dice.below(3);
+        let one_way = self.dice.chance(300);
+        let side: BTreeSet<ReplicaId> = match kind {
+            0 => self.dice.pick(ids).copied().into_iter().collect(),
+            1 => self.leaders().into_iter().collect(),
+            _ => ids.iter().copied().filter(|_| self.dice.chance(500)).collect(),
+        };
+        for &from in ids {
+            for &to in ids {
+                let (out, into) = (side.contains(&from), side.contains(&to));
+                if (out && !into) || (into && !out && !one_way) {
+                    self.blocked.insert((from, to));
+                }
+            }
+        }
+    }
+
+    fn draw_change(&mut self, leader: ReplicaId) -> MembershipChange {
+        let membership = self.nodes[&leader].raft().membership().clone();
+        if membership.is_joint() {
+            return MembershipChange::leave_joint();
+        }
+        let count = [1, 1, 1, 2, 3][self.dice.below(5) as usize];
+        let steps = (0..count).map(|_| {
+            let id = replica(self.dice.within(1, SPARE_IDS));
+            match self.dice.below(3) {
+                0 if membership.voters.len() > 2 && membership.contains(id) => {
+                    MembershipStep::Remove(id)
+                }
+                1 if membership.voters.len() > 2 || !membership.is_voter(id) => {
+                    MembershipStep::AddLearner(id)
+                }
+                _ => MembershipStep::AddVoter(id),
+            }
+        });
+        let steps = steps.collect();
+        let transition = match self.dice.below(4) {
+            0 => Transition::JointExplicit,
+            1 => Transition::JointImplicit,
+            _ => Transition::Auto,
+        };
+        MembershipChange { transition, steps, context: bytes::Bytes::from_static(b"why") }
+    }
+
+    /// Ends all faults; then the group must elect, commit and converge within a bound.
+    pub(crate) fn heal_and_converge(&mut self) -> Result<(), Broken> {
+        self.healed = true;
+        self.climate.disk_ms_max = 5;
+        self.climate.latency_ms_max = 20;
+        self.climate.client_ms_max = 40;
+        self.blocked.clear();
+        for id in self.restartable() {
+            self.start(id);
+        }
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.drain(id)?;
+        }
+        let bound = self.now + Duration::from_secs(120);
+        let goal = LogIndex(self.checks.max_committed().0 + 20);
+        while self.now < bound {
+            self.step()?;
+            let members = self.latest_membership.1.members();
+            self.retire_zombies(&members);
+            let there = |id: &ReplicaId| {
+                let node = &self.nodes[id];
+                node.is_up() && node.app.applied.index >= goal
+            };
+            if members.iter().all(there) {
+                self.tally.add("converged");
+                return Ok(());
+            }
+        }
+        let states = self.nodes.values().filter(|node| node.is_up()).map(|node| {
+            let raft = node.raft();
+            let peers: Vec<_> = raft.peers().collect();
+            format!(
+                "{}: {:?} in {}, leader {:?}, log ({}, {}] committed {} delivered {} applied {} durable {} of {} {peers:?}",
+                node.id, raft.role(), raft.term(), raft.leader(), raft.truncated(), raft.last(),
+                raft.committed(), raft.delivered(), node.app.applied, raft.durable(), raft.membership(),
+            )
+        });
+        let states: Vec<String> = states.collect();
+        Err(format!("no convergence to {goal} within two minutes:\n{}", states.join("\n")))
+    }
+
+    /// Replicas that are out of the group are switched off once the group has moved on.
+    fn retire_zombies(&mut self, members: &BTreeSet<ReplicaId>) {
+        for node in self.nodes.values_mut().filter(|node| !members.contains(&node.id)) {
+            node.raft = None;
+            node.writes.clear();
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The settings of the door.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Bytes a message may have beyond the largest request: what gRPC and the protocol add to it.
+pub const OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// How the door is set up. The defaults are etcd's where etcd has the setting.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// URLs on which clients are listened to: `http://host:port`.
+    pub listen_client_urls: Vec<String>,
+    /// URLs on which only metrics and health are answered, besides the clients'.
+    pub listen_metrics_urls: Vec<String>,
+    /// Threads that serve clients, each with a runtime of its own; connections are dealt out.
+    pub doors: NonZeroUsize,
+    /// The limits of the API. The largest message has [`OVERHEAD_BYTES`] more than the largest
+    /// request.
+    pub limits: etcd::Limits,
+    /// Calls under way on one connection.
+    pub max_concurrent_streams: u32,
+    /// Bytes a client may send ahead on a stream, and on a connection.
+    pub http2_window_bytes: u32,
+    /// Bytes of answers held for a stream whose client does not read.
+    pub send_buffer_bytes: usize,
+    /// A connection that is silent for this long is asked whether it lives.
+    pub keepalive_interval: Duration,
+    /// And closed if it does not say so within this.
+    pub keepalive_timeout: Duration,
+    /// How long a peer may take to send its request's headers (HTTP/1.1).
+    pub header_timeout: Duration,
+    /// The cluster's election timeout: after three without a leader, streams that asked for one
+    /// are ended.
+    pub election_timeout: Duration,
+    /// A watch that asked for it hears of progress after this long without events.
+    pub watch_progress_interval: Duration,
+    /// A call that takes longer is logged.
+    pub slow_request: Duration,
+    /// How long running calls may take to finish when the server stops.
+    pub drain_timeout: Duration,
+    /// Answers of a stream that may wait for its client.
+    pub stream_queue_len: usize,
+    /// Ranges of more keys than this are read on a thread of their own, not on the door's.
+    pub inline_range_keys: usize,
+    /// Bytes in one part of a snapshot.
+    pub snapshot_chunk_bytes: usize,
+    /// The TTL of leases that locks and elections take for those who bring none, in seconds.
+    pub session_ttl_s: i64,
+    /// Measure how long each call takes, per method (`--metrics extensive`).
+    pub extensive_metrics: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen_client_urls: vec!["http://localhost:2379".to_owned()],
+            listen_metrics_urls: Vec::new(),
+            doors: NonZeroUsize::MIN,
+            limits: etcd::Limits::default(),
+            max_concurrent_streams: u32::MAX,
+            http2_window_bytes: 1 << 20,
+            send_buffer_bytes: 1 << 20,
+            keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            keepalive_timeout: Duration::from_secs(20),
+            header_timeout: Duration::from_secs(30),
+            election_timeout: Duration::from_secs(1),
+            watch_progress_interval: Duration::from_secs(10 * 60),
+            slow_request: Duration::from_millis(300),
+            drain_timeout: Duration::from_secs(5),
+            stream_queue_len: 16,
+            inline_range_keys: 256,
+            snapshot_chunk_bytes: 32 << 10,
+            session_ttl_s: 60,
+            extensive_metrics: false,
+        }
+    }
+}
+
+impl Config {
+    /// Bytes of the largest message that is accepted.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        self.limits.max_request_bytes + OVERHEAD_BYTES
+    }
+}
