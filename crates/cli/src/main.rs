@@ -125,7 +125,7 @@ fn main() -> ExitCode {
 
 fn serve(request: start::etcd::Request) -> Result<()> {
     match request {
-        start::etcd::Request::Start(config) => start::run(*config),
+        start::etcd::Request::Start(config) => start::run(&config),
         start::etcd::Request::Print(text) => print::put(&text),
     }
 }
@@ -149,7 +149,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let Cli { global, command } = cli;
     match command {
-        Command::Start(flags) => start::run(StartConfig::new(&flags, Manner::Quorate)?),
+        Command::Start(flags) => start::run(&StartConfig::new(&flags, Manner::Quorate)?),
         Command::Bench(bench) => bench.run(&global),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -6,6 +6,7 @@
 pub(crate) mod config;
 pub(crate) mod etcd;
 pub(crate) mod flags;
+mod member;
 pub(crate) mod url;
 
 pub(crate) use config::StartConfig;
@@ -20,17 +21,9 @@ pub(crate) const PARENT_VARIABLE: &str = "QUORATE_PARENT";
 ///
 /// # Errors
 /// If it cannot start or cannot go on.
-pub(crate) fn run(config: StartConfig) -> Result<()> {
+pub(crate) fn run(config: &StartConfig) -> Result<()> {
     end_with_parent()?;
-    for warning in &config.warnings {
-        eprintln!("warning: {warning}");
-    }
-    Err(Exit::failed(format!(
-        "member {} with data in {} on {}: this build has no server",
-        config.name,
-        config.data_dir.display(),
-        config.listen_client_urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-    )))
+    member::run(config)
 }
 
 /// If a parent is named, has the system send SIGTERM when it is gone.

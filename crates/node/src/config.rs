@@ -21,6 +21,8 @@ pub struct Config {
     pub name: String,
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
+    /// Where the log is kept, if not in the data directory.
+    pub log_dir: Option<PathBuf>,
     /// URLs on which peers are listened to.
     pub listen_peer_urls: Vec<String>,
     /// URLs at which peers reach this member.
@@ -39,6 +41,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// How long a silent leader is waited for; the wait is drawn from this to twice this.
     pub election_timeout: Duration,
+    /// Ask whether an election can be won before disturbing anyone.
+    pub pre_vote: bool,
     /// How long a request may wait for a leader and for agreement.
     pub request_timeout: Duration,
     /// Requests that may be under way at once; more are refused with "too many requests".
@@ -65,6 +69,7 @@ impl Config {
         Config {
             name: "default".to_owned(),
             data_dir,
+            log_dir: None,
             listen_peer_urls: vec![peer.clone()],
             advertise_peer_urls: vec![peer.clone()],
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
@@ -74,6 +79,7 @@ impl Config {
             force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
+            pre_vote: true,
             request_timeout: Duration::from_secs(7),
             requests_in_flight_max: 65_536,
             uncommitted_bytes_max: 512 << 20,

@@ -1,8 +1,6 @@
 //! The calls of the API, and who may make them.
 
-use proto::method::{
-    auth, cluster, election, health, kv, lease, lock, maintenance, watch,
-};
+use proto::method::{auth, cluster, election, health, kv, lease, lock, maintenance, watch};
 
 /// How many messages each side sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

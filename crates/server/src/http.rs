@@ -90,9 +90,10 @@ pub(crate) async fn serve<B: Backend>(
     request: &Request<Incoming>,
 ) -> Response<Body> {
     let path = request.uri().path();
-    let probe = match path.split_once("z/").map_or((path, None), |(_, name)| {
-        (&path[..path.len() - name.len() - 1], Some(name))
-    }) {
+    let probe = match path
+        .split_once("z/")
+        .map_or((path, None), |(_, name)| (&path[..path.len() - name.len() - 1], Some(name)))
+    {
         ("/livez", name) => Some(("livez", Check::LIVEZ, name)),
         ("/readyz", name) => Some(("readyz", Check::READYZ, name)),
         _ => None,

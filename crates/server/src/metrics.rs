@@ -497,11 +497,15 @@ pub(crate) fn plain_text(open: &str) -> String {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
             counter = (kind == "counter").then_some(name);
-            let suffix = if kind == "counter" && !BARE_COUNTERS.contains(&name) { "_total" } else { "" };
+            let suffix =
+                if kind == "counter" && !BARE_COUNTERS.contains(&name) { "_total" } else { "" };
             if let Some((_, help)) = help.take() {
                 text += &format!("# HELP {name}{suffix} {help}\n");
             }
-            text += &format!("# TYPE {name}{suffix} {}\n", if kind == "unknown" { "untyped" } else { kind });
+            text += &format!(
+                "# TYPE {name}{suffix} {}\n",
+                if kind == "unknown" { "untyped" } else { kind }
+            );
             continue;
         }
         match counter.filter(|name| BARE_COUNTERS.contains(name)) {
@@ -528,7 +532,8 @@ mod tests {
         metrics.client(Call::Put, Some("3.5.1"));
         metrics.health_success.inc();
         metrics.checked("readyz", "linearizable_read", true);
-        let standing = Standing { cluster_id: 1, member_id: 2, term: 3, leader: Some(2), is_learner: false };
+        let standing =
+            Standing { cluster_id: 1, member_id: 2, term: 3, leader: Some(2), is_learner: false };
         let status = MemberStatus {
             version: "3.7.0".into(),
             cluster_version: None,

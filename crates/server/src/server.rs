@@ -75,8 +75,7 @@ impl Server {
 
         let config = Arc::new(config);
         let (drain, draining) = watch::channel(false);
-        let mut server =
-            Server { client_addresses, metrics_addresses, drain, threads: Vec::new() };
+        let mut server = Server { client_addresses, metrics_addresses, drain, threads: Vec::new() };
         let mut doors = Vec::new();
         for number in 0..config.doors.get() {
             let (sender, incoming) = mpsc::channel(HANDOVER_LEN);

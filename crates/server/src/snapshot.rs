@@ -121,10 +121,8 @@ fn write_versions(
             let (tombstone, encoded) = match &change.record {
                 Some(record) => (false, record.encoded.clone()),
                 None => {
-                    let gone = proto::mvccpb::KeyValue {
-                        key: change.key.clone(),
-                        ..Default::default()
-                    };
+                    let gone =
+                        proto::mvccpb::KeyValue { key: change.key.clone(), ..Default::default() };
                     (true, prost::Message::encode_to_vec(&gone).into())
                 }
             };

@@ -199,6 +199,19 @@ impl<E: Engine> Core<E> {
         }
     }
 
+    /// Campaigns at once if nobody else could: a cluster of one need not wait for a leader.
+    ///
+    /// # Errors
+    /// [`Fatal`], if the replica has stopped.
+    pub fn begin(&mut self, now: Duration) -> Result<(), Fatal> {
+        let own = self.raft().id();
+        let membership = self.raft().membership();
+        if membership.voters.iter().eq([&own]) && !membership.is_joint() {
+            self.raft_mut().step(now, raft::Input::Campaign)?;
+        }
+        Ok(())
+    }
+
     fn raft(&self) -> &raft::Raft {
         self.store.replica(self.range).expect("the data range lives here").raft()
     }

@@ -85,6 +85,9 @@ impl CoreThread {
     }
 
     fn run(&mut self) -> Ended {
+        if let Err(fatal) = self.core.begin(self.now()) {
+            return Ended::Fatal(fatal.to_string());
+        }
         loop {
             match self.turn() {
                 Ok(None) => {}

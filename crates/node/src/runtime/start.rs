@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread::JoinHandle;
@@ -139,7 +140,7 @@ fn replica(id: u64) -> Result<ReplicaId, StartError> {
 /// directory is claimed once all else is in place; a start that did not come so far is begun anew.
 fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, StartError> {
     config.validate().map_err(StartError::Config)?;
-    for path in [data.log_dir(), data.engine_dir()] {
+    for path in [log_dir(config, data), data.engine_dir()] {
         match std::fs::remove_dir_all(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 return Err(DataDirError::Io { path, source }.into());
@@ -161,6 +162,10 @@ fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, Star
     };
     data.claim(identity)?;
     Ok(identity)
+}
+
+fn log_dir(config: &Config, data: &DataDir<RealDisk>) -> PathBuf {
+    config.log_dir.clone().unwrap_or_else(|| data.log_dir())
 }
 
 fn founders(config: &Config) -> Vec<FoundingMember> {
@@ -275,7 +280,7 @@ fn restore(
     };
     let options =
         storage::log::Options { log_id: identity.member_id, ..storage::log::Options::default() };
-    let (mut log, mut recovered) = Log::open(RealDisk, &data.log_dir(), options)
+    let (mut log, mut recovered) = Log::open(RealDisk, &log_dir(config, data), options)
         .map_err(|error| StartError::Log(error.to_string()))?;
     if recovered.torn {
         tracing::info!("writes that were under way at the last crash were cut from the log");
@@ -288,6 +293,7 @@ fn restore(
     let raft_config = raft::Config {
         election_timeout: config.election_timeout,
         heartbeat_interval: config.heartbeat_interval,
+        pre_vote: config.pre_vote,
         uncommitted_bytes_max: config.uncommitted_bytes_max,
         ..raft::Config::new(own, seed)
     };

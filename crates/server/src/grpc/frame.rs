@@ -90,12 +90,9 @@ impl<S: Source> Messages<S> {
                 )));
             }
         };
-        let length = u32::from_be_bytes([
-            self.chunk[1],
-            self.chunk[2],
-            self.chunk[3],
-            self.chunk[4],
-        ]) as usize;
+        let length =
+            u32::from_be_bytes([self.chunk[1], self.chunk[2], self.chunk[3], self.chunk[4]])
+                as usize;
         if length > self.bytes_max {
             return Err(self.too_large(length));
         }
@@ -119,7 +116,8 @@ impl<S: Source> Messages<S> {
 
     /// The one message of a call that has one; its size comes with it.
     pub(crate) async fn only<M: Message + Default>(&mut self) -> Result<(M, usize), Status> {
-        let none = "cardinality violation: received no request message from non-client-streaming RPC";
+        let none =
+            "cardinality violation: received no request message from non-client-streaming RPC";
         let more = "cardinality violation: received multiple request messages for \
                     non-client-streaming RPC";
         let bytes = self.next_bytes().await?.ok_or_else(|| Status::internal(none))?;
@@ -178,7 +176,10 @@ impl<S: Source> Messages<S> {
         if plain.len() > self.bytes_max {
             return Err(Status::new(
                 Code::ResourceExhausted,
-                format!("grpc: received message after decompression larger than max {}", self.bytes_max),
+                format!(
+                    "grpc: received message after decompression larger than max {}",
+                    self.bytes_max
+                ),
             ));
         }
         Ok(plain.into())
@@ -309,8 +310,7 @@ mod tests {
     #[test]
     fn gzip_is_understood_and_bounded() {
         let frame = |plain: &[u8]| {
-            let mut zip =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             zip.write_all(plain).unwrap();
             let zipped = zip.finish().unwrap();
             let mut bytes = vec![1, 0, 0];

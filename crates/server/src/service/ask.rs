@@ -145,9 +145,26 @@ macro_rules! encode_kinds {
 
 fn encode_response(response: &Response) -> Result<Bytes, Status> {
     encode_kinds!(
-        response, Range, Put, DeleteRange, Txn, Compact, LeaseGrant, LeaseRevoke, LeaseKeepAlive,
-        LeaseTimeToLive, LeaseLeases, MemberAdd, MemberRemove, MemberUpdate, MemberList,
-        MemberPromote, Alarm, Hash, HashKv, AuthStatus
+        response,
+        Range,
+        Put,
+        DeleteRange,
+        Txn,
+        Compact,
+        LeaseGrant,
+        LeaseRevoke,
+        LeaseKeepAlive,
+        LeaseTimeToLive,
+        LeaseLeases,
+        MemberAdd,
+        MemberRemove,
+        MemberUpdate,
+        MemberList,
+        MemberPromote,
+        Alarm,
+        Hash,
+        HashKv,
+        AuthStatus
     )
 }
 

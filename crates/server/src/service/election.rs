@@ -8,8 +8,8 @@ use mvcc::{Change, KeySpan};
 use proto::etcdserverpb as pb;
 use proto::etcdserverpb::request_op::Request as Op;
 use proto::v3electionpb::{
-    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, ProclaimRequest,
-    ProclaimResponse, ResignRequest, ResignResponse,
+    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, ProclaimRequest, ProclaimResponse,
+    ResignRequest, ResignResponse,
 };
 use proto::wire;
 use tokio::sync::broadcast::error::RecvError;
@@ -186,4 +186,3 @@ fn concerns(changes: &[Change], leader: Option<&Bytes>, span: &KeySpan) -> bool 
         None => changes.iter().any(|change| span.contains(&change.key)),
     }
 }
-

@@ -46,11 +46,8 @@ pub(crate) async fn run<B: Backend>(
     request: pb::RangeRequest,
 ) -> Result<(), Status> {
     let door = &context.door;
-    let view = if request.serializable {
-        door.backend.view()
-    } else {
-        door.backend.read_point().await?
-    };
+    let view =
+        if request.serializable { door.backend.view() } else { door.backend.read_point().await? };
     let header = door.header(view.revision());
     let limits = door.config.limits.clone();
     let metrics = std::sync::Arc::clone(&door.metrics);
@@ -81,7 +78,11 @@ fn whole(
     request: pb::RangeRequest,
     limits: &etcd::Limits,
 ) -> Result<wire::RangeResponse, Status> {
-    match etcd::read(view, &Request::Range(pb::RangeRequest { serializable: true, ..request }), limits)? {
+    match etcd::read(
+        view,
+        &Request::Range(pb::RangeRequest { serializable: true, ..request }),
+        limits,
+    )? {
         Response::Range(response) => Ok(response),
         _ => Err(wrong_kind()),
     }

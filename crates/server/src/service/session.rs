@@ -79,7 +79,8 @@ pub(crate) async fn enter<B: Backend>(
     value: Bytes,
 ) -> Result<Place, Status> {
     let key = Bytes::from([name, b"/", format!("{lease:x}").as_bytes()].concat());
-    let put = pb::PutRequest { key: key.clone(), value: value.clone(), lease, ..Default::default() };
+    let put =
+        pb::PutRequest { key: key.clone(), value: value.clone(), lease, ..Default::default() };
     let get = pb::RangeRequest { key: key.clone(), ..Default::default() };
     let request = pb::TxnRequest {
         compare: vec![created_at(&key, 0)],
