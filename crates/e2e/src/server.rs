@@ -17,6 +17,9 @@ pub const POLL: Duration = Duration::from_millis(20);
 /// How long a server may take until it serves.
 pub const READY_SECONDS_MAX: u64 = 30;
 
+/// So much of a log is shown when something went wrong.
+const LOG_LINES: usize = 15;
+
 /// Waits until `condition` gives something.
 ///
 /// # Errors
@@ -262,7 +265,7 @@ impl Server {
     /// The last lines that the process has printed.
     #[must_use]
     pub fn log_end(&self) -> String {
-        tail(&self.log, 60)
+        tail(&self.log, LOG_LINES)
     }
 }
 

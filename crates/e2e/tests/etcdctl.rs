@@ -428,3 +428,21 @@ fn check_perf() {
     let left = session.quiet("get /etcdctl-check-perf/ --prefix --keys-only").expect("get");
     assert_eq!(left.stdout, "");
 }
+
+/// A server that differs in one setting is found out.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
+fn the_test_itself() {
+    let oracle = etcd(Version::V35).expect("etcd 3.5");
+    let script = |s: &mut Session| {
+        s.ctl_with_input("txn", "\nput a 1\nput b 2\n\n\n")?;
+        Ok(())
+    };
+    compare(&oracle, &oracle, Version::V35, 1, script).expect("etcd is like itself");
+    let other = oracle.clone().with(&["--max-txn-ops", "1"]);
+    let found = compare(&oracle, &other, Version::V35, 1, script).expect_err("a difference");
+    assert!(
+        format!("{found:#}").contains("+ Error: etcdserver: too many operations in txn request"),
+        "{found:#}"
+    );
+}

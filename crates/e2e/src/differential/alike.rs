@@ -1,7 +1,12 @@
 //! What may differ between two correct servers, made alike; everything else is left as it is.
 
 use proto::etcdserverpb as pb;
+use proto::etcdserverpb::range_request::SortTarget;
+use proto::etcdserverpb::request_op::Request;
+use proto::etcdserverpb::response_op::Response;
+use proto::mvccpb::KeyValue;
 
+use super::Step;
 use crate::rpc::Refused;
 
 /// One answer of one server.
@@ -103,6 +108,65 @@ impl Identity {
     }
 }
 
+/// Keys that are equal in what a range sorts by may come in any order; here they come in the order of their keys.
+///
+/// Where a limit cuts through such a group, either choice is right: then only what they are equal in stays. Where
+/// the sorting value itself is not shown (`keys_only` by VALUE), groups cannot be told, so all of it is one.
+#[must_use]
+pub fn ties(step: &Step, mut answer: Answer) -> Answer {
+    match (step, &mut answer) {
+        (Step::Range(request), Answer::Range(range)) => range_ties(request, range),
+        (Step::Txn(request), Answer::Txn(txn)) => txn_ties(request, txn),
+        _ => {}
+    }
+    answer
+}
+
+fn txn_ties(request: &pb::TxnRequest, txn: &mut pb::TxnResponse) {
+    let branch = if txn.succeeded { &request.success } else { &request.failure };
+    for (request, response) in branch.iter().zip(&mut txn.responses) {
+        match (&request.request, &mut response.response) {
+            (Some(Request::RequestRange(request)), Some(Response::ResponseRange(range))) => {
+                range_ties(request, range);
+            }
+            (Some(Request::RequestTxn(request)), Some(Response::ResponseTxn(inner))) => {
+                txn_ties(request, inner)
+            }
+            _ => {}
+        }
+    }
+}
+
+fn range_ties(request: &pb::RangeRequest, range: &mut pb::RangeResponse) {
+    let Ok(target) = SortTarget::try_from(request.sort_target) else { return };
+    let equal = |a: &KeyValue, b: &KeyValue| match target {
+        SortTarget::Key => false,
+        SortTarget::Version => a.version == b.version,
+        SortTarget::Create => a.create_revision == b.create_revision,
+        SortTarget::Mod => a.mod_revision == b.mod_revision,
+        SortTarget::Value => request.keys_only || a.value == b.value,
+    };
+    for group in range.kvs.chunk_by_mut(equal) {
+        group.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+    if range.more
+        && target != SortTarget::Key
+        && let Some(cut) = range.kvs.chunk_by_mut(equal).last()
+    {
+        for kv in cut {
+            *kv = match target {
+                SortTarget::Key => continue,
+                SortTarget::Version => KeyValue { version: kv.version, ..Default::default() },
+                SortTarget::Create => {
+                    KeyValue { create_revision: kv.create_revision, ..Default::default() }
+                }
+                SortTarget::Mod => KeyValue { mod_revision: kv.mod_revision, ..Default::default() },
+                SortTarget::Value => KeyValue { value: kv.value.clone(), ..Default::default() },
+            };
+        }
+    }
+}
+
 /// Seconds left of a lease may differ by the time between the two calls.
 const SECONDS_LEFT_TOLERANCE: i64 = 2;
 
@@ -159,6 +223,43 @@ mod tests {
         assert!(!same(&a.apply(put(header(10, 11, 2))), &b.apply(put(header(20, 22, 2)))));
         assert!(!same(&a.apply(put(header(10, 11, 2))), &b.apply(put(header(0, 21, 2)))));
         assert!(!same(&a.apply(put(header(10, 11, 2))), &b.apply(put(header(20, 21, 3)))));
+    }
+
+    fn sorted(keys: &[(&str, i64)], more: bool) -> Answer {
+        let kv = |(key, version): &(&str, i64)| KeyValue {
+            key: bytes::Bytes::copy_from_slice(key.as_bytes()),
+            version: *version,
+            ..Default::default()
+        };
+        Answer::Range(pb::RangeResponse {
+            kvs: keys.iter().map(kv).collect(),
+            more,
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn ties_are_alike_and_nothing_else_is() {
+        let step = Step::Range(pb::RangeRequest {
+            sort_target: SortTarget::Version as i32,
+            ..Default::default()
+        });
+        let same = |a: Answer, b: Answer| ties(&step, a) == ties(&step, b);
+        assert!(same(
+            sorted(&[("b", 1), ("a", 1), ("c", 2)], false),
+            sorted(&[("a", 1), ("b", 1), ("c", 2)], false)
+        ));
+        assert!(!same(sorted(&[("c", 2), ("a", 1)], false), sorted(&[("a", 1), ("c", 2)], false)));
+        assert!(!same(sorted(&[("a", 1), ("b", 1)], false), sorted(&[("a", 1), ("c", 1)], false)));
+        // A limit that cuts through the last group may take either.
+        assert!(same(sorted(&[("a", 1), ("b", 2)], true), sorted(&[("a", 1), ("c", 2)], true)));
+        assert!(!same(sorted(&[("a", 1), ("b", 2)], true), sorted(&[("b", 1), ("c", 2)], true)));
+        assert!(!same(sorted(&[("a", 1), ("b", 2)], true), sorted(&[("a", 1), ("b", 3)], true)));
+        let by_key = Step::Range(pb::RangeRequest::default());
+        assert_ne!(
+            ties(&by_key, sorted(&[("b", 1), ("a", 1)], false)),
+            ties(&by_key, sorted(&[("a", 1), ("b", 1)], false))
+        );
     }
 
     #[test]

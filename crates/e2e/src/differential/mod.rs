@@ -8,7 +8,10 @@
 //! 2. Requests name revisions relative to what the oracle answered last ([`CURRENT`], [`COMPACTED`]), so a
 //!    sequence still makes sense when steps are left out of it. That is what lets [`shrink`] work.
 //! 3. Only what may differ is made alike ([`alike`]): cluster and member ids and terms in headers, seconds left
-//!    of a lease, and the order of lists that etcd itself gives in map order.
+//!    of a lease, the order of lists that etcd itself gives in map order, and the order of keys that are equal in
+//!    what a range sorts by.
+//!
+//! The oracle is etcd 3.5.1; where the contract is newer, [`newer`] says so, rule by rule.
 //!
 //! A run is cut into episodes, each on fresh servers, so that shrinking can start from nothing. Sources:
 //! McKeeman 1998 for the idea, Zeller and Hildebrandt 2002 for the shrinking.
@@ -18,6 +21,7 @@
 pub mod alike;
 pub mod generate;
 pub mod mutants;
+pub mod newer;
 pub mod play;
 pub mod shrink;
 

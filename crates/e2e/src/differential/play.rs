@@ -10,8 +10,9 @@ use proto::etcdserverpb::request_op::Request;
 use proto::method;
 use tonic::Code;
 
-use super::alike::{Answer, Identity, same};
+use super::alike::{Answer, Identity, same, ties};
 use super::mutants::{Mutant, Spoiler};
+use super::newer::newer;
 use super::{COMPACTED, CURRENT, NEAR, Step, Tally};
 use crate::cluster::Cluster;
 use crate::rpc::{Client, Refused};
@@ -83,6 +84,7 @@ pub struct Pair {
     oracle: Side,
     subject: Side,
     spoiler: Option<Spoiler>,
+    subject_is_newer: bool,
     identified: bool,
     current: i64,
     compacted: i64,
@@ -98,6 +100,7 @@ impl Pair {
             oracle: Side::start(oracle)?,
             subject: Side::start(subject)?,
             spoiler: mutant.map(Spoiler::new),
+            subject_is_newer: !subject.is_etcd(),
             identified: false,
             current: 1,
             compacted: 0,
@@ -135,8 +138,11 @@ impl Pair {
         tally: Option<&mut Tally>,
     ) -> Result<Option<Difference>> {
         let (oracle, subject) = tokio::join!(self.oracle.ask(step), self.subject.ask(step));
-        let (oracle, mut subject) =
+        let (mut oracle, mut subject) =
             (oracle.context("etcd")?, subject.context("the server under test")?);
+        if self.subject_is_newer {
+            oracle = newer(step, oracle);
+        }
         if let Some(spoiler) = &mut self.spoiler {
             subject = spoiler.spoil(step, subject);
         }
@@ -149,7 +155,7 @@ impl Pair {
         if let Some(tally) = tally {
             count(tally, step, &oracle, self.current);
         }
-        if same(&oracle, &subject) {
+        if same(&ties(step, oracle.clone()), &ties(step, subject.clone())) {
             return Ok(None);
         }
         Ok(Some(Difference { step: step.clone(), oracle, subject }))

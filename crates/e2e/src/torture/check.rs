@@ -84,7 +84,7 @@ pub enum Violation {
         /// The end.
         end: i64,
     },
-    /// An acknowledged put is not in the history at its revision.
+    /// An acknowledged put is not in the history at its revision, or a member's key is older than it at the end.
     Lost(Write),
     /// One put is in the history more than once.
     Twice(Event),
@@ -151,6 +151,8 @@ fn content(recorded: &Recorded, violations: &mut Vec<Violation>) {
             violations.push(Violation::Twice(event.clone()));
         }
     }
+    // What the watcher did not get to is reported as that, not as lost.
+    let seen_to = recorded.events.last().map_or(1, |event| event.revision);
     let mut acknowledged = BTreeSet::new();
     for write in &recorded.writes {
         let Some(revision) = write.acknowledged else { continue };
@@ -160,13 +162,24 @@ fn content(recorded: &Recorded, violations: &mut Vec<Violation>) {
         let there = by_revision.get(&revision).is_some_and(|event| {
             event.key == write.key && event.value.as_ref() == Some(&write.value)
         });
-        if !there {
+        let older = |state: &FinalState| {
+            state.keys.get(&write.key).is_none_or(|(_, last)| *last < revision)
+        };
+        if (revision <= seen_to && !there) || recorded.finals.iter().any(older) {
             violations.push(Violation::Lost(write.clone()));
         }
     }
 }
 
 fn states(recorded: &Recorded, violations: &mut Vec<Violation>) {
+    let marks: Vec<(i64, u32)> =
+        recorded.finals.iter().map(|state| (state.revision, state.hash)).collect();
+    if marks.windows(2).any(|pair| pair[0] != pair[1]) {
+        violations.push(Violation::Divergence(marks));
+    }
+    if violations.iter().any(|one| matches!(one, Violation::WatchShort { .. })) {
+        return; // Without the whole history there is nothing to compare the states with.
+    }
     let mut expected: BTreeMap<&[u8], (&[u8], i64)> = BTreeMap::new();
     for event in &recorded.events {
         match &event.value {
@@ -186,11 +199,6 @@ fn states(recorded: &Recorded, violations: &mut Vec<Violation>) {
                 violations.push(Violation::WrongState { member, key: key.to_vec() });
             }
         }
-    }
-    let marks: Vec<(i64, u32)> =
-        recorded.finals.iter().map(|state| (state.revision, state.hash)).collect();
-    if marks.windows(2).any(|pair| pair[0] != pair[1]) {
-        violations.push(Violation::Divergence(marks));
     }
 }
 
@@ -259,6 +267,15 @@ mod tests {
         let mut short = sound();
         short.events.pop();
         assert!(check(&short).contains(&Violation::WatchShort { got: 3, end: 4 }));
+    }
+
+    #[test]
+    fn a_put_that_no_member_has_is_lost_although_the_watcher_saw_nothing() {
+        let mut recorded = sound();
+        recorded.events.clear();
+        assert_eq!(check(&recorded), [Violation::WatchShort { got: 1, end: 4 }]);
+        recorded.finals[1].keys.clear();
+        assert!(check(&recorded).iter().any(|one| matches!(one, Violation::Lost(_))));
     }
 
     #[test]

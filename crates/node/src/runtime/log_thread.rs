@@ -53,10 +53,10 @@ fn write(
     metrics: &Metrics,
 ) -> Result<(), String> {
     let mut released = Vec::new();
+    let mut written = Vec::new();
     let mut stop = false;
     while !stop {
         let Ok(first) = commands.recv() else { return Ok(()) };
-        let mut last = None;
         let mut dirty = false;
         for command in std::iter::once(first).chain(commands.try_iter().take(GROUP_MAX)) {
             match command {
@@ -67,7 +67,7 @@ fn write(
                         dirty = true;
                     }
                     released.extend(write.then);
-                    last = Some(write.id);
+                    written.push(write.id);
                 }
                 LogCommand::Truncate(range, position) => {
                     let truncate_to = Some(position);
@@ -86,8 +86,9 @@ fn write(
         for (node, frame) in released.drain(..) {
             transport.send(node, frame);
         }
-        if let Some(last) = last {
-            inbox.send(Event::Written(last));
+        // Each write completes by itself, in order: the store counts them off one by one.
+        for id in written.drain(..) {
+            inbox.send(Event::Written(id));
         }
     }
     Ok(())
