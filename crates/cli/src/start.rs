@@ -3,6 +3,7 @@
 //! Flags, environment and file become [`Flags`], which are text; [`StartConfig`] is what they
 //! mean, checked as a whole before anything is touched. [`run`] takes it from there.
 
+mod compactor;
 pub(crate) mod config;
 pub(crate) mod etcd;
 pub(crate) mod flags;
