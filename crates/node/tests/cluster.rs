@@ -1,5 +1,7 @@
 //! Real nodes in one process: threads, files and sockets, without the door.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;

@@ -12,9 +12,9 @@ use server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{StartConfig, compactor};
 use super::config::{ClusterState, LogLevel, LogOutput, Logging};
 use super::url::Url;
+use super::{StartConfig, compactor};
 use crate::exit::{Exit, Result};
 
 /// How long after a failed attempt a member tries again to make its name known.
@@ -50,8 +50,7 @@ async fn serve(config: &StartConfig, node: &Node) -> Result<Outcome> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Exit::io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Exit::io)?;
     let publish = tokio::spawn(publish(config.clone(), node.handle().clone()));
-    let compactor =
-        tokio::spawn(compactor::run(config.auto_compaction, node.handle().clone()));
+    let compactor = tokio::spawn(compactor::run(config.auto_compaction, node.handle().clone()));
     let outcome = tokio::select! {
         outcome = node.ended() => outcome,
         _ = terminate.recv() => Outcome::Stopped,

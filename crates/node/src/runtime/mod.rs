@@ -86,14 +86,14 @@ impl Inbox {
         let _ = self.sender.send(event);
     }
 
-    /// For peers: gives the event back if the core is too far behind.
-    pub(crate) fn offer(&self, event: Event) -> Result<(), Event> {
+    /// For peers: gives the frame back if the core is too far behind.
+    pub(crate) fn offer(&self, from: NodeId, frame: Bytes) -> Result<(), Bytes> {
         if self.sender.len() >= INBOX_PEERS_MAX {
-            return Err(event);
+            return Err(frame);
         }
-        match self.sender.try_send(event) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-            Err(TrySendError::Full(event)) => Err(event),
+        match self.sender.try_send(Event::Frame(from, frame)) {
+            Err(TrySendError::Full(Event::Frame(_, frame))) => Err(frame),
+            _ => Ok(()),
         }
     }
 }

@@ -21,10 +21,7 @@ pub(super) struct FromPeers {
 
 impl Inbound for FromPeers {
     fn deliver(&self, from: NodeId, payload: Bytes) -> Result<(), Bytes> {
-        self.inbox.offer(Event::Frame(from, payload)).map_err(|event| match event {
-            Event::Frame(_, payload) => payload,
-            _ => unreachable!("what was offered comes back"),
-        })
+        self.inbox.offer(from, payload)
     }
 
     fn unreachable(&self, peer: NodeId) {

@@ -424,19 +424,9 @@ fn run(
     let transport = Transport::start(transport_identity, listeners, from_peers, runtime.clone())?;
     transport.set_peers(&known_peers(config, &machine)?);
 
-    let (commands, command_queue) = crossbeam_channel::unbounded();
-    let (fetches, fetch_queue) = crossbeam_channel::unbounded();
     let (jobs, job_queue) = crossbeam_channel::unbounded();
-    let reader = log.reader();
-    threads.push(log_thread::spawn_reader(reader, fetch_queue, inbox.clone())?);
-    threads.push(log_thread::spawn_writer(
-        log,
-        command_queue,
-        Arc::clone(&transport),
-        inbox.clone(),
-        Arc::clone(&metrics),
-    )?);
-    threads.push(checkpoint::spawn(job_queue, inbox.clone(), metrics)?);
+    threads.push(checkpoint::spawn(job_queue, inbox.clone(), Arc::clone(&metrics))?);
+    let log = log_threads(log, &mut threads, &transport, &inbox, metrics)?;
 
     let core_config = CoreConfig {
         node,
@@ -449,7 +439,7 @@ fn run(
         events,
         shared: Arc::clone(&shared),
         transport,
-        log: LogThreads { commands, fetches },
+        log,
         jobs,
         snapshots: Snapshots { runtime, inbox: inbox.clone(), engines, receiving },
         waiting: Waiting::default(),
@@ -466,6 +456,24 @@ fn run(
         peers: Mutex::new(Some(peers_stop)),
         _data: data,
     })
+}
+
+/// Starts the log's writer and reader. Their queues are bounded by what they are given for: the
+/// proposals under way, and one fetch for each peer.
+fn log_threads(
+    log: Log<RealDisk>,
+    threads: &mut Vec<JoinHandle<()>>,
+    transport: &Arc<Transport>,
+    inbox: &Inbox,
+    metrics: Arc<Metrics>,
+) -> Result<LogThreads, StartError> {
+    let (commands, command_queue) = crossbeam_channel::unbounded();
+    let (fetches, fetch_queue) = crossbeam_channel::unbounded();
+    threads.push(log_thread::spawn_reader(log.reader(), fetch_queue, inbox.clone())?);
+    let transport = Arc::clone(transport);
+    let writer = log_thread::spawn_writer(log, command_queue, transport, inbox.clone(), metrics)?;
+    threads.push(writer);
+    Ok(LogThreads { commands, fetches })
 }
 
 /// A tokio runtime on a thread of its own, until the sender is dropped.

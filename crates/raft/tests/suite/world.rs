@@ -15,6 +15,11 @@ use raft::{
 use crate::checks::{Broken, Checks};
 use crate::dice::Dice;
 
+mod chaos;
+mod climate;
+
+pub(crate) use climate::{Climate, Tally};
+
 /// The application: everything applied, in a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct App {
@@ -139,78 +144,6 @@ impl Node {
     fn app_or_truncated(&self, index: LogIndex) -> LogPosition {
         let term = self.raft().term_at(index).unwrap_or_default();
         LogPosition { index, term }
-    }
-}
-
-/// How this seed's world treats its inhabitants. Probabilities are per mille.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Climate {
-    pub(crate) founders: u64,
-    pub(crate) drop: u64,
-    pub(crate) duplicate: u64,
-    pub(crate) latency_ms_max: u64,
-    pub(crate) straggler: u64,
-    pub(crate) disk_ms_max: u64,
-    pub(crate) election_ms: u64,
-    pub(crate) crash: u64,
-    pub(crate) partition: u64,
-    pub(crate) membership: u64,
-    pub(crate) transfer: u64,
-    pub(crate) truncate: u64,
-    pub(crate) campaign: u64,
-    pub(crate) client_ms_max: u64,
-    pub(crate) rejoin_wiped: bool,
-    pub(crate) pre_vote: bool,
-    pub(crate) check_quorum: bool,
-    pub(crate) small_limits: bool,
-    /// One entry to an append, one append at a time.
-    pub(crate) one_by_one: bool,
-    pub(crate) mutant: Option<raft::Mutant>,
-}
-
-impl Climate {
-    /// Each seed draws its own mix; some faults are off in many seeds, so that others come
-    /// through undisturbed.
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
-        let mut some = |high| if dice.chance(400) { 0 } else { dice.within(1, high) };
-        Self {
-            drop: some(150),
-            duplicate: some(100),
-            straggler: some(60),
-            crash: some(150),
-            partition: some(200),
-            membership: some(200),
-            transfer: some(100),
-            truncate: some(150),
-            campaign: some(150),
-            founders: dice.of([1, 2, 3, 3, 3, 4, 5, 5]),
-            latency_ms_max: dice.of([2, 20, 120, 400]),
-            disk_ms_max: dice.of([1, 10, 60, 300]),
-            election_ms: dice.of([100, 200, 1_000]),
-            client_ms_max: dice.of([10, 40, 200]),
-            rejoin_wiped: dice.chance(600),
-            pre_vote: dice.chance(700),
-            check_quorum: dice.chance(700),
-            small_limits: dice.chance(600),
-            one_by_one: dice.chance(100),
-            mutant: None,
-        }
-    }
-}
-
-/// How often each kind of thing happened, over many worlds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally(pub(crate) BTreeMap<&'static str, u64>);
-
-impl Tally {
-    fn add(&mut self, what: &'static str) {
-        *self.0.entry(what).or_default() += 1;
-    }
-
-    pub(crate) fn merge(&mut self, other: &Self) {
-        for (what, count) in &other.0 {
-            *self.0.entry(what).or_default() += count;
-        }
     }
 }
 
@@ -812,153 +745,5 @@ impl World {
         })?;
         self.tally.add(if accepted { "proposal" } else { "proposal refused" });
         Ok(())
-    }
-}
-
-/// Faults and operations.
-impl World {
-    fn chaos(&mut self) -> Result<(), Broken> {
-        let ids: Vec<ReplicaId> = self.nodes.keys().copied().collect();
-        let climate = self.climate.clone();
-        let id = *self.dice.pick(&ids).expect("there are nodes");
-        if self.dice.chance(climate.crash) && self.nodes[&id].is_up() {
-            self.crash(id);
-        }
-        let down: Vec<ReplicaId> = self.restartable();
-        if let Some(&id) = self.dice.pick(&down)
-            && self.dice.chance(200)
-        {
-            self.start(id);
-        }
-        if self.dice.chance(climate.partition) {
-            self.partition(&ids);
-        }
-        if self.dice.chance(60) {
-            self.blocked.clear();
-        }
-        if self.dice.chance(climate.campaign) {
-            self.input(id, Input::Campaign)?;
-        }
-        if self.dice.chance(climate.campaign) {
-            self.input(id, Input::PeerUnreachable(*self.dice.clone().pick(&ids).expect("some")))?;
-        }
-        let leaders = self.leaders();
-        let Some(&leader) = self.dice.pick(&leaders) else { return Ok(()) };
-        if self.dice.chance(climate.transfer) {
-            self.input(leader, Input::TransferLeadership { to: id })?;
-        }
-        if self.dice.chance(climate.membership) {
-            let change = self.draw_change(leader);
-            let ahead = self.value();
-            self.propose(leader, vec![ahead, Payload::membership(change)])?;
-        }
-        Ok(())
-    }
-
-    fn restartable(&self) -> Vec<ReplicaId> {
-        let down = self.nodes.values().filter(|node| !node.is_up() && !node.destroyed);
-        down.map(|node| node.id).collect()
-    }
-
-    /// One link, one node, or two halves; in one direction or both.
-    fn partition(&mut self, ids: &[ReplicaId]) {
-        self.tally.add("partition");
-        let kind = self.dice.below(3);
-        let one_way = self.dice.chance(300);
-        let side: BTreeSet<ReplicaId> = match kind {
-            0 => self.dice.pick(ids).copied().into_iter().collect(),
-            1 => self.leaders().into_iter().collect(),
-            _ => ids.iter().copied().filter(|_| self.dice.chance(500)).collect(),
-        };
-        for &from in ids {
-            for &to in ids {
-                let (out, into) = (side.contains(&from), side.contains(&to));
-                if (out && !into) || (into && !out && !one_way) {
-                    self.blocked.insert((from, to));
-                }
-            }
-        }
-    }
-
-    fn draw_change(&mut self, leader: ReplicaId) -> MembershipChange {
-        let membership = self.nodes[&leader].raft().membership().clone();
-        if membership.is_joint() {
-            return MembershipChange::leave_joint();
-        }
-        let count = self.dice.of([1, 1, 1, 2, 3]);
-        let steps = (0..count).map(|_| {
-            let id = replica(self.dice.within(1, SPARE_IDS));
-            match self.dice.below(3) {
-                0 if membership.voters.len() > 2 && membership.contains(id) => {
-                    MembershipStep::Remove(id)
-                }
-                1 if membership.voters.len() > 2 || !membership.is_voter(id) => {
-                    MembershipStep::AddLearner(id)
-                }
-                _ => MembershipStep::AddVoter(id),
-            }
-        });
-        let steps = steps.collect();
-        let transition = match self.dice.below(4) {
-            0 => Transition::JointExplicit,
-            1 => Transition::JointImplicit,
-            _ => Transition::Auto,
-        };
-        MembershipChange { transition, steps, context: bytes::Bytes::from_static(b"why") }
-    }
-
-    /// Ends all faults; then the group must elect, commit and converge within a bound.
-    pub(crate) fn heal_and_converge(&mut self) -> Result<(), Broken> {
-        self.healed = true;
-        self.climate.disk_ms_max = 5;
-        self.climate.latency_ms_max = 20;
-        self.climate.client_ms_max = 40;
-        self.blocked.clear();
-        for id in self.restartable() {
-            self.start(id);
-        }
-        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
-            self.drain(id)?;
-        }
-        let bound = self.now + Duration::from_secs(120);
-        let goal = LogIndex(self.checks.max_committed().0 + 20);
-        while self.now < bound {
-            self.step()?;
-            let members = self.latest_membership.1.members();
-            self.retire_zombies(&members);
-            let there = |id: &ReplicaId| {
-                let node = &self.nodes[id];
-                node.is_up() && node.app.applied.index >= goal
-            };
-            if members.iter().all(there) {
-                self.tally.add("converged");
-                return Ok(());
-            }
-        }
-        let states = self.nodes.values().filter(|node| node.is_up()).map(|node| {
-            let raft = node.raft();
-            let peers: Vec<_> = raft.peers().collect();
-            format!(
-                "{}: {:?} in {}, leader {:?}, log ({}, {}] committed {} delivered {} applied {} durable {} of {} {peers:?}",
-                node.id, raft.role(), raft.term(), raft.leader(), raft.truncated(), raft.last(),
-                raft.committed(), raft.delivered(), node.app.applied, raft.durable(), raft.membership(),
-            )
-        });
-        let states: Vec<String> = states.collect();
-        Err(format!("no convergence to {goal} within two minutes:\n{}", states.join("\n")))
-    }
-
-    /// Replicas that are out of the group are switched off once the group has moved on.
-    ///
-    /// Not earlier: a member that does not know yet that they are out may need their votes.
-    fn retire_zombies(&mut self, members: &BTreeSet<ReplicaId>) {
-        let index = self.latest_membership.0;
-        if !members.iter().all(|id| self.nodes[id].commit_checked >= index) {
-            return;
-        }
-        for node in self.nodes.values_mut().filter(|node| !members.contains(&node.id)) {
-            node.switch_off();
-            node.writes.clear();
-        }
     }
 }
