@@ -362,7 +362,7 @@ fn locks_and_elections() {
         let holder = s.start("lock mutex")?;
         s.wait_output(holder, "mutex/", SOON)?;
         let waiter = s.start("lock mutex echo held")?;
-        s.until("get mutex/ --prefix --keys-only -w fields", SOON, |o| {
+        s.until("get mutex/ --prefix --sort-by=CREATE -w fields", SOON, |o| {
             o.stdout.contains("\"Count\" : 2")
         })?;
         ensure!(!s.wait_output(waiter, "", SOON)?.contains("held"), "two hold one lock");
@@ -376,7 +376,7 @@ fn locks_and_elections() {
         let observer = s.start("elect seat --listen")?;
         s.wait_output(observer, "first", SOON)?;
         let next = s.start("elect seat second")?;
-        s.until("get seat/ --prefix --keys-only -w fields", SOON, |o| {
+        s.until("get seat/ --prefix --sort-by=CREATE -w fields", SOON, |o| {
             o.stdout.contains("\"Count\" : 2")
         })?;
         s.stop(leader)?;

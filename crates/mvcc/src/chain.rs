@@ -124,8 +124,8 @@ impl<V: Send + Sync + 'static> ChainMap<V> {
         Self { order: SkipMap::new(), index: Index::new(root_bits) }
     }
 
-    /// Adds a version. One writer at a time, and no stamp lower than those before. Returns
-    /// whether it is the key's first.
+    /// Adds a version, in the place of one with the same stamp. One writer at a time, and no stamp
+    /// lower than those before. Returns whether the key is new.
     pub(crate) fn insert(&self, key: &Bytes, stamp: u64, value: V) -> bool {
         let mut value = Some(value);
         let mut make = || {
@@ -143,8 +143,13 @@ impl<V: Send + Sync + 'static> ChainMap<V> {
         if new {
             self.order.insert(Name::new(key), chain);
         } else if let Some(value) = value {
-            let older = chain.newest.load_full();
-            chain.newest.store(Version::after(older, stamp, value));
+            let newest = chain.newest.load_full();
+            // A second version under one stamp takes the place of the first.
+            let before = if newest.stamp == stamp { newest.older.clone() } else { Some(newest) };
+            chain.newest.store(match before {
+                Some(older) => Version::after(older, stamp, value),
+                None => Version::first(stamp, value),
+            });
         }
         new
     }

@@ -4,7 +4,7 @@
 //! refuse: empty keys, duplicate keys, too many operations, unknown leases, revisions of the past and the future.
 //!
 //! Left out on purpose, because etcd 3.5 ends its process over them: sort orders and targets that are not in the
-//! enumeration, and a put that ignores value or lease of a key that the same transaction deletes ([`survivable`]).
+//! enumeration, and a put that ignores value or lease of a key that the same transaction deletes (`survivable`).
 //! Left out too: lease ids that the server would draw.
 
 use bytes::Bytes;

@@ -2,7 +2,7 @@
 //!
 //! Writers, one reader for each member, and a watcher run all the time. Round after round a process is killed by
 //! SIGKILL, or stopped by SIGSTOP and continued, and the next round begins once the cluster has gone on without it
-//! and has it back. At the end [`check`] looks at everything that was recorded.
+//! and has it back. At the end [`check()`] looks at everything that was recorded.
 //!
 //! Every put writes a value that no other put writes, to one key, in a transaction of its own. So each revision
 //! belongs to exactly one put, and the watcher's events are the whole history. A put whose answer did not come is

@@ -1,18 +1,19 @@
 //! From settings to a running node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use env::RealDisk;
+use env::{Disk as _, RealDisk};
 use etcd::{FoundingMember, Machine};
 use raft::{GroupId, HardState, LogPosition, Membership, Raft, ReplicaId, Restored};
-use storage::log::{GroupWrite, Log, RecoveredGroup};
+use storage::log::{GroupWrite, Log, Recovered, RecoveredGroup};
 use storage::{DataDir, DataDirError, Identity};
 use store::{NodeId, RangeId};
 use tokio::sync::oneshot;
@@ -136,14 +137,37 @@ fn replica(id: u64) -> Result<ReplicaId, StartError> {
     ReplicaId::new(id).ok_or_else(|| StartError::Damaged("a member with id 0".to_owned()))
 }
 
-/// A member's first start: it founds the cluster together with the others, or joins it. The
-/// directory is claimed once all else is in place; a start that did not come so far is begun anew.
+/// The mark of a first start that is under way.
+const FOUNDING: &str = "founding";
+
+/// A member's first start: it founds the cluster together with the others, or joins it.
+///
+/// The directory is marked first and claimed last, when log and state are in place. A start that
+/// is interrupted in between is begun anew; a directory with data but neither mark nor identity
+/// was damaged, and is left alone.
 fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, StartError> {
     config.validate().map_err(StartError::Config)?;
-    for path in [log_dir(config, data), data.engine_dir()] {
-        match std::fs::remove_dir_all(&path) {
+    let mark = data.path().join(FOUNDING);
+    let log = log_dir(config, data);
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| DataDirError::Io { path, source }
+    };
+    let holds_data =
+        |dir: &Path| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    if !mark.exists() && (holds_data(&log) || holds_data(&data.engine_dir())) {
+        return Err(StartError::Damaged(format!(
+            "{} holds data, but does not say whose: its file `identity` is gone. Restore it, or \
+             move the directory away and let the member join anew",
+            data.path().display()
+        )));
+    }
+    fs::File::create(&mark).and_then(|file| file.sync_all()).map_err(io(&mark))?;
+    RealDisk.sync_dir(data.path()).map_err(io(data.path()))?;
+    for path in [&log, &data.engine_dir()] {
+        match fs::remove_dir_all(path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(DataDirError::Io { path, source }.into());
+                return Err(io(path)(source).into());
             }
             _ => {}
         }
@@ -158,10 +182,30 @@ fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, Star
             write_founding_state(&engines, config, &members)?;
             Identity { cluster_id: etcd::cluster_id(&ids), member_id: own.id }
         }
-        InitialState::Existing => join(config)?,
+        InitialState::Existing => {
+            let identity = join(config)?;
+            let engines = Engines::open(&data.engine_dir(), config.engine_cache_bytes)?;
+            drop(engines.stage()?);
+            engines.install();
+            identity
+        }
     };
+    let (log, _) = open_log(config, data, identity)?;
+    log.close().map_err(|error| StartError::Log(error.to_string()))?;
     data.claim(identity)?;
+    fs::remove_file(&mark).map_err(io(&mark))?;
     Ok(identity)
+}
+
+fn open_log(
+    config: &Config,
+    data: &DataDir<RealDisk>,
+    identity: Identity,
+) -> Result<(Log<RealDisk>, Recovered), StartError> {
+    let options =
+        storage::log::Options { log_id: identity.member_id, ..storage::log::Options::default() };
+    Log::open(RealDisk, &log_dir(config, data), options)
+        .map_err(|error| StartError::Log(error.to_string()))
 }
 
 fn log_dir(config: &Config, data: &DataDir<RealDisk>) -> PathBuf {
@@ -267,21 +311,17 @@ fn restore(
     engines: &Engines,
     identity: Identity,
 ) -> Result<Parts, StartError> {
-    let state = match engines.recover(mvcc_limits(config))? {
-        Some(state) => state,
-        None => {
-            // A member that joined and has not been given a snapshot yet.
-            let engine = Arc::new(engines.stage()?);
-            let state = mvcc::State::open_with(engine, mvcc_limits(config))
-                .map_err(|error| StartError::Damaged(error.to_string()))?;
-            engines.install();
-            state
-        }
-    };
-    let options =
-        storage::log::Options { log_id: identity.member_id, ..storage::log::Options::default() };
-    let (mut log, mut recovered) = Log::open(RealDisk, &log_dir(config, data), options)
-        .map_err(|error| StartError::Log(error.to_string()))?;
+    let state = engines.recover(mvcc_limits(config))?.ok_or_else(|| {
+        StartError::Damaged(format!("{} holds no state", data.engine_dir().display()))
+    })?;
+    let (mut log, mut recovered) = open_log(config, data, identity)?;
+    if recovered.created {
+        return Err(StartError::Damaged(format!(
+            "the log in {} is gone, and with it what this member has promised: remove the \
+             member from the cluster and let it join anew",
+            log_dir(config, data).display()
+        )));
+    }
     if recovered.torn {
         tracing::info!("writes that were under way at the last crash were cut from the log");
     }
