@@ -133,15 +133,15 @@ async fn scenario(cluster: &mut Cluster, leader: usize, away: usize, size_mib: u
     let learner = cluster.joining("m4")?;
     let request = pb::MemberAddRequest { peer_urls: vec![learner.peer_url()], is_learner: true };
     let end = Instant::now() + Duration::from_secs(30);
-    loop {
+    let added = loop {
         let added: Result<pb::MemberAddResponse, _> =
             to_leader.call(method::cluster::ADD, &request).await;
         match added {
-            Ok(_) => break,
+            Ok(added) => break added,
             Err(refused) => ensure!(Instant::now() < end, "member add: {refused:?}"),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    };
     let to_learner = Client::new(&learner.endpoint())?;
     cluster.join(learner)?;
     let peak = peak.max(caught_up(&to_learner, values, pid, "the learner").await?);
@@ -153,6 +153,13 @@ async fn scenario(cluster: &mut Cluster, leader: usize, away: usize, size_mib: u
     stop.store(true, Ordering::SeqCst);
     writer.await?.context("the writes that went on")?;
     ensure!(written.load(Ordering::SeqCst) > 10, "hardly any write went on");
+    // A learner does not answer for its hash, a member with a vote does.
+    let id = added.member.context("the member that was added")?.id;
+    let promote = pb::MemberPromoteRequest { id };
+    let _promoted: pb::MemberPromoteResponse = to_leader
+        .call(method::cluster::PROMOTE, &promote)
+        .await
+        .map_err(|error| anyhow::anyhow!("member promote: {error:?}"))?;
     let (_, revision) = own_state(&to_leader).await.context("the leader's state")?;
     let expected = hash(&to_leader, revision).await.context("the leader's hash")?;
     for (client, who) in [(&to_away, "the one that was away"), (&to_learner, "the learner")] {

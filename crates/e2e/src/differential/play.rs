@@ -141,7 +141,7 @@ impl Pair {
         let (mut oracle, mut subject) =
             (oracle.context("etcd")?, subject.context("the server under test")?);
         if self.subject_is_newer {
-            oracle = newer(step, oracle);
+            oracle = newer(step, oracle, &subject);
         }
         if let Some(spoiler) = &mut self.spoiler {
             subject = spoiler.spoil(step, subject);

@@ -8,7 +8,7 @@
 //!
 //! 1. [`Input::Client`] arrives. If this member leads and serves, it is evaluated at once
 //!    (`route`); if another leads, it is passed on to that one and the answer comes back
-//!    ([`wire`](crate::wire)); if nobody is known to lead, it waits for a leader, at most
+//!    (`wire`); if nobody is known to lead, it waits for a leader, at most
 //!    [`CoreConfig::request_timeout`].
 //! 2. Evaluation gives effects to be agreed upon. All that is evaluated between two flushes is
 //!    proposed at once, becomes one write to the log and one message to each peer.
