@@ -78,6 +78,8 @@ pub enum Input<E: Engine> {
     Checkpointed(mvcc::Done),
     /// The wall clock's, in whole seconds since 1970. Nothing about safety hangs on it.
     WallTime(u64),
+    /// There is no room on this member's disk, or there is again.
+    DiskFull(bool),
     /// The size of the state on disk, for the quota.
     StateBytes(u64),
     /// Time has passed: the deadline that [`Core::next_deadline`] gave, or none.
@@ -125,6 +127,7 @@ pub struct Core<E: Engine> {
     staged: Option<snapshot::Staged<E>>,
     transfers: Vec<(Origin, ReplicaId)>,
     unix_time_s: u64,
+    disk_full: bool,
     /// Since when each peer has been heard from, without a break.
     heard_since: BTreeMap<NodeId, Duration>,
     /// Frames under construction.
@@ -156,6 +159,7 @@ impl<E: Engine> Core<E> {
             staged: None,
             transfers: Vec::new(),
             unix_time_s: 0,
+            disk_full: false,
             heard_since: BTreeMap::new(),
             frames: BTreeMap::new(),
             effects: Effects::default(),
@@ -264,6 +268,7 @@ impl<E: Engine> Core<E> {
             }
             Input::Checkpointed(done) => self.checkpointed(now, done)?,
             Input::WallTime(seconds) => self.unix_time_s = seconds,
+            Input::DiskFull(full) => self.disk_full = full,
             Input::StateBytes(bytes) => self.machine.observe_size(bytes),
             Input::Tick => self.tick(now)?,
         }

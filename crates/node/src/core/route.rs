@@ -113,6 +113,10 @@ impl<E: Engine> Core<E> {
     }
 
     fn evaluate(&mut self, now: Duration, origin: Origin, request: Request) {
+        let grows = matches!(request, Request::Put(_) | Request::Txn(_) | Request::LeaseGrant(_));
+        if self.disk_full && grows {
+            return self.answer(origin, Err(Error::NoSpace));
+        }
         if matches!(
             request,
             Request::MemberAdd(_) | Request::MemberRemove(_) | Request::MemberPromote(_)

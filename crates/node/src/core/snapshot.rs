@@ -22,7 +22,9 @@ impl<E: Engine> Core<E> {
         let state = self.machine.state_mut();
         self.effects.retired.push(state.finish(done));
         let durable = state.durable().index;
-        let upto = LogIndex(durable.saturating_sub(self.config.catchup_entries));
+        // Without room, followers that lag are given a snapshot rather than the log.
+        let kept = if self.disk_full { 0 } else { self.config.catchup_entries };
+        let upto = LogIndex(durable.saturating_sub(kept));
         let raft = self.raft();
         let Some(term) = raft.term_at(upto).filter(|_| upto > raft.truncated().index) else {
             return Ok(());

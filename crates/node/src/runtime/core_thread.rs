@@ -1,11 +1,13 @@
 //! The thread that steps the core.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use env::{Disk as _, RealDisk};
 use etcd::Response;
 use mvcc::engine::Engine as _;
 use tokio::sync::oneshot;
@@ -37,6 +39,9 @@ pub(super) struct CoreThread {
     pub(super) snapshots: Snapshots,
     pub(super) waiting: Waiting,
     pub(super) checkpoints: Checkpoints,
+    /// The directories in which the node writes, and how much must stay free there.
+    pub(super) dirs: Vec<PathBuf>,
+    pub(super) disk_reserve_bytes: u64,
 }
 
 /// Who waits for the core's answers.
@@ -54,6 +59,9 @@ pub(super) struct Checkpoints {
     pub(super) last: Duration,
     pub(super) chores: Duration,
     pub(super) busy: bool,
+    /// The log has no room, and the file system has less than its reserve.
+    pub(super) log_full: bool,
+    pub(super) space_low: bool,
     pub(super) asked: Vec<oneshot::Sender<()>>,
 }
 
@@ -151,6 +159,10 @@ impl CoreThread {
             Event::Frame(from, bytes) => Input::Frame(from, bytes),
             Event::Unreachable(node) => Input::Unreachable(node),
             Event::Written(id) => Input::LogWritten(id),
+            Event::LogFull(full) => {
+                self.checkpoints.log_full = full;
+                Input::DiskFull(full || self.checkpoints.space_low)
+            }
             Event::Fetched(range, id, entries) => Input::Fetched(range, id, entries),
             Event::SnapshotSent(range, to, outcome) => Input::SnapshotSent(range, to, outcome),
             Event::SnapshotStaged(from, envelope, state) => {
@@ -242,7 +254,26 @@ impl CoreThread {
         let size = self.shared.engine.load().size_bytes();
         let (_, in_use) = size.map_err(|error| Fatal::State(error.to_string()))?;
         let front = self.core.machine().state().front_bytes() as u64;
-        self.core.step(now, Input::StateBytes(in_use + front))
+        self.core.step(now, Input::StateBytes(in_use + front))?;
+        self.look_for_space(now)
+    }
+
+    /// Refuses what makes the state grow before the disk does.
+    fn look_for_space(&mut self, now: Duration) -> Result<(), Fatal> {
+        let low = self
+            .dirs
+            .iter()
+            .any(|dir| RealDisk.free_bytes(dir).is_ok_and(|free| free < self.disk_reserve_bytes));
+        if low != self.checkpoints.space_low {
+            if low {
+                let reserve_bytes = self.disk_reserve_bytes;
+                tracing::error!(reserve_bytes, "the disk is nearly full: writes are refused");
+            } else {
+                tracing::info!("the disk has room again: writes are served");
+            }
+            self.checkpoints.space_low = low;
+        }
+        self.core.step(now, Input::DiskFull(low || self.checkpoints.log_full))
     }
 
     /// Begins to write what was applied into the engine if there is enough of it, or if it has
@@ -251,7 +282,12 @@ impl CoreThread {
         if self.checkpoints.busy {
             return;
         }
-        let due = now >= self.checkpoints.last + self.checkpoints.interval;
+        // Without room, what can be cut from the log is cut soon.
+        let interval = match self.checkpoints.log_full || self.checkpoints.space_low {
+            true => self.checkpoints.interval.min(CHORES_INTERVAL),
+            false => self.checkpoints.interval,
+        };
+        let due = now >= self.checkpoints.last + interval;
         let asked = !self.checkpoints.asked.is_empty();
         let state = self.core.machine_mut().state_mut();
         if due || asked || state.front_bytes() >= self.checkpoints.bytes {
@@ -283,6 +319,8 @@ impl Checkpoints {
             last: Duration::ZERO,
             chores: Duration::ZERO,
             busy: false,
+            log_full: false,
+            space_low: false,
             asked: Vec::new(),
         }
     }

@@ -1,21 +1,26 @@
 //! The log's writer and its reader.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use env::RealDisk;
 use raft::{FetchRequest, LogPosition};
-use storage::log::{GroupWrite, Log, LogReader};
-use store::RangeId;
+use storage::log::{AppendError, GroupWrite, Log, LogReader};
+use store::{RangeId, WriteId};
 
 use super::{Event, Inbox};
-use crate::core::DurableWrite;
+use crate::core::{DurableWrite, Frames};
 use crate::metrics::{Metrics, timed};
 use crate::transport::Transport;
 
 /// Commands that are appended before a sync, at most: bounds how long the first one waits.
 const GROUP_MAX: usize = 1024;
+
+/// How long a full disk is given before the write is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the log thread is told.
 pub(super) enum LogCommand {
@@ -29,69 +34,158 @@ pub(super) type Fetch = (RangeId, FetchRequest);
 
 /// Starts the writer.
 pub(super) fn spawn_writer(
-    mut log: Log<RealDisk>,
+    log: Log<RealDisk>,
     commands: Receiver<LogCommand>,
     transport: Arc<Transport>,
     inbox: Inbox,
     metrics: Arc<Metrics>,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("log".to_owned()).spawn(move || {
-        if let Err(error) = write(&mut log, &commands, &transport, &inbox, &metrics) {
-            inbox.send(Event::Fatal(format!("the log cannot be written: {error}")));
+        let mut writer = Writer {
+            log,
+            commands,
+            transport,
+            inbox,
+            metrics,
+            backlog: VecDeque::new(),
+            released: Vec::new(),
+            written: Vec::new(),
+            dirty: false,
+            full: false,
+            stop: false,
+        };
+        if let Err(error) = writer.run() {
+            writer.inbox.send(Event::Fatal(format!("the log cannot be written: {error}")));
         }
-        if let Err(error) = log.close() {
+        if let Err(error) = writer.log.close() {
             tracing::warn!(%error, "the log was not closed cleanly");
         }
     })
 }
 
-fn write(
-    log: &mut Log<RealDisk>,
-    commands: &Receiver<LogCommand>,
-    transport: &Transport,
-    inbox: &Inbox,
-    metrics: &Metrics,
-) -> Result<(), String> {
-    let mut released = Vec::new();
-    let mut written = Vec::new();
-    let mut stop = false;
-    while !stop {
-        let Ok(first) = commands.recv() else { return Ok(()) };
-        let mut dirty = false;
-        for command in std::iter::once(first).chain(commands.try_iter().take(GROUP_MAX)) {
-            match command {
-                LogCommand::Write(write) => {
-                    let groups: Vec<_> = write.groups.into_iter().filter_map(group_write).collect();
-                    if !groups.is_empty() {
-                        log.append(&groups).map_err(|error| error.to_string())?;
-                        dirty = true;
+struct Writer {
+    log: Log<RealDisk>,
+    commands: Receiver<LogCommand>,
+    transport: Arc<Transport>,
+    inbox: Inbox,
+    metrics: Arc<Metrics>,
+    /// Commands that came while there was no room for the one before them.
+    backlog: VecDeque<LogCommand>,
+    /// Frames that may leave after the next sync.
+    released: Frames,
+    /// Writes that the next sync completes.
+    written: Vec<WriteId>,
+    dirty: bool,
+    full: bool,
+    stop: bool,
+}
+
+impl Writer {
+    fn run(&mut self) -> Result<(), String> {
+        while !self.stop {
+            let first = match self.backlog.pop_front() {
+                Some(command) => command,
+                None => match self.commands.recv() {
+                    Ok(command) => command,
+                    Err(_) => return Ok(()),
+                },
+            };
+            self.take(first)?;
+            for _ in 1..GROUP_MAX {
+                let next = self.backlog.pop_front().or_else(|| self.commands.try_recv().ok());
+                let Some(next) = next.filter(|_| !self.stop) else { break };
+                self.take(next)?;
+            }
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, command: LogCommand) -> Result<(), String> {
+        match command {
+            LogCommand::Write(write) => {
+                let groups: Vec<_> = write.groups.into_iter().filter_map(group_write).collect();
+                if !groups.is_empty() && !self.append(&groups)? {
+                    return Ok(());
+                }
+                self.released.extend(write.then);
+                self.written.push(write.id);
+            }
+            LogCommand::Truncate(range, position) => {
+                let truncate_to = Some(position);
+                let write = GroupWrite { truncate_to, ..GroupWrite::new(range.group()) };
+                self.log.append(&[write]).map_err(|error| error.to_string())?;
+            }
+            LogCommand::Stop => self.stop = true,
+        }
+        Ok(())
+    }
+
+    /// Appends, and waits for room if the disk is full. `false`: the node stops instead.
+    fn append(&mut self, groups: &[GroupWrite]) -> Result<bool, String> {
+        loop {
+            match self.log.append(groups) {
+                Ok(()) => break,
+                Err(AppendError::Full { needed_bytes, left_bytes }) => {
+                    if !self.full {
+                        tracing::error!(needed_bytes, left_bytes, "the disk is full: writes wait");
+                        self.full = true;
+                        self.inbox.send(Event::LogFull(true));
                     }
-                    released.extend(write.then);
-                    written.push(write.id);
+                    self.sync()?;
+                    self.wait_for_room()?;
+                    if self.stop {
+                        return Ok(false);
+                    }
                 }
-                LogCommand::Truncate(range, position) => {
-                    let truncate_to = Some(position);
-                    let write = GroupWrite { truncate_to, ..GroupWrite::new(range.group()) };
-                    log.append(&[write]).map_err(|error| error.to_string())?;
-                }
-                LogCommand::Stop => {
-                    stop = true;
-                    break;
-                }
+                Err(error) => return Err(error.to_string()),
             }
         }
-        if dirty {
-            timed(&metrics.wal_fsync_seconds, || log.sync()).map_err(|error| error.to_string())?;
+        self.dirty = true;
+        if self.full {
+            tracing::info!("the disk has room again");
+            self.full = false;
+            self.inbox.send(Event::LogFull(false));
         }
-        for (node, frame) in released.drain(..) {
-            transport.send(node, frame);
-        }
-        // Each write completes by itself, in order: the store counts them off one by one.
-        for id in written.drain(..) {
-            inbox.send(Event::Written(id));
+        Ok(true)
+    }
+
+    /// Waits a while for somebody to remove files, or for the core to cut the log: truncations
+    /// go ahead of the writes that wait.
+    fn wait_for_room(&mut self) -> Result<(), String> {
+        match self.commands.recv_timeout(FULL_PAUSE) {
+            Ok(command @ LogCommand::Truncate(..)) => {
+                self.take(command)?;
+                self.dirty = true;
+                self.sync()
+            }
+            Ok(LogCommand::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                self.stop = true;
+                Ok(())
+            }
+            Ok(command) => {
+                self.backlog.push_back(command);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(()),
         }
     }
-    Ok(())
+
+    /// Makes all that was appended durable, and lets go what waited for that.
+    fn sync(&mut self) -> Result<(), String> {
+        if std::mem::take(&mut self.dirty) {
+            timed(&self.metrics.wal_fsync_seconds, || self.log.sync())
+                .map_err(|error| error.to_string())?;
+        }
+        for (node, frame) in self.released.drain(..) {
+            self.transport.send(node, frame);
+        }
+        // Each write completes by itself, in order: the store counts them off one by one.
+        for id in self.written.drain(..) {
+            self.inbox.send(Event::Written(id));
+        }
+        Ok(())
+    }
 }
 
 fn group_write(group: store::GroupWrite) -> Option<GroupWrite> {

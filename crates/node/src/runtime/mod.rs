@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Removed(NodeId),
     /// All writes up to this one are durable.
     Written(WriteId),
+    /// The log has no room for entries, or has room again.
+    LogFull(bool),
     Fetched(RangeId, FetchId, Vec<Entry>),
     SnapshotSent(RangeId, ReplicaId, SnapshotOutcome),
     SnapshotStaged(NodeId, Envelope, Box<mvcc::State<Engine>>),
