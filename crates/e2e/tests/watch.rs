@@ -31,17 +31,17 @@ impl Script {
     async fn start(endpoint: &str) -> Result<Self> {
         let client = Client::new(endpoint)?;
         let (requests, receiver) = tokio::sync::mpsc::channel(64);
-        // The first message goes ahead of the answer's headers, which some servers send only then.
-        // The end of a watch that there is not has no answer. (A request for progress on a stream
-        // without watchers has one up to 3.5.7, and none since.)
-        let cancel = RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: 1 << 40 });
-        let first = pb::WatchRequest { request_union: Some(cancel) };
+        // The first message goes ahead of the answer's headers, which some servers send only with
+        // the first answer. A stream without watchers has one to this up to 3.5.7, and none since.
+        let progress = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+        let first = pb::WatchRequest { request_union: Some(progress) };
         requests.send(Bytes::from(first.encode_to_vec())).await?;
         let stream =
             tokio::time::timeout(SOON, client.stream(method::watch::WATCH, receiver)).await?;
         let responses = stream.map_err(|error| anyhow::anyhow!("watch: {error:?}"))?;
         let mut script = Self { client, requests, responses, seen: Vec::new() };
         script.drain().await?;
+        script.seen.clear();
         Ok(script)
     }
 
