@@ -95,7 +95,11 @@ impl Script {
             );
             let events = std::mem::take(&mut response.events);
             let id = response.watch_id;
-            if events.is_empty() {
+            if events.is_empty() && response.created && !response.canceled {
+                // The oracle puts its newest revision there even if the watch begins in the past,
+                // ours what was delivered: clients resume after it.
+                lines.push((id, format!("{response:?}")));
+            } else if events.is_empty() {
                 lines.push((id, format!("revision {}: {response:?}", header.revision)));
             }
             lines.extend(events.into_iter().map(|event| (id, format!("watch {id}: {event:?}"))));
@@ -245,13 +249,15 @@ fn from_a_revision() {
 
 #[test]
 #[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
-fn compacted_and_negative_starts() {
+fn compacted_starts() {
     check(async |s| {
         for round in 0..10 {
             s.put("a", &round.to_string()).await?;
         }
         s.compact(6).await?;
-        for start_revision in [-1, i64::MIN, 1, 5, 6, 7] {
+        // A negative start is refused by newer servers, and taken for 0 by this oracle: see the
+        // tests of `etcd::watch` for that.
+        for start_revision in [1, 5, 6, 7] {
             s.create(pb::WatchCreateRequest { start_revision, ..create("a", "") }).await?;
         }
         s.put("a", "end").await?;
@@ -318,11 +324,14 @@ fn progress_requests() {
         s.put("other", "1").await?;
         s.drain().await?;
         s.progress().await?;
-        s.create(pb::WatchCreateRequest { start_revision: 100, ..create("b", "") }).await?;
-        s.progress().await?;
         s.put("a", "1").await?;
         s.drain().await?;
-        s.progress().await
+        s.progress().await?;
+        // From here on the oracle answers every request for progress, newer servers none while a
+        // watcher waits for the future: see the tests of `etcd::watch`.
+        s.create(pb::WatchCreateRequest { start_revision: 100, ..create("b", "") }).await?;
+        s.put("a", "2").await?;
+        s.drain().await
     });
 }
 

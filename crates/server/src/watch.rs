@@ -193,6 +193,8 @@ impl<B: Backend> Stream<B> {
         self.check()?;
         let watches = &self.door.watches;
         let mut hub = watches.hub.borrow_mut();
+        // Terms pass without commits, too.
+        hub.set_term(self.door.backend.standing().term);
         let taken = hub.request(self.id, request);
         watches.ring(&mut hub);
         match taken {
