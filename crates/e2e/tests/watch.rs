@@ -20,6 +20,9 @@ const SOON: Duration = Duration::from_secs(5);
 /// No response comes in this: what is not sent is part of the contract.
 const SILENCE: Duration = Duration::from_millis(400);
 
+/// The watch that opens a stream.
+const OPENER: i64 = 1 << 40;
+
 struct Script {
     client: Client,
     requests: Sender<Bytes>,
@@ -32,15 +35,16 @@ impl Script {
         let client = Client::new(endpoint)?;
         let (requests, receiver) = tokio::sync::mpsc::channel(64);
         // The first message goes ahead of the answer's headers, which some servers send only with
-        // the first answer. A stream without watchers has one to this up to 3.5.7, and none since.
-        let progress = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
-        let first = pb::WatchRequest { request_union: Some(progress) };
+        // the first answer. Every server answers a watch that begins; it is ended again below.
+        let opener = pb::WatchCreateRequest { watch_id: OPENER, ..create("opener", "") };
+        let first = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(opener)) };
         requests.send(Bytes::from(first.encode_to_vec())).await?;
         let stream =
             tokio::time::timeout(SOON, client.stream(method::watch::WATCH, receiver)).await?;
         let responses = stream.map_err(|error| anyhow::anyhow!("watch: {error:?}"))?;
         let mut script = Self { client, requests, responses, seen: Vec::new() };
         script.drain().await?;
+        script.cancel(OPENER).await?;
         script.seen.clear();
         Ok(script)
     }
