@@ -60,7 +60,7 @@ impl Names {
         let mut word = String::new();
         let mut field = String::new();
         for c in text.chars().chain(['\n']) {
-            if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') {
+            if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | 'µ') {
                 word.push(c);
                 continue;
             }
@@ -122,10 +122,10 @@ impl Names {
 
 /// `12.34ms` and the like; only with a fraction, because whole seconds are often part of the contract.
 fn duration(word: &str) -> Option<&'static str> {
-    let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number = word.trim_end_matches(char::is_alphabetic);
     let unit = &word[number.len()..];
     let is_number = number.contains('.') && number.chars().all(|c| c.is_ascii_digit() || c == '.');
-    (is_number && matches!(unit, "s" | "ms" | "us" | "ns" | "m" | "h")).then_some("<time>")
+    (is_number && matches!(unit, "s" | "ms" | "us" | "µs" | "ns" | "m" | "h")).then_some("<time>")
 }
 
 /// One thing that a script did, and what came of it.
@@ -207,6 +207,7 @@ mod tests {
             names.apply("127.0.0.1:12481 is healthy: took = 2.5ms"),
             "<b> is healthy: took = <time>"
         );
+        assert_eq!(names.apply("took = 980.418µs"), "took = <time>");
         assert_eq!(names.apply("remaining(9s)"), "remaining(9s)");
     }
 
