@@ -14,14 +14,17 @@
 //! | `differential --requests N --seed S` | random requests to a real etcd and to us, every response compared |
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
 //! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
+//! | `large ...` | one member with 10 GiB: restart, memory, lists, beside a real etcd |
 //!
 //! Caveat: the scan of `sources` is by token, not by type. It catches slips, not intent.
 
 mod arrows;
 mod compare;
+mod large;
 mod licenses;
 mod links;
 mod metadata;
+mod process;
 mod run;
 mod scan;
 mod sources;
@@ -46,6 +49,7 @@ Usage: cargo xtask TASK
   torture [--rounds N] [--kind leader|follower|all|pause] [--seed S]
                                kill -9 and SIGSTOP under load
   compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
+  large [OPTION VALUE]...      one member with 10 GiB: restart, memory, lists (--help)
 
 Environment:
   CARGO_TARGET_DIR   where to build; default: quorate/target in the user's cache
@@ -78,6 +82,7 @@ fn dispatch() -> Result<()> {
         "differential" => suites::differential(rest),
         "torture" => suites::torture(rest),
         "compare" => compare::run(rest),
+        "large" => large::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

@@ -187,6 +187,16 @@ pub enum Operation {
         /// From the asked member alone.
         serializable: bool,
     },
+    /// Reads so many keys in order, page by page, all as of the first page's revision: how
+    /// Kubernetes lists. One request here is all of them.
+    List {
+        /// Keys in all.
+        keys: u64,
+        /// Keys a page.
+        page: i64,
+        /// From the asked member alone.
+        serializable: bool,
+    },
     /// Compares a key's revision and writes it, or reads it if another was faster: what
     /// Kubernetes does with every update.
     CompareAndSwap,
@@ -247,11 +257,13 @@ impl User {
             Operation::Put => self.put(key).await,
             Operation::Get { serializable } => self.get(Get::key(key), serializable).await,
             Operation::Range { keys, serializable } => {
-                // From far enough before the end that the whole number is there to be read.
-                let last = self.keys.count().saturating_sub(u64::try_from(keys).unwrap_or(0));
-                let first = self.keys.key(number.min(last));
+                let first = self.first_of(number, u64::try_from(keys).unwrap_or(0));
                 let end = kv::prefix_end(&self.keys.prefix());
                 self.get(Get::range(first, end).limit(keys), serializable).await
+            }
+            Operation::List { keys, page, serializable } => {
+                let first = self.first_of(number, keys);
+                self.list(first, keys, page, serializable).await
             }
             Operation::CompareAndSwap => self.swap(number, key).await,
             Operation::Mixed { reads, serializable } => {
@@ -281,6 +293,40 @@ impl User {
         let response = self.client.get(get).await?;
         let bytes = response.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum::<usize>();
         Ok(Done { keys: response.kvs.len() as u64, bytes: bytes as u64, conflict: false })
+    }
+
+    /// Where to begin so that `keys` keys are there to be read: at the drawn one, or before it.
+    fn first_of(&self, drawn: u64, keys: u64) -> Bytes {
+        self.keys.key(drawn.min(self.keys.count().saturating_sub(keys)))
+    }
+
+    async fn list(
+        &mut self,
+        first: Bytes,
+        keys: u64,
+        page: i64,
+        serializable: bool,
+    ) -> client::Result<Done> {
+        let end = kv::prefix_end(&self.keys.prefix());
+        let (mut next, mut revision, mut done) = (first, None, Done::default());
+        while done.keys < keys {
+            let mut get = Get::range(next.clone(), end.clone()).limit(page);
+            if let Some(revision) = revision {
+                get = get.revision(revision);
+            }
+            let get = if serializable { get.serializable() } else { get };
+            let response = self.client.get(get).await?;
+            revision = revision.or(response.header.as_ref().map(|header| header.revision));
+            done.keys += response.kvs.len() as u64;
+            done.bytes +=
+                response.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum::<usize>() as u64;
+            match response.kvs.last() {
+                // The key right behind the last one.
+                Some(last) if response.more => next = [&last.key[..], &[0]].concat().into(),
+                _ => break,
+            }
+        }
+        Ok(done)
     }
 
     async fn swap(&mut self, number: u64, key: Bytes) -> client::Result<Done> {

@@ -273,10 +273,9 @@ impl Batch {
     }
 
     fn sorted(self) -> Vec<Write> {
-        let mut writes = self.latest;
-        writes.extend(self.versions);
-        writes.extend(self.events);
-        writes.extend(self.meta);
+        let tables = [self.latest, self.versions, self.events, self.meta];
+        let mut writes = Vec::with_capacity(tables.iter().map(Vec::len).sum());
+        writes.extend(tables.into_iter().flatten());
         writes
     }
 }

@@ -57,7 +57,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            checkpoint_write_bytes: 128 * 1024 * 1024,
+            checkpoint_write_bytes: 64 * 1024 * 1024,
             events_row_bytes: 64 * 1024,
             collect_changes: 8 * 1024,
             import_write_bytes: 8 * 1024 * 1024,

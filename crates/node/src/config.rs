@@ -86,11 +86,11 @@ impl Config {
             request_timeout: Duration::from_secs(7),
             requests_in_flight_max: 65_536,
             uncommitted_bytes_max: 512 << 20,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 32 << 20,
             checkpoint_interval: Duration::from_secs(30),
             snapshot_catchup_entries: 5_000,
             disk_reserve_bytes: 64 << 20,
-            engine_cache_bytes: 256 << 20,
+            engine_cache_bytes: 128 << 20,
             limits: etcd::Limits::default(),
         }
     }

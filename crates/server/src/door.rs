@@ -23,6 +23,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::read_points::ReadPoints;
 use crate::route;
 use crate::watch::Watches;
 
@@ -65,6 +66,7 @@ pub(crate) struct Door<B> {
     /// What is applied from now on, for those who wait for a key.
     pub(crate) changes: broadcast::Sender<Arc<Commit>>,
     pub(crate) watches: Watches,
+    pub(crate) read_points: ReadPoints,
     drain: Drain,
     leaderless: Notify,
     connections: Cell<usize>,
@@ -95,6 +97,7 @@ impl<B: Backend> Door<B> {
             metrics,
             changes: broadcast::Sender::new(CHANGES_QUEUE_LEN),
             watches,
+            read_points: ReadPoints::default(),
             drain,
             leaderless: Notify::new(),
             connections: Cell::new(0),

@@ -38,6 +38,7 @@ mod listen;
 mod member;
 mod metrics;
 mod process;
+mod read_points;
 mod route;
 mod server;
 mod service;

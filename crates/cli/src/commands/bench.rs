@@ -21,6 +21,7 @@ Examples:
   quorate bench get --clients 256 --connections 16 --serializable
   quorate bench put --rate 2000 --clients 200            latency at 2,000 a second
   quorate bench range --range-keys 1000 --value-size 1024 --key-space 1000
+  quorate bench list --list-keys 100000 --key-space 100000 --clients 1 --total 3
   quorate bench txn --clients 64 --dist zipf             compare-and-swap, as Kubernetes does
   quorate bench watch --watchers 1000 --rate 100         fan-out of one key
   quorate bench mixed --reads 0.95 -w json")]
@@ -42,6 +43,17 @@ enum BenchCommand {
         /// Keys a request
         #[arg(long, value_name = "N", default_value_t = 1000)]
         range_keys: i64,
+    },
+    /// Read very many keys in pages, all as of one revision, as Kubernetes lists
+    List {
+        #[command(flatten)]
+        reading: Reading,
+        /// Keys in all; one list counts as one request
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        list_keys: u64,
+        /// Keys a page
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        page: i64,
     },
     /// Compare a key's revision and write it, or read it if another was faster
     Txn(Load),
@@ -160,6 +172,10 @@ impl BenchArgs {
             }
             BenchCommand::Range { reading: Reading { load, serializable }, range_keys: keys } => {
                 load.run("range", Operation::Range { keys, serializable }, global)
+            }
+            BenchCommand::List { reading, list_keys: keys, page } => {
+                let Reading { load, serializable } = reading;
+                load.run("list", Operation::List { keys, page, serializable }, global)
             }
             BenchCommand::Mixed { reading: Reading { load, serializable }, reads } => {
                 load.run("mixed", Operation::Mixed { reads, serializable }, global)

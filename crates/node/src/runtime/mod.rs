@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender};
 use etcd::{Error, Request, Response};
 use raft::{Entry, FetchId, ReplicaId, SnapshotOutcome};
 use store::{Envelope, NodeId, RangeId, WriteId};
@@ -34,12 +34,7 @@ pub use start::{Node, Outcome, StartError};
 
 use crate::Engine;
 
-/// Events that may wait for the core. Clients are bounded by their own limit
-/// ([`Config::requests_in_flight_max`](crate::Config)); what peers send waits in their sockets.
-const INBOX_MAX: usize = 1 << 17;
-
-/// Peers' frames are not taken while more events than this wait, so that there is always room
-/// for what the node's own threads have to say.
+/// Peers' frames are not taken while more events than this wait: they wait in their sockets.
 const INBOX_PEERS_MAX: usize = 1 << 14;
 
 /// Whom to tell the outcome of a request.
@@ -68,7 +63,9 @@ pub(crate) enum Event {
     Stop,
 }
 
-/// The way to the core thread.
+/// The way to the core thread. The queue has no capacity of its own; each who sends has a limit:
+/// clients have theirs ([`Config::requests_in_flight_max`](crate::Config)), peers
+/// [`INBOX_PEERS_MAX`], and the node's own threads answer one event with one.
 #[derive(Clone)]
 pub(crate) struct Inbox {
     sender: Sender<Event>,
@@ -76,15 +73,13 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     fn new() -> (Inbox, Receiver<Event>) {
-        let (sender, receiver) = crossbeam_channel::bounded(INBOX_MAX);
+        let (sender, receiver) = crossbeam_channel::unbounded();
         (Inbox { sender }, receiver)
     }
 
     /// For the node's own threads, and for clients within their limit. The event is dropped if
     /// the core has stopped.
     pub(crate) fn send(&self, event: Event) {
-        // The room between the limits and the capacity is for these; should it ever be used up,
-        // waiting is right.
         let _ = self.sender.send(event);
     }
 
@@ -93,10 +88,8 @@ impl Inbox {
         if self.sender.len() >= INBOX_PEERS_MAX {
             return Err(frame);
         }
-        match self.sender.try_send(Event::Frame(from, frame)) {
-            Err(TrySendError::Full(Event::Frame(_, frame))) => Err(frame),
-            _ => Ok(()),
-        }
+        self.send(Event::Frame(from, frame));
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use proto::etcdserverpb::request_op::Request as Op;
 use crate::backend::Backend;
 use crate::door::Door;
 use crate::grpc::{Status, encode};
+use crate::read_points::read_point;
 
 /// Has `request` answered.
 pub(crate) async fn answered<B: Backend>(
@@ -25,7 +26,7 @@ pub(crate) async fn answered<B: Backend>(
     let view = match route(door, &request)? {
         Route::Leader => return Ok(stamped(door, door.backend.execute(request).await?)),
         Route::Here => door.backend.view(),
-        Route::ReadPoint => door.backend.read_point().await?,
+        Route::ReadPoint => read_point(door).await?,
     };
     if !is_large(&view, &request, door.config.inline_range_keys) {
         return Ok(stamped(door, etcd::read(&view, &request, &door.config.limits)?));
@@ -45,7 +46,7 @@ pub(crate) async fn encoded<B: Backend>(
             return encode_response(&stamped(door, door.backend.execute(request).await?));
         }
         Route::Here => door.backend.view(),
-        Route::ReadPoint => door.backend.read_point().await?,
+        Route::ReadPoint => read_point(door).await?,
     };
     if !is_large(&view, &request, door.config.inline_range_keys) {
         let response = etcd::read(&view, &request, &door.config.limits)?;
