@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::Sender;
 use env::{Disk as _, RealDisk};
 use etcd::Response;
 use mvcc::engine::Engine as _;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::Job;
 use super::log_thread::{LogCommand, LogThreads};
+use super::queue::{Nothing, Receiver};
 use super::snapshots::Snapshots;
 use super::{Event, Reply};
 use crate::Engine;
@@ -111,15 +112,17 @@ impl CoreThread {
         let wait = deadline.saturating_sub(self.now());
         let first = match self.events.recv_timeout(wait) {
             Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Ok(Some(Ended::Stopped)),
+            Err(Nothing::Timeout) => None,
+            Err(Nothing::Disconnected) => return Ok(Some(Ended::Stopped)),
         };
         let now = self.now();
-        let events = self.events.clone();
-        for event in first.into_iter().chain(events.try_iter().take(BATCH_MAX)) {
+        let mut next = first;
+        for taken in 1.. {
+            let Some(event) = next else { break };
             if let Some(ended) = self.take(now, event)? {
                 return Ok(Some(ended));
             }
+            next = if taken < BATCH_MAX { self.events.try_recv() } else { None };
         }
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.core.step(now, Input::Tick)?;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver as FetchReceiver, Sender as FetchSender};
 use env::RealDisk;
 use raft::{FetchRequest, LogPosition};
 use storage::log::{AppendError, GroupWrite, Log, LogReader};
 use store::{RangeId, WriteId};
 
+use super::queue::{Nothing, Receiver, Sender};
 use super::{Event, Inbox};
 use crate::core::{DurableWrite, Frames};
 use crate::metrics::{Metrics, timed};
@@ -92,7 +93,7 @@ impl Writer {
             };
             self.take(first)?;
             for _ in 1..GROUP_MAX {
-                let next = self.backlog.pop_front().or_else(|| self.commands.try_recv().ok());
+                let next = self.backlog.pop_front().or_else(|| self.commands.try_recv());
                 let Some(next) = next.filter(|_| !self.stop) else { break };
                 self.take(next)?;
             }
@@ -159,7 +160,7 @@ impl Writer {
                 self.dirty = true;
                 self.sync()
             }
-            Ok(LogCommand::Stop) | Err(RecvTimeoutError::Disconnected) => {
+            Ok(LogCommand::Stop) | Err(Nothing::Disconnected) => {
                 self.stop = true;
                 Ok(())
             }
@@ -167,7 +168,7 @@ impl Writer {
                 self.backlog.push_back(command);
                 Ok(())
             }
-            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(Nothing::Timeout) => Ok(()),
         }
     }
 
@@ -203,7 +204,7 @@ fn group_write(group: store::GroupWrite) -> Option<GroupWrite> {
 /// Starts the reader, which ends when the last sender of fetches is dropped.
 pub(super) fn spawn_reader(
     reader: LogReader<RealDisk>,
-    fetches: Receiver<Fetch>,
+    fetches: FetchReceiver<Fetch>,
     inbox: Inbox,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("log-reader".to_owned()).spawn(move || {
@@ -226,5 +227,5 @@ pub(super) fn spawn_reader(
 /// The ends that the core thread holds.
 pub(super) struct LogThreads {
     pub(super) commands: Sender<LogCommand>,
-    pub(super) fetches: Sender<Fetch>,
+    pub(super) fetches: FetchSender<Fetch>,
 }

@@ -17,6 +17,7 @@ mod checkpoint;
 mod core_thread;
 mod log_thread;
 mod peers;
+mod queue;
 mod snapshots;
 mod start;
 
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
 use etcd::{Error, Request, Response};
 use raft::{Entry, FetchId, ReplicaId, SnapshotOutcome};
 use store::{Envelope, NodeId, RangeId, WriteId};
@@ -33,6 +33,7 @@ use tokio::sync::oneshot;
 pub use start::{Node, Outcome, StartError};
 
 use crate::Engine;
+use queue::{Receiver, Sender, queue};
 
 /// Peers' frames are not taken while more events than this wait: they wait in their sockets.
 const INBOX_PEERS_MAX: usize = 1 << 14;
@@ -73,7 +74,7 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     fn new() -> (Inbox, Receiver<Event>) {
-        let (sender, receiver) = crossbeam_channel::unbounded();
+        let (sender, receiver) = queue();
         (Inbox { sender }, receiver)
     }
 

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::core_thread::{Checkpoints, CoreThread, Ended, Waiting};
 use super::log_thread::{self, LogThreads};
 use super::peers::FromPeers;
+use super::queue::queue;
 use super::snapshots::{Receiving, Snapshots};
 use super::{Event, Inbox, Limit, checkpoint};
 use crate::Engine;
@@ -509,7 +510,7 @@ fn log_threads(
     inbox: &Inbox,
     metrics: Arc<Metrics>,
 ) -> Result<LogThreads, StartError> {
-    let (commands, command_queue) = crossbeam_channel::unbounded();
+    let (commands, command_queue) = queue();
     let (fetches, fetch_queue) = crossbeam_channel::unbounded();
     threads.push(log_thread::spawn_reader(log.reader(), fetch_queue, inbox.clone())?);
     let transport = Arc::clone(transport);
