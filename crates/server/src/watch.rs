@@ -206,24 +206,27 @@ impl<B: Backend> Stream<B> {
     /// The next answer, when there is one.
     pub(crate) async fn next(&self) -> Result<Message, Broken> {
         loop {
-            self.check()?;
-            let message = {
-                let mut hub = self.door.watches.hub.borrow_mut();
-                let message = hub.take(self.id);
-                // Room in the stream may let its watchers catch up again.
-                if message.is_some() && hub.is_behind() {
-                    self.door.watches.wake.notify_one();
-                }
-                message
-            };
-            match message {
-                Some(message) => {
-                    self.bell.room.notify_one();
-                    return Ok(message);
-                }
-                None => self.bell.ready.notified().await,
+            if let Some(message) = self.try_next()? {
+                return Ok(message);
+            }
+            self.bell.ready.notified().await;
+        }
+    }
+
+    /// The next answer, if there is one now.
+    pub(crate) fn try_next(&self) -> Result<Option<Message>, Broken> {
+        self.check()?;
+        let watches = &self.door.watches;
+        let mut hub = watches.hub.borrow_mut();
+        let message = hub.take(self.id);
+        if message.is_some() {
+            self.bell.room.notify_one();
+            // Room in the stream may let its watchers catch up again.
+            if hub.is_behind() {
+                watches.wake.notify_one();
             }
         }
+        Ok(message)
     }
 }
 

@@ -17,7 +17,7 @@ use prost::Message;
 use super::Status;
 
 /// Bytes before each message.
-const PREFIX_BYTES: usize = 5;
+pub(crate) const PREFIX_BYTES: usize = 5;
 
 /// What grpc-go allows for an answer.
 const SEND_BYTES_MAX: usize = i32::MAX as usize;

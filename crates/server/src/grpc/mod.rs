@@ -23,6 +23,6 @@ pub(crate) mod metadata;
 pub(crate) mod status;
 
 pub(crate) use body::{Body, Outlet, answer, stream};
-pub(crate) use frame::{Messages, encode};
+pub(crate) use frame::{Messages, PREFIX_BYTES, encode};
 pub(crate) use metadata::Metadata;
 pub(crate) use status::Status;

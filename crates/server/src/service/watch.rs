@@ -11,7 +11,7 @@ use etcd::watch::{Kind, Message};
 use proto::etcdserverpb::WatchRequest;
 
 use crate::backend::Backend;
-use crate::grpc::{Messages, Outlet, Status};
+use crate::grpc::{Messages, Outlet, PREFIX_BYTES, Status};
 use crate::metrics::Metrics;
 use crate::route::Context;
 use crate::watch::{Broken, Stream, Watches};
@@ -19,6 +19,10 @@ use crate::watch::{Broken, Stream, Watches};
 /// Events of at least this many bytes go to the socket as they are, shared with other watchers;
 /// below, a copy costs less than a frame of their own.
 const SHARED_BYTES_MIN: usize = 4096;
+
+/// Answers that are there together leave together, in pieces of about this size: a thousand
+/// watchers of one stream cost a few frames, not a thousand.
+const PIECE_BYTES: usize = 16 * 1024;
 
 impl From<Broken> for Status {
     fn from(_: Broken) -> Status {
@@ -78,40 +82,51 @@ async fn send<B: Backend>(
     outlet: &Outlet,
 ) -> Result<(), Status> {
     let watchers = Watchers { metrics: &context.door.metrics, count: Cell::new(0) };
+    let count = |message: &Message| match message.kind() {
+        Kind::Created => watchers.add(1),
+        Kind::Canceled | Kind::Compacted { .. } => watchers.add(-1),
+        Kind::Refused { .. } | Kind::Events { .. } | Kind::Progress => {}
+    };
+    let mut piece = BytesMut::new();
     loop {
-        let message = stream.next().await?;
-        match message.kind() {
-            Kind::Created => watchers.add(1),
-            Kind::Canceled | Kind::Compacted { .. } => watchers.add(-1),
-            Kind::Refused { .. } | Kind::Events { .. } | Kind::Progress => {}
+        let mut next = Some(stream.next().await?);
+        while let Some(message) = next {
+            count(&message);
+            let (bytes, shared) = put(&mut piece, message)?;
+            context.door.metrics.sent(context.call, bytes);
+            if (shared.is_some() || piece.len() >= PIECE_BYTES)
+                && outlet.send(piece.split().freeze()).await.is_err()
+            {
+                return Ok(());
+            }
+            if let Some(events) = shared
+                && outlet.send(events).await.is_err()
+            {
+                return Ok(());
+            }
+            next = stream.try_next()?;
         }
-        let (first, second) = frame(message)?;
-        let bytes = first.len() + second.as_ref().map_or(0, Bytes::len);
-        context.door.metrics.sent(context.call, bytes);
-        let mut sent = outlet.send(first).await;
-        if let Some(second) = second {
-            sent = outlet.send(second).await;
-        }
-        if sent.is_err() {
+        if !piece.is_empty() && outlet.send(piece.split().freeze()).await.is_err() {
             return Ok(());
         }
     }
 }
 
-/// A message with its prefix, in one piece or two.
-fn frame(message: Message) -> Result<(Bytes, Option<Bytes>), Status> {
+/// Appends a message with its prefix to `piece`, but for events that are shared: those follow
+/// it. The number is that of all the bytes.
+fn put(piece: &mut BytesMut, message: Message) -> Result<(usize, Option<Bytes>), Status> {
     let length = u32::try_from(message.encoded_len())
         .map_err(|_| Status::internal("an answer larger than gRPC can say"))?;
     let (head, events) = message.into_parts();
+    let bytes = PREFIX_BYTES + head.len() + events.len();
     let is_shared = events.len() >= SHARED_BYTES_MIN;
-    let tail = if is_shared { 0 } else { events.len() };
-    let mut first = BytesMut::with_capacity(5 + head.len() + tail);
-    first.put_u8(0);
-    first.put_u32(length);
-    first.put_slice(&head);
+    piece.reserve(if is_shared { PREFIX_BYTES + head.len() } else { bytes });
+    piece.put_u8(0);
+    piece.put_u32(length);
+    piece.put_slice(&head);
     if is_shared {
-        return Ok((first.freeze(), Some(events)));
+        return Ok((bytes, Some(events)));
     }
-    first.put_slice(&events);
-    Ok((first.freeze(), None))
+    piece.put_slice(&events);
+    Ok((bytes, None))
 }
