@@ -17,7 +17,7 @@ use quorum::{Joint, Verdict};
 use crate::mutants::Mutant;
 use crate::types::{Body, LogPosition, Membership, ReplicaId, Term};
 
-use super::{Raft, Role};
+use super::{Postponed, Raft, Role};
 
 /// The answers to a (pre-)candidate; the first of each voter counts.
 #[derive(Debug, Default)]
@@ -69,11 +69,19 @@ impl Raft {
         self.on_campaign();
     }
 
-    pub(super) fn on_campaign(&mut self) {
+    fn on_campaign(&mut self) {
         if self.is_leader() || !self.may_campaign() {
             return;
         }
         if self.config.pre_vote { self.pre_campaign() } else { self.campaign(false) }
+    }
+
+    /// The driver asks for a campaign: at once, or when what has to be delivered before is.
+    pub(super) fn on_campaign_wanted(&mut self) {
+        if !self.is_leader() && self.membership.is_voter(self.config.id) {
+            let wanted = Postponed { term: self.term, transfer: false };
+            self.postponed_campaign.get_or_insert(wanted);
+        }
     }
 
     /// Only a voter may lead. And whoever knows that a membership change is committed counts
@@ -219,19 +227,19 @@ impl Raft {
     pub(super) fn on_timeout_now(&mut self, from: ReplicaId) {
         let from_another = self.leader().is_some_and(|leader| leader != from);
         if !from_another && !self.is_leader() {
-            self.postponed_campaign = Some(self.term);
+            self.postponed_campaign = Some(Postponed { term: self.term, transfer: true });
         }
     }
 
-    /// Begins the campaign that the leader asked for, unless that term is over. It may have had
-    /// to wait for the delivery of what the leader committed last.
+    /// Begins the campaign that the leader or the driver asked for, unless that term is over. It
+    /// may have had to wait for the delivery of what was committed last.
     pub(super) fn campaign_if_postponed(&mut self) {
-        if self.postponed_campaign.is_some_and(|term| term != self.term) {
+        let Some(postponed) = self.postponed_campaign else { return };
+        if postponed.term != self.term || self.is_leader() {
             self.postponed_campaign = None;
-        }
-        if self.postponed_campaign.is_some() && self.may_campaign() {
+        } else if self.may_campaign() {
             self.postponed_campaign = None;
-            self.campaign(true);
+            if postponed.transfer { self.campaign(true) } else { self.on_campaign() }
         }
     }
 }

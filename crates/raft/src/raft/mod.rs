@@ -71,6 +71,13 @@ struct Applying {
     bytes: usize,
 }
 
+/// A campaign that was asked for: in which term, and whether by the leader that hands over.
+#[derive(Clone, Copy, Debug)]
+struct Postponed {
+    term: Term,
+    transfer: bool,
+}
+
 /// One replica of one group.
 ///
 /// It does nothing by itself: see the [crate's page](crate) for how to drive it.
@@ -95,8 +102,8 @@ pub struct Raft {
     membership_entries_to: LogIndex,
     /// When to campaign, unless a leader is heard of before.
     election_deadline: Duration,
-    /// In this term the leader asked for a campaign, which waits for deliveries.
-    postponed_campaign: Option<Term>,
+    /// A campaign that was asked for and waits for deliveries.
+    postponed_campaign: Option<Postponed>,
     /// When a leader of this term was last heard of.
     leader_contact: Option<Duration>,
     next_fetch: FetchId,
@@ -196,7 +203,7 @@ impl Raft {
             Input::LogWritten(token) => self.on_log_written(token),
             Input::Applied(index) => self.on_applied(index),
             Input::SnapshotSent { to, outcome } => self.on_snapshot_sent(to, outcome),
-            Input::Campaign => self.on_campaign(),
+            Input::Campaign => self.on_campaign_wanted(),
             Input::TransferLeadership { to } => self.on_transfer(to),
             Input::ReadIndex(ctx) => self.on_read_index(ctx),
             Input::Truncate(position) => self.log.truncate_to(position),

@@ -105,8 +105,10 @@ pub enum Input {
         /// What became of it.
         outcome: SnapshotOutcome,
     },
-    /// Campaign at once, without waiting for the election timeout (PreVote still applies). A
-    /// driver does this at the start of a sole voter, which has nobody to wait for.
+    /// Campaign without waiting for the election timeout (PreVote still applies): at once, or as
+    /// soon as the membership changes that are known to be committed are delivered. A driver does
+    /// this at the start of a sole voter, which has nobody to wait for. Nothing happens on a
+    /// leader, and on one that has no vote.
     Campaign,
     /// Hand leadership over (thesis §3.10). See [`Event::TransferEnded`].
     TransferLeadership {

@@ -191,6 +191,29 @@ fn regression_7_no_campaign_with_undelivered_changes() {
     assert_eq!(None, table.raft(1).next_deadline());
 }
 
+/// 7, the other side: the campaign that had to wait comes without another word, so that a sole
+/// voter that starts again does not wait for its election timeout.
+#[test]
+fn regression_7_a_campaign_that_waited_comes() {
+    let configure = |config: &mut raft::Config| config.recent_bytes_max = 0;
+    let mut restored = Restored::founding(Membership::of_voters([id(1)]));
+    restored.hard_state.commit = LogIndex(2);
+    restored.hard_state.term = Term(2);
+    restored.terms = vec![(LogIndex(2), Term(2))];
+    restored.last_index = LogIndex(2);
+    let mut table = Table::empty();
+    table.seat(1, restored, configure);
+    table.step(1, Input::Campaign);
+    assert_eq!(RoleKind::Follower, table.raft(1).role(), "entry 2 may change the membership");
+    let fetch = table.seat_of(1).fetches[0];
+    let learner = MembershipChange::of([MembershipStep::AddLearner(id(2))]);
+    let payload = Payload::membership(learner);
+    let entries = vec![raft::Entry { index: LogIndex(2), term: Term(2), payload }];
+    table.step(1, Input::Fetched { id: fetch.id, entries });
+    table.settle();
+    assert_eq!((RoleKind::Leader, Term(3)), (table.raft(1).role(), table.raft(1).term()));
+}
+
 /// 7, second: a joint configuration that is to be left is left by whoever leads then, and only
 /// after it is committed.
 #[test]
