@@ -67,6 +67,12 @@ impl From<client::Error> for Exit {
     }
 }
 
+impl From<node::RestoreError> for Exit {
+    fn from(error: node::RestoreError) -> Self {
+        Self::failed(error)
+    }
+}
+
 impl From<client::WatchError> for Exit {
     fn from(error: client::WatchError) -> Self {
         Self::interrupted(error)

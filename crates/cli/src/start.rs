@@ -12,6 +12,7 @@ pub(crate) mod url;
 
 pub(crate) use config::StartConfig;
 pub(crate) use flags::Flags;
+pub(crate) use member::node_config;
 
 use crate::exit::{Exit, Result};
 

@@ -35,6 +35,19 @@ impl Cluster {
     /// # Errors
     /// When there is no port or no directory for them.
     pub fn spawn(program: &Program, members: usize) -> Result<Self> {
+        Self::spawn_after(program, members, |_| Ok(()))
+    }
+
+    /// The same; `prepare` sees each member's settings before the first is started, and may make its data
+    /// directory.
+    ///
+    /// # Errors
+    /// As [`Cluster::spawn`], and those of `prepare`.
+    pub fn spawn_after(
+        program: &Program,
+        members: usize,
+        prepare: impl Fn(&Settings) -> Result<()>,
+    ) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("quorate-e2e-").tempdir()?;
         let mut all = Vec::new();
         for number in 1..=members {
@@ -53,11 +66,11 @@ impl Cluster {
             });
         }
         let initial = initial_cluster(&all);
-        let mut servers = Vec::new();
-        for mut settings in all {
+        for settings in &mut all {
             settings.initial_cluster.clone_from(&initial);
-            servers.push(Server::start(settings)?);
+            prepare(settings)?;
         }
+        let servers = all.into_iter().map(Server::start).collect::<Result<Vec<_>>>()?;
         Ok(Self { servers, program: program.clone(), directory })
     }
 

@@ -233,6 +233,16 @@ impl Session {
         self.run("etcdctl", line, "", COMMAND_SECONDS_MAX)
     }
 
+    /// Runs a program under test as a tool: `quorate ARGS`. Nothing goes into the transcript.
+    ///
+    /// # Errors
+    /// As [`Session::ctl`].
+    pub fn own_of(&self, program: &Program, line: &str) -> Result<Outcome> {
+        let mut command = Command::new(&program.path);
+        command.args(words(line)?).current_dir(self.cluster.directory());
+        outcome_of(command, line, "", COMMAND_SECONDS_MAX)
+    }
+
     /// The same, for a command that takes minutes.
     ///
     /// # Errors
@@ -397,32 +407,35 @@ impl Session {
     }
 
     fn run(&self, program: &str, line: &str, input: &str, seconds_max: u64) -> Result<Outcome> {
-        let mut command = self.command(program, line)?;
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes())?;
-        }
-        let pid = child.id();
-        let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(child.wait_with_output()));
-        let Ok(output) = receiver.recv_timeout(Duration::from_secs(seconds_max)) else {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                kill_process(pid, Signal::KILL)?;
-            }
-            bail!("{program} {line}: no end within {seconds_max} s");
-        };
-        let output = output?;
-        Ok(Outcome {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: without_client_log(&String::from_utf8_lossy(&output.stderr)),
-        })
+        outcome_of(self.command(program, line)?, line, input, seconds_max)
     }
+}
+
+fn outcome_of(mut command: Command, line: &str, input: &str, seconds_max: u64) -> Result<Outcome> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let pid = child.id();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = receiver.recv_timeout(Duration::from_secs(seconds_max)) else {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::KILL)?;
+        }
+        bail!("{line}: no end within {seconds_max} s");
+    };
+    let output = output?;
+    Ok(Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: without_client_log(&String::from_utf8_lossy(&output.stderr)),
+    })
 }
 
 /// What a user sees, without the lines that the Go client logs about itself.

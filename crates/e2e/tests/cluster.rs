@@ -57,12 +57,13 @@ fn any_member_serves_anything() {
         }
         let endpoints = s.cluster.endpoints();
         s.use_endpoints(&endpoints);
-        hashes_are_equal(s)
+        hashes_are_equal(s, 10)
     });
 }
 
-fn hashes_are_equal(s: &mut Session) -> Result<()> {
-    let outcome = s.until("endpoint hashkv --rev=10", SOON, |outcome| {
+fn hashes_are_equal(s: &mut Session, revision: i64) -> Result<()> {
+    let line = format!("endpoint hashkv --rev={revision}");
+    let outcome = s.until(&line, SOON, |outcome| {
         let hashes: Vec<&str> =
             outcome.stdout.lines().filter_map(|line| line.split(", ").nth(1)).collect();
         hashes.len() >= 3 && hashes.iter().all(|hash| *hash == hashes[0])
@@ -231,4 +232,145 @@ fn snapshot(version: Version, subject: &e2e::tools::Program) -> Result<()> {
     ensure!(compacted.stderr.contains("compacted"), "at 99: {compacted:?}");
     ensure!(s.quiet("lease list")?.stdout.contains(&lease), "the lease is gone");
     Ok(())
+}
+
+/// What three members restored from a snapshot serve is what the member had from which it was saved:
+/// a real etcd, or one of ours.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
+fn a_snapshot_restores_into_three_members() {
+    let subject = subject().expect("the server under test");
+    for source in [
+        etcd(Version::V34).expect("etcd 3.4"),
+        etcd(Version::V35).expect("etcd 3.5"),
+        subject.clone(),
+    ] {
+        restored(&source, &subject)
+            .unwrap_or_else(|error| panic!("{}: {error:#}", source.path.display()));
+    }
+}
+
+/// Revisions 2 to some 330 and a compaction at 100: keys overwritten, deleted and made anew, transactions of
+/// several keys, leases with and without keys.
+fn history(s: &mut Session) -> Result<String> {
+    for number in 0..300 {
+        let outcome = s.quiet(&format!("put key-{:03} value-{number}", number % 190))?;
+        ensure!(outcome.code == Some(0), "put: {}", outcome.text());
+    }
+    let lease = s.ctl("lease grant 5000")?.word(1)?.to_owned();
+    s.ctl("lease grant 7000")?;
+    for line in [
+        "del key-007".to_owned(),
+        "put key-007 again".to_owned(),
+        "del key-02 --prefix".to_owned(),
+        format!("put leased --lease={lease} 1"),
+        format!("put leased/too --lease={lease} 1"),
+        "put leased/too 2".to_owned(),
+        "compact 100".to_owned(),
+    ] {
+        let outcome = s.ctl(&line)?;
+        ensure!(outcome.code == Some(0), "{line}: {}", outcome.text());
+    }
+    let outcome =
+        s.ctl_with_input("txn", "mod(\"key-001\") > \"0\"\n\nput a 1\nput z 1\ndel key-001\n\n\n")?;
+    ensure!(outcome.code == Some(0), "txn: {}", outcome.text());
+    Ok(lease)
+}
+
+/// All that can be asked for, without the headers, which name the cluster.
+fn everything(s: &mut Session) -> Result<Vec<String>> {
+    let mut seen = Vec::new();
+    for revision in [0, 100, 101, 190, 191, 290, 302, 303] {
+        let outcome = s.quiet(&format!("get '' --prefix --rev={revision} -w json"))?;
+        let kvs = outcome.stdout.split_once("\"kvs\":").map(|(_, kvs)| kvs.to_owned());
+        seen.push(kvs.with_context(|| format!("get --rev={revision}: {}", outcome.text()))?);
+    }
+    let compacted = s.quiet("get '' --prefix --rev=99")?;
+    ensure!(compacted.stderr.contains("compacted"), "at 99: {compacted:?}");
+    let watch = s.start("watch '' --prefix --rev=100 --prev-kv")?;
+    s.wait_output(watch, "\nz\n", SOON)?;
+    seen.push(s.stop_quietly(watch)?);
+    seen.push(s.quiet("lease list")?.stdout);
+    Ok(seen)
+}
+
+fn restored(source: &e2e::tools::Program, subject: &e2e::tools::Program) -> Result<()> {
+    let mut old = Session::new(e2e::cluster::Cluster::start(source, 1)?, Version::V35)?;
+    let lease = history(&mut old)?;
+    let saved = old.ctl("snapshot save backup.db")?;
+    ensure!(saved.code == Some(0), "snapshot save: {}", saved.text());
+    let status = old.utl("snapshot status backup.db -w json")?.stdout;
+    if !subject.is_etcd() {
+        let ours = old.own_of(subject, "snapshot status backup.db -w json")?;
+        ensure!(ours.stdout.trim() == status.trim(), "status: {status:?}, ours: {ours:?}");
+    }
+    let cluster = e2e::cluster::Cluster::spawn_after(subject, 3, |member| {
+        let line = format!(
+            "snapshot restore backup.db --data-dir {} --name {} --initial-cluster {} \
+             --initial-cluster-token {} --initial-advertise-peer-urls {}",
+            member.data_dir.display(),
+            member.name,
+            member.initial_cluster,
+            member.token,
+            member.peer_url()
+        );
+        let outcome = if subject.is_etcd() { old.utl(&line)? } else { old.own_of(subject, &line)? };
+        ensure!(outcome.code == Some(0), "restore: {}", outcome.text());
+        Ok(())
+    })?;
+    let mut new = Session::new(ready(cluster)?, Version::V35)?;
+    let expected = everything(&mut old)?;
+    for name in ["m1", "m2", "m3"] {
+        let endpoint = new.endpoint(name)?;
+        new.use_endpoints(&endpoint);
+        let found = everything(&mut new)?;
+        for (expected, found) in expected.iter().zip(&found) {
+            ensure!(expected == found, "{name} has\n{found}\nnot\n{expected}");
+        }
+    }
+    let list = new.quiet("member list")?.stdout;
+    ensure!(list.lines().count() == 3 && list.matches("started").count() == 3, "{list}");
+    let hash = |s: &Session, endpoint: &str| -> Result<String> {
+        Ok(s.quiet(&format!("--endpoints={endpoint} endpoint hashkv --rev=303"))?
+            .word(1)?
+            .to_owned())
+    };
+    let hashes = ["m1", "m2", "m3"].map(|name| hash(&new, &new.endpoint(name)?));
+    let hashes = hashes.into_iter().collect::<Result<Vec<_>>>()?;
+    ensure!(hashes.iter().all(|one| *one == hashes[0]), "{hashes:?}");
+    if source == subject {
+        let before = hash(&old, &old.endpoint("m1")?)?;
+        ensure!(before == hashes[0], "HashKV was {before}, is {}", hashes[0]);
+    }
+    goes_on(&mut new, &lease)
+}
+
+fn ready(mut cluster: e2e::cluster::Cluster) -> Result<e2e::cluster::Cluster> {
+    cluster.wait_ready()?;
+    Ok(cluster)
+}
+
+/// The restored members are a cluster like any other: they write, expire, lose a member, start again.
+fn goes_on(s: &mut Session, lease: &str) -> Result<()> {
+    let endpoints = s.cluster.endpoints();
+    s.use_endpoints(&endpoints);
+    let revoked = s.quiet(&format!("lease revoke {lease}"))?;
+    ensure!(revoked.code == Some(0), "revoke: {}", revoked.text());
+    let left = s.quiet("get leased --prefix --keys-only")?;
+    ensure!(left.stdout.trim() == "leased/too", "left of the lease: {left:?}");
+    let leader = s.leader()?;
+    for server in &mut s.cluster.servers {
+        if server.settings.name == leader {
+            server.kill()?;
+        }
+    }
+    s.until("put after 1", SOON, |outcome| outcome.code == Some(0))?;
+    for server in &mut s.cluster.servers {
+        server.kill()?;
+        server.restart()?;
+    }
+    s.cluster.wait_ready()?;
+    let after = s.quiet("get after")?;
+    ensure!(after.stdout == "after\n1\n", "after a restart: {after:?}");
+    hashes_are_equal(s, 309)
 }

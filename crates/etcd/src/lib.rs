@@ -22,7 +22,7 @@
 //!   concept. A `draft` is the state as one request sees it: the applied state, the proposals in
 //!   flight (`overlay`), its own writes.
 //! - `effects`: what goes into the log. `meta`: what the state holds beside the users' keys.
-//! - [`watch`]: who is told what.
+//! - [`watch`]: who is told what. [`restore`]: the rows of a state that comes from elsewhere.
 //!
 //! # Invariants
 //!
@@ -80,6 +80,7 @@ mod quota;
 mod range;
 mod read;
 mod request;
+pub mod restore;
 mod stream;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]

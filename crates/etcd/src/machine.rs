@@ -35,9 +35,10 @@ use crate::error::Error;
 use crate::lease::{self, Deadlines};
 use crate::limits::Limits;
 use crate::member::{self, ClusterFacts, FoundingMember};
-use crate::meta::{self, MemberRow};
+use crate::meta;
 use crate::mutant::{self, Mutant};
 use crate::overlay::{LeaseEvent, Overlay};
+use crate::restore;
 
 /// What a machine is told once.
 #[derive(Clone, Debug)]
@@ -103,14 +104,7 @@ impl<E: Engine> Machine<E> {
     /// entry, by every member alike; `term` is that of the entry.
     #[must_use]
     pub fn founding(term: u64, members: &[FoundingMember]) -> Bytes {
-        let row = |founder: &FoundingMember| MemberRow {
-            name: founder.name.clone(),
-            peer_urls: founder.peer_urls.clone(),
-            ..Default::default()
-        };
-        let rows = members.iter().map(|founder| {
-            (meta::member(founder.id), Some(prost::Message::encode_to_vec(&row(founder)).into()))
-        });
+        let rows = members.iter().map(restore::member_row).map(|(key, row)| (key, Some(row)));
         Effects { term, commit: None, rows: rows.collect(), compact: None }.encode()
     }
 

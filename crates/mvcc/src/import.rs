@@ -75,14 +75,7 @@ impl<E: Engine> Import<E> {
     /// # Errors
     /// The engine's.
     pub fn begin(engine: Arc<E>, limits: Limits) -> Result<Self, ImportError> {
-        if !mutant::on(Mutant::ImportUnmarked) {
-            let importing =
-                Write::Put(Table::Meta, layout::IMPORTING.into(), Bytes::from_static(&[1]));
-            engine.write(&[importing])?;
-        }
-        for table in [Table::Latest, Table::Versions, Table::Events, Table::Meta] {
-            empty(&*engine, table)?;
-        }
+        begin(&*engine)?;
         Ok(Self {
             engine,
             limits,
@@ -132,9 +125,7 @@ impl<E: Engine> Import<E> {
             return Err(ImportError::CutShort);
         };
         self.flush()?;
-        let importing = Write::Delete(Table::Meta, layout::IMPORTING.into());
-        let mark = Write::Put(Table::Meta, layout::MARK.into(), mark.encode());
-        self.engine.write(&[importing, mark])?;
+        end(&*self.engine, &mark)?;
         Ok(State::open_with(self.engine, self.limits)?)
     }
 
@@ -238,6 +229,25 @@ fn events_row(row: Bytes, value: &Bytes, newest: Revision) -> Result<Bytes, Impo
         return Err(ImportError::Malformed("events in the future"));
     }
     Ok(row)
+}
+
+/// Says that an import is under way, and empties the engine.
+pub(crate) fn begin<E: Engine>(engine: &E) -> Result<(), EngineError> {
+    if !mutant::on(Mutant::ImportUnmarked) {
+        let importing = Write::Put(Table::Meta, layout::IMPORTING.into(), Bytes::from_static(&[1]));
+        engine.write(&[importing])?;
+    }
+    for table in [Table::Latest, Table::Versions, Table::Events, Table::Meta] {
+        empty(engine, table)?;
+    }
+    Ok(())
+}
+
+/// The import is over: its mark goes, and what the tables contain is said, in one write.
+pub(crate) fn end<E: Engine>(engine: &E, mark: &Mark) -> Result<(), EngineError> {
+    let importing = Write::Delete(Table::Meta, layout::IMPORTING.into());
+    let mark = Write::Put(Table::Meta, layout::MARK.into(), mark.encode());
+    engine.write(&[importing, mark])
 }
 
 /// Removes every row of a table but the one that says that an import is under way.

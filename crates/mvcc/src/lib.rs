@@ -54,7 +54,7 @@
 //! `memtable` the front; `engine` the port, its twin in memory and its conformance suite;
 //! `layout` the rows, `disk` reading them; `scan`, `events`, `meta`, `history` merge the levels
 //! for `view`; `checkpoint` and `collect` write; `hash`, `export` and `import` compare and move
-//! whole states; `model` is the main test, and `mutant` the test of that.
+//! whole states, `load` makes one out of a foreign history; `model` is the main test, and `mutant` the test of that.
 //!
 //! Caveats. The front is bounded by its owner, who sees [`State::front_bytes`] and decides when
 //! to freeze. A view that is kept pins memory and pages of the engine. [`State::live_keys`]
@@ -75,6 +75,7 @@ mod history;
 mod import;
 mod index;
 mod layout;
+mod load;
 mod memtable;
 mod meta;
 #[cfg(test)]
@@ -95,6 +96,7 @@ pub use events::Events;
 pub use export::{CHUNK_BYTES_MAX, Export};
 pub use hash::KvHash;
 pub use import::{Import, ImportError};
+pub use load::{Load, version_place};
 pub use meta::MetaScan;
 pub use record::RecordError;
 pub use scan::Scan;

@@ -9,6 +9,7 @@
 //! [`Mutant`](crate::mutant::Mutant)s are the test of the test: each breaks one line of the
 //! crate, and must be noticed.
 
+mod load;
 mod oracle;
 mod world;
 

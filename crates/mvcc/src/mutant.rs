@@ -51,11 +51,17 @@ pub(crate) enum Mutant {
     HashDoubled,
     /// Deleting a key twice in a commit counts twice.
     CountDeletesTwice,
+    /// A load takes versions that are covered at the compacted revision.
+    LoadCovered,
+    /// A load takes for live a key that was deleted at or below the compacted revision.
+    LoadDeleted,
+    /// A load begins the events after the compacted revision.
+    LoadEventsTooLate,
 }
 
 #[cfg(test)]
 impl Mutant {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::ForgetSuperseded,
         Self::ForgetOldLatest,
         Self::ForgetTombstone,
@@ -79,6 +85,9 @@ impl Mutant {
         Self::JumpTooFar,
         Self::HashDoubled,
         Self::CountDeletesTwice,
+        Self::LoadCovered,
+        Self::LoadDeleted,
+        Self::LoadEventsTooLate,
     ];
 }
 

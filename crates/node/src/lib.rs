@@ -1,6 +1,7 @@
 //! The runtime of a member.
 //!
 //! [`Node::start`] makes a running member from a [`Config`]; [`Handle`] is what its door holds.
+//! [`restore`] makes a member's data directory from a backup.
 //! Everything that decides is in [`core`], which is deterministic; everything that waits, for a
 //! disk, a peer or the clock, is in `runtime`, which decides nothing.
 
@@ -16,7 +17,7 @@ mod wire;
 pub use config::{Config, InitialState};
 pub use engines::EnginesError;
 pub use handle::{FEED_COMMITS_MAX, Handle};
-pub use runtime::{Node, Outcome, StartError};
+pub use runtime::{Node, Outcome, Restore, RestoreError, RestoredRevisions, StartError, restore};
 pub use store::NodeId;
 pub use transport::{address_of, bind};
 

@@ -106,7 +106,8 @@ fn write_alarms(
     Ok(writer.alarms(&alarms)?)
 }
 
-/// All versions by revision: those that compaction has left, then every change since.
+/// All versions by revision: those older than the compact revision that it has left, then every
+/// change from it on.
 fn write_versions(
     view: &View,
     put: &mut dyn FnMut(&Version) -> Result<(), WriteError>,
@@ -115,7 +116,7 @@ fn write_versions(
     if compacted >= Revision(1) {
         write_kept(view, compacted, put)?;
     }
-    for commit in view.events(Revision(compacted.0 + 1)..=view.revision())? {
+    for commit in view.events(compacted.max(Revision(1))..=view.revision())? {
         let commit = commit?;
         for (sub, change) in (0..).zip(&commit.changes) {
             let (tombstone, encoded) = match &change.record {
@@ -133,8 +134,8 @@ fn write_versions(
     Ok(())
 }
 
-/// What is live at the compact revision. The order of the changes inside one transaction is no
-/// longer known; any order does.
+/// What is live at the compact revision and older than it. The order of the changes inside one
+/// transaction is no longer known; any order does.
 fn write_kept(
     view: &View,
     compacted: Revision,
@@ -143,6 +144,9 @@ fn write_kept(
     let mut sorter = bolt::sort::Sorter::new(SORT_BYTES, tempfile::tempfile);
     for record in view.scan(&KeySpan::all(), compacted)? {
         let record = record?;
+        if record.mod_revision == compacted {
+            continue;
+        }
         sorter.push(&record.mod_revision.0.to_be_bytes(), &record.encoded)?;
     }
     let (mut main, mut sub) = (0, 0);

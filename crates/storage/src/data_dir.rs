@@ -24,7 +24,8 @@ use env::{Disk, DiskFile};
 /// The format of the directory that this program writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
 
-const LOCK: &str = "lock";
+/// Name of the file that is locked while the directory is in use.
+pub const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
 const IDENTITY_NEW: &str = "identity.new";
 const TITLE: &str = "quorate data directory";

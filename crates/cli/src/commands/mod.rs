@@ -7,6 +7,7 @@ pub(crate) mod lease;
 pub(crate) mod lock;
 pub(crate) mod maintenance;
 pub(crate) mod member;
+pub(crate) mod restore;
 pub(crate) mod session;
 pub(crate) mod snapshot;
 pub(crate) mod txn;

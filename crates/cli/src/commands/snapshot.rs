@@ -1,22 +1,24 @@
-//! snapshot: save a member's database to a file.
+//! snapshot: save a member's database to a file, look into it, restore it.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::Cluster;
+use super::restore::RestoreArgs;
 use crate::exit::{Exit, Result};
 use crate::print::snapshot::Status;
 use crate::print::{print, put};
 
-/// Save and inspect snapshots of a member's database
+/// Save, inspect and restore snapshots of a member's database
 #[derive(Debug, Clone, clap::Subcommand)]
 #[command(after_help = "\
 A snapshot is one member's whole database as one file, with a checksum at its end.
 
 Examples:
   quorate snapshot save backup.db
-  quorate snapshot status backup.db -w table")]
+  quorate snapshot status backup.db -w table
+  quorate snapshot restore backup.db --data-dir new.data")]
 pub(crate) enum SnapshotCommand {
     /// Save a snapshot to a file
     Save {
@@ -28,6 +30,23 @@ pub(crate) enum SnapshotCommand {
         /// The file
         path: PathBuf,
     },
+    /// Make a member's data directory from a snapshot, as the beginning of a new cluster
+    ///
+    /// Keys, their history, leases and alarms are as they were; cluster and members are new. Restore
+    /// every member of the new cluster from the same file, each with its own --name and
+    /// --initial-advertise-peer-urls, and then start them with the same flags.
+    #[command(after_help = "\
+Examples:
+  a member alone:
+  quorate snapshot restore backup.db --data-dir new.data
+  quorate start --data-dir new.data
+  one of three, on each host with its own name and address:
+  quorate snapshot restore backup.db --name a --data-dir a.data \\
+    --initial-cluster a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380 \\
+    --initial-advertise-peer-urls http://10.0.0.1:2380
+  with clients that cache, Kubernetes for one:
+  quorate snapshot restore backup.db --bump-revision 1000000000 --mark-compacted")]
+    Restore(Box<RestoreArgs>),
 }
 
 impl SnapshotCommand {
@@ -39,6 +58,7 @@ impl SnapshotCommand {
         match self {
             Self::Save { path } => save(&path, &cluster).await,
             Self::Status { path } => print(&status(&path)?, cluster.style),
+            Self::Restore(restore) => restore.run(),
         }
     }
 }

@@ -96,7 +96,8 @@ fn limits(config: &StartConfig) -> etcd::Limits {
     }
 }
 
-fn node_config(config: &StartConfig) -> node::Config {
+/// The node's settings.
+pub(crate) fn node_config(config: &StartConfig) -> node::Config {
     let cluster = config.initial_cluster.iter();
     node::Config {
         name: config.name.clone(),

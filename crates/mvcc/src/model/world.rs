@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::load;
 use super::oracle::Oracle;
 use crate::checkpoint::Done;
 use crate::engine::mem::MemEngine;
@@ -50,10 +51,11 @@ pub(super) struct Seen {
     imports: u64,
     imports_cut_off: u64,
     imports_damaged: u64,
+    loads_cut_off: u64,
 }
 
 impl Seen {
-    fn counts(&self) -> [u64; 12] {
+    fn counts(&self) -> [u64; 13] {
         [
             self.commits,
             self.compactions,
@@ -67,6 +69,7 @@ impl Seen {
             self.imports,
             self.imports_cut_off,
             self.imports_damaged,
+            self.loads_cut_off,
         ]
     }
 
@@ -83,6 +86,7 @@ impl Seen {
         self.imports += other.imports;
         self.imports_cut_off += other.imports_cut_off;
         self.imports_damaged += other.imports_damaged;
+        self.loads_cut_off += other.loads_cut_off;
     }
 
     pub(super) fn assert_complete(&self) {
@@ -323,6 +327,7 @@ impl World {
         self.check_view(&imported.view(), &oracle);
         assert_eq!(imported.view().hash().unwrap(), view.hash().unwrap());
         self.seen.imports += 1;
+        self.load(&view, &oracle);
         if self.random.below(2) == 0 {
             // A job that is out belongs to the state that is given up.
             let job = self.job.take();
@@ -332,6 +337,21 @@ impl World {
             }
             self.check();
         }
+    }
+
+    /// A state that is loaded from the whole history is the one that was applied.
+    fn load(&mut self, view: &View, oracle: &Oracle) {
+        let engine = Arc::new(MemEngine::new());
+        let writes = 1 + self.random.below(4) as u64;
+        self.seen.loads_cut_off += u64::from(load::cut_off(&engine, self.limits, oracle, writes));
+        let loaded = load::load(&engine, self.limits, oracle).unwrap();
+        assert_eq!(loaded.applied(), loaded.durable());
+        self.check_view(&loaded.view(), oracle);
+        assert_eq!(loaded.view().hash().unwrap(), view.hash().unwrap());
+        assert_eq!(
+            loaded.view().hash_kv(view.revision()).unwrap(),
+            view.hash_kv(view.revision()).unwrap()
+        );
     }
 
     /// Any damage to any chunk, and any change of their order, is noticed.

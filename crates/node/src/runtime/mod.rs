@@ -18,6 +18,7 @@ mod core_thread;
 mod log_thread;
 mod peers;
 mod queue;
+mod restore;
 mod snapshots;
 mod start;
 
@@ -30,6 +31,7 @@ use raft::{Entry, FetchId, ReplicaId, SnapshotOutcome};
 use store::{Envelope, NodeId, RangeId, WriteId};
 use tokio::sync::oneshot;
 
+pub use restore::{Restore, RestoreError, RestoredRevisions, restore};
 pub use start::{Node, Outcome, StartError};
 
 use crate::Engine;

@@ -22,6 +22,7 @@ use super::core_thread::{Checkpoints, CoreThread, Ended, Waiting};
 use super::log_thread::{self, LogThreads};
 use super::peers::FromPeers;
 use super::queue::queue;
+use super::restore::refuse_unfinished;
 use super::snapshots::{Receiving, Snapshots};
 use super::{Event, Inbox, Limit, checkpoint};
 use crate::Engine;
@@ -93,6 +94,7 @@ impl Node {
     /// See [`StartError`].
     pub fn start(config: &Config) -> Result<Node, StartError> {
         let mut data = DataDir::open(RealDisk, &config.data_dir)?;
+        refuse_unfinished(&data)?;
         let identity = match data.identity() {
             Some(identity) => identity,
             None => found(config, &mut data)?,
@@ -175,13 +177,10 @@ fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, Star
     }
     let identity = match config.initial_state {
         InitialState::New => {
-            let members = founders(config);
-            let ids: BTreeSet<u64> = members.iter().map(|member| member.id).collect();
-            let own = members.iter().find(|member| member.name == config.name);
-            let own = own.ok_or_else(|| StartError::Config("not a member".to_owned()))?;
+            let (members, identity) = founding_identity(config)?;
             let engines = Engines::open(&data.engine_dir(), config.engine_cache_bytes)?;
             write_founding_state(&engines, config, &members)?;
-            Identity { cluster_id: etcd::cluster_id(&ids), member_id: own.id }
+            identity
         }
         InitialState::Existing => {
             let identity = join(config)?;
@@ -191,11 +190,20 @@ fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, Star
             identity
         }
     };
-    let (log, _) = open_log(config, data, identity)?;
-    log.close().map_err(|error| StartError::Log(error.to_string()))?;
+    make_log(config, data, identity)?;
     data.claim(identity)?;
     fs::remove_file(&mark).map_err(io(&mark))?;
     Ok(identity)
+}
+
+/// Makes an empty log.
+pub(super) fn make_log(
+    config: &Config,
+    data: &DataDir<RealDisk>,
+    identity: Identity,
+) -> Result<(), StartError> {
+    let (log, _) = open_log(config, data, identity)?;
+    log.close().map_err(|error| StartError::Log(error.to_string()))
 }
 
 fn open_log(
@@ -213,13 +221,26 @@ fn log_dir(config: &Config, data: &DataDir<RealDisk>) -> PathBuf {
     config.log_dir.clone().unwrap_or_else(|| data.log_dir())
 }
 
-fn founders(config: &Config) -> Vec<FoundingMember> {
+/// The members that found the cluster of these settings, and which of them this one is.
+pub(super) fn founding_identity(
+    config: &Config,
+) -> Result<(Vec<FoundingMember>, Identity), StartError> {
     let members = config.initial_cluster.iter().map(|(name, urls)| FoundingMember {
         id: etcd::member_id(urls, &config.initial_cluster_token, None),
         name: name.clone(),
         peer_urls: urls.clone(),
     });
-    members.collect()
+    let members: Vec<_> = members.collect();
+    let ids: BTreeSet<u64> = members.iter().map(|member| member.id).collect();
+    let own = members.iter().find(|member| member.name == config.name);
+    let own = own.ok_or_else(|| StartError::Config("not a member".to_owned()))?;
+    let identity = Identity { cluster_id: etcd::cluster_id(&ids), member_id: own.id };
+    Ok((members, identity))
+}
+
+/// The members as Raft knows them.
+pub(super) fn replicas(members: &[FoundingMember]) -> Result<Vec<ReplicaId>, StartError> {
+    members.iter().map(|member| replica(member.id)).collect()
 }
 
 /// The state that all founding members begin with: the members, at index 1 and revision 1.
@@ -235,8 +256,7 @@ fn write_founding_state(
     let mut machine = Machine::open(state, machine_config);
     let LogPosition { index, term } = Restored::FOUNDED_AT;
     let effects = Machine::<Engine>::founding(term.0, members);
-    let voters = members.iter().map(|m| replica(m.id)).collect::<Result<Vec<_>, _>>()?;
-    let row = membership_row(&Membership::of_voters(voters));
+    let row = membership_row(&Membership::of_voters(replicas(members)?));
     machine
         .apply_with(Duration::ZERO, index.0, term.0, &effects, Some(row))
         .map_err(|error| damaged(&error))?;
