@@ -79,7 +79,7 @@ impl Session {
     /// A session on a cluster that is ready.
     ///
     /// # Errors
-    /// When the members cannot be listed.
+    /// When the members cannot be listed, or are not all named within some seconds.
     pub fn new(cluster: Cluster, version: Version) -> Result<Self> {
         let endpoints = cluster.endpoints();
         let mut session = Self {
@@ -90,6 +90,12 @@ impl Session {
             endpoints,
             background: Vec::new(),
         };
+        // A member that is ready may not have told the others its name yet.
+        wait_for("the names of all members", Duration::from_secs(15), || {
+            let known = session.member_ids().ok()?;
+            let mut servers = session.cluster.servers.iter();
+            servers.all(|server| known.contains_key(&server.settings.name)).then_some(())
+        })?;
         session.learn_names()?;
         Ok(session)
     }
@@ -166,9 +172,11 @@ impl Session {
         let mut said = String::new();
         let found = wait_for("a leader", Duration::from_secs(15), || {
             for server in &self.cluster.servers {
-                let line = format!("--endpoints={} endpoint status", server.settings.endpoint());
+                let endpoint = server.settings.endpoint();
+                let line = format!("--endpoints={endpoint} endpoint status -w json");
                 said = self.quiet(&line).map(|outcome| outcome.stdout).unwrap_or_default();
-                if said.split(", ").nth(4) == Some("true") {
+                let (leader, own) = (json_field(&said, "leader"), json_field(&said, "member_id"));
+                if leader.is_some() && leader == own {
                     return Some(server.settings.name.clone());
                 }
             }
@@ -260,7 +268,7 @@ impl Session {
         // etcdctl 3.4 puts a whole URL into `:authority` here: see docs/known-bugs.md.
         let outcome = match self.version {
             Version::V34 => self.quiet("endpoint status -w json")?,
-            Version::V35 => self.quiet("endpoint status --cluster -w json")?,
+            _ => self.quiet("endpoint status --cluster -w json")?,
         };
         let mut kept = String::new();
         for field in ["\"revision\":", "\"leader\":", "\"isLearner\":", "\"errors\":"] {
@@ -273,7 +281,7 @@ impl Session {
         Ok(outcome.stdout)
     }
 
-    /// Runs etcdutl 3.5, which works on files, without a word in the transcript.
+    /// Runs etcdutl, which works on files, without a word in the transcript.
     ///
     /// # Errors
     /// When it cannot be run.
@@ -397,7 +405,11 @@ impl Session {
     }
 
     fn command(&self, program: &str, line: &str) -> Result<Command> {
-        let version = if program == "etcdutl" { Version::V35 } else { self.version };
+        // 3.4 had no etcdutl.
+        let version = match (program, self.version) {
+            ("etcdutl", Version::V34) => Version::V35,
+            (_, version) => version,
+        };
         let mut command = Command::new(etcd_tool(version, program)?);
         if program == "etcdctl" && !line.contains("--endpoints") {
             command.args(["--endpoints", &self.endpoints]);
@@ -448,6 +460,12 @@ fn without_client_log(text: &str) -> String {
     kept.fold(String::new(), |all, line| all + line + "\n")
 }
 
+/// The value of the first field of that name; only for numbers.
+fn json_field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = json.split_once(&format!("\"{name}\":"))?;
+    rest.split([',', '}']).next()
+}
+
 /// Splits at spaces; single quotes keep a word together.
 fn words(line: &str) -> Result<Vec<String>> {
     let mut all = Vec::new();
@@ -468,7 +486,7 @@ fn words(line: &str) -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// Runs a script on a fresh cluster of each program and compares the transcripts.
+/// Runs a script on a fresh cluster of each program, both at once, and compares the transcripts.
 ///
 /// # Errors
 /// With the first difference, or with what a script could not do.
@@ -477,15 +495,37 @@ pub fn compare(
     subject: &Program,
     version: Version,
     members: usize,
-    script: impl Fn(&mut Session) -> Result<()>,
+    script: impl Fn(&mut Session) -> Result<()> + Sync,
 ) -> Result<()> {
-    let expected = play(oracle, version, members, &script).context("on a real etcd")?;
-    let found = play(subject, version, members, &script).context("on the server under test")?;
+    let (expected, found) = both(
+        || play(oracle, version, members, &script),
+        || play(subject, version, members, &script),
+    )?;
     ensure!(!expected.entries.is_empty(), "the script did nothing");
     if let Some(difference) = expected.difference(&found) {
         bail!("etcdctl prints something else (- etcd, + the server under test):\n{difference}");
     }
     Ok(())
+}
+
+/// Runs one thing on a real etcd and one on the server under test, at the same time: much of it is waiting.
+///
+/// # Errors
+/// What either could not do.
+///
+/// # Panics
+/// When one of them does.
+pub fn both<T: Send>(
+    on_oracle: impl FnOnce() -> Result<T> + Send,
+    on_subject: impl FnOnce() -> Result<T> + Send,
+) -> Result<(T, T)> {
+    let (oracle, subject) = std::thread::scope(|scope| {
+        let oracle = scope.spawn(on_oracle);
+        let subject = on_subject();
+        let oracle = oracle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (oracle, subject)
+    });
+    Ok((oracle.context("on a real etcd")?, subject.context("on the server under test")?))
 }
 
 fn play(

@@ -1,59 +1,95 @@
-//! Free ports on loopback, from a fixed range of our own.
+//! Free ports on loopback, from a fixed range.
 //!
-//! A server is stopped and started again on its port, so a port belongs to the process that handed it out until that
-//! process ends: a lock on a file named after the port says so to the other suites on the machine.
+//! Between the moment at which a port is found free and the one at which a server listens there, another process of
+//! these suites could find it too, and the clients of one would write to the servers of the other. So each process
+//! takes one block of the range for itself, by a lock on a file that the system drops with the process.
+//! `QUORATE_PORTS` moves the range: it is the first of its 120 ports.
 
-use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
 const FIRST: u16 = 12_480;
-const COUNT: u16 = 120;
+/// Enough for two clusters of five and their successors.
+const BLOCK: u16 = 30;
+const BLOCKS: u16 = 4;
 
-static NEXT: AtomicU16 = AtomicU16::new(0);
+#[derive(Debug)]
+struct Block {
+    first: u16,
+    next: AtomicU16,
+    /// Held until the process ends.
+    _lock: File,
+}
 
-/// The ports of this process, with their locks.
-static OWNED: Mutex<BTreeMap<u16, File>> = Mutex::new(BTreeMap::new());
-
-/// Makes `port` this process's own; false if it is another's.
-fn own(port: u16) -> Result<bool> {
-    let mut owned = OWNED.lock().unwrap_or_else(PoisonError::into_inner);
-    if owned.contains_key(&port) {
-        return Ok(true);
+impl Block {
+    fn take(range: u16, locks: &Path) -> Result<Self> {
+        for first in (0..BLOCKS).map(|number| range + number * BLOCK) {
+            let path = locks.join(format!("quorate-e2e-ports-{first}.lock"));
+            let file =
+                File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { first, next: AtomicU16::new(0), _lock: file }),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+        bail!("{BLOCKS} processes of these suites run already: no ports are left for one more")
     }
-    let dir = std::env::temp_dir().join("quorate-e2e-ports");
-    std::fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
-    let path = dir.join(port.to_string());
-    let file = File::create(&path).with_context(|| format!("{}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {
-            owned.insert(port, file);
-            Ok(true)
+
+    fn free(&self) -> Result<u16> {
+        for _ in 0..BLOCK {
+            let port = self.first + self.next.fetch_add(1, Ordering::Relaxed) % BLOCK;
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return Ok(port);
+            }
         }
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("{}", path.display()))
-        }
+        bail!("no free port in {}..{}", self.first, self.first + BLOCK)
     }
 }
 
-/// A port that nothing listens on now, and that this process has not handed out lately.
+/// A port that nothing listens on now, that no other process of these suites is given, and that this one has not
+/// handed out lately.
 ///
 /// # Errors
-/// When all of the range is taken, or the temporary directory refuses the locks.
+/// When all of the range is taken.
 pub fn free() -> Result<u16> {
-    // Two processes of this suite start at different places, so that they rarely probe the same port.
-    let offset = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or_default();
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        let port = FIRST + (offset + step) % COUNT;
-        if own(port)? && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
+    static OWN: OnceLock<Result<Block, String>> = OnceLock::new();
+    let take = || Block::take(range()?, &std::env::temp_dir());
+    match OWN.get_or_init(|| take().map_err(|error| format!("{error:#}"))) {
+        Ok(block) => block.free(),
+        Err(error) => bail!("{error}"),
     }
-    bail!("no free port in {FIRST}..{}", FIRST + COUNT)
+}
+
+fn range() -> Result<u16> {
+    let Ok(text) = std::env::var("QUORATE_PORTS") else { return Ok(FIRST) };
+    let first = text.parse().ok().filter(|first: &u16| first.checked_add(BLOCK * BLOCKS).is_some());
+    first
+        .filter(|first| *first >= 1024)
+        .with_context(|| format!("QUORATE_PORTS={text}: not a port for 120"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_disjoint() {
+        // Two files in one process exclude each other as those of two processes do.
+        let locks = tempfile::tempdir().unwrap();
+        let mut blocks: Vec<Block> =
+            (0..BLOCKS).map(|_| Block::take(FIRST, locks.path()).unwrap()).collect();
+        let full = Block::take(FIRST, locks.path()).unwrap_err();
+        assert!(full.to_string().contains("no ports are left"), "{full}");
+        let mut firsts: Vec<u16> = blocks.iter().map(|block| block.first).collect();
+        firsts.dedup();
+        assert_eq!(firsts.len(), usize::from(BLOCKS));
+        let freed = blocks.remove(1).first;
+        assert_eq!(Block::take(FIRST, locks.path()).unwrap().first, freed);
+    }
 }

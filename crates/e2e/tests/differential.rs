@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::differential::mutants::Mutant;
 use e2e::differential::{Plan, replay, run};
-use e2e::tools::{Program, Version, etcd, subject};
+use e2e::tools::{self, Program, subject};
 
 /// Requests in a run that was not told a number: a minute or two.
 const REQUESTS: u64 = 20_000;
@@ -16,9 +16,8 @@ fn variable<T: std::str::FromStr>(name: &str, default: T) -> T {
     }
 }
 
-/// The oracle does not wait for its disk: what it answers is the same, and sooner.
 fn oracle() -> Program {
-    etcd(Version::V35).expect("etcd 3.5").with(&["--unsafe-no-fsync"])
+    tools::oracle().expect("etcd 3.7")
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn the_leader_stands_still_for_ten_seconds() {
 #[test]
 #[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
 fn the_test_itself() {
-    let etcd = etcd(Version::V35).expect("etcd 3.5");
+    let etcd = etcd(Version::V37).expect("etcd 3.7");
     let plan = Plan { members: 1, ..plan(Fault::WipeAll, 1) };
     let found = block_on(run(&etcd, plan)).expect_err("a store that forgets everything passed");
     let text = format!("{found:#}");

@@ -12,7 +12,6 @@ use tonic::Code;
 
 use super::alike::{Answer, Identity, same, ties};
 use super::mutants::{Mutant, Spoiler};
-use super::newer::newer;
 use super::{COMPACTED, CURRENT, NEAR, Step, Tally};
 use crate::cluster::Cluster;
 use crate::rpc::{Client, Refused};
@@ -84,7 +83,6 @@ pub struct Pair {
     oracle: Side,
     subject: Side,
     spoiler: Option<Spoiler>,
-    subject_is_newer: bool,
     identified: bool,
     current: i64,
     compacted: i64,
@@ -100,7 +98,6 @@ impl Pair {
             oracle: Side::start(oracle)?,
             subject: Side::start(subject)?,
             spoiler: mutant.map(Spoiler::new),
-            subject_is_newer: !subject.is_etcd(),
             identified: false,
             current: 1,
             compacted: 0,
@@ -138,11 +135,8 @@ impl Pair {
         tally: Option<&mut Tally>,
     ) -> Result<Option<Difference>> {
         let (oracle, subject) = tokio::join!(self.oracle.ask(step), self.subject.ask(step));
-        let (mut oracle, mut subject) =
+        let (oracle, mut subject) =
             (oracle.context("etcd")?, subject.context("the server under test")?);
-        if self.subject_is_newer {
-            oracle = newer(step, oracle, &subject);
-        }
         if let Some(spoiler) = &mut self.spoiler {
             subject = spoiler.spoil(step, subject);
         }
