@@ -327,7 +327,11 @@ fn table(measured: &[(&str, Figures)], options: &Options) -> String {
     for (what, figure, digits) in rows {
         out.push_str(&format!("| {what}"));
         for (_, figures) in measured {
-            out.push_str(&format!(" | {:.digits$}", figure(figures)));
+            match figure(figures) {
+                // Of a filling in an earlier run nothing is known.
+                number if number.is_nan() => out.push_str(" | -"),
+                number => out.push_str(&format!(" | {number:.digits$}")),
+            }
         }
         out.push_str(" |\n");
     }
@@ -364,7 +368,9 @@ mod tests {
             listed_mib: 50.0,
         };
         let options = Options::parse(&[]).unwrap();
-        let table = table(&[("etcd", figures()), ("quorate", figures())], &options);
+        let kept = Figures { fill_per_second: f64::NAN, ..figures() };
+        let table = table(&[("etcd", figures()), ("quorate", kept)], &options);
+        assert!(table.contains("| filling, puts/s | 10 | - |"), "{table}");
         assert!(table.contains("| | etcd | quorate |"), "{table}");
         assert!(table.contains("| restart to the first answer, s | 1.50 | 1.50 |"), "{table}");
         assert!(table.contains("| the same again, s | 0.25 | 0.25 |"), "{table}");
