@@ -39,6 +39,7 @@ mod member;
 mod metrics;
 mod process;
 mod route;
+mod scratch;
 mod server;
 mod service;
 mod snapshot;
