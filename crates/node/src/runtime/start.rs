@@ -422,8 +422,8 @@ fn reconcile(
     Ok(restored)
 }
 
-fn mvcc_limits(_config: &Config) -> mvcc::Limits {
-    mvcc::Limits::default()
+fn mvcc_limits(config: &Config) -> mvcc::Limits {
+    mvcc::Limits { collect_changes: config.compaction_batch, ..mvcc::Limits::default() }
 }
 
 /// Different at every start and on every member: ids of leases and the jitter of elections.
