@@ -170,7 +170,10 @@ impl StartConfig {
             None | Some("new") => ClusterState::New,
             Some("existing") => ClusterState::Existing,
             Some(other) => {
-                return Err(format!("invalid value {other:?} for --initial-cluster-state"));
+                return Err(format!(
+                    "invalid value {other:?} for --initial-cluster-state: it is new, or existing for \
+                     a member that was added to a running cluster"
+                ));
             }
         };
         let initial_cluster = initial_cluster(flags, &name, &advertise_peer_urls)?;
@@ -316,7 +319,12 @@ fn initial_cluster(
         return Err(format!("--initial-cluster has duplicate URL {twice}"));
     }
     let own = members.get(name).ok_or_else(|| {
-        format!("couldn't find local name {name:?} in the initial cluster configuration")
+        let names: Vec<&str> = members.keys().map(String::as_str).collect();
+        format!(
+            "couldn't find local name {name:?} in the initial cluster configuration: add it to \
+             --initial-cluster, or set --name to one of {}",
+            names.join(", ")
+        )
     })?;
     let sorted = |urls: &[Url]| {
         let mut urls = urls.to_vec();
@@ -326,7 +334,8 @@ fn initial_cluster(
     if sorted(own) != sorted(advertised) {
         let join = |urls: &[Url]| urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",");
         return Err(format!(
-            "--initial-cluster has {name}={} but --initial-advertise-peer-urls={}",
+            "--initial-cluster has {name}={} but --initial-advertise-peer-urls={}: they must be the \
+             same",
             join(own),
             join(advertised)
         ));

@@ -28,7 +28,7 @@ pub(super) fn run(config: &StartConfig) -> Result<()> {
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Exit::io)?;
-    let node = Node::start(&node_config(config)).map_err(Exit::failed)?;
+    let node = Node::start(&node_config(config)).map_err(|error| explained(&error))?;
     if config.initial_corrupt_check
         && let Err(error) = runtime.block_on(corrupt_check::run(config, node.handle()))
     {
@@ -39,7 +39,7 @@ pub(super) fn run(config: &StartConfig) -> Result<()> {
         Ok(server) => server,
         Err(error) => {
             node.stop();
-            return Err(Exit::failed(error));
+            return Err(explained(&error));
         }
     };
     let outcome = runtime.block_on(serve(config, &node));
@@ -50,6 +50,23 @@ pub(super) fn run(config: &StartConfig) -> Result<()> {
         Outcome::Removed => Err(Exit::failed("this member was removed from the cluster")),
         Outcome::Failed(reason) => Err(Exit::failed(reason)),
     }
+}
+
+/// The error, and what can be done about the commonest of them.
+fn explained(error: &dyn std::fmt::Display) -> Exit {
+    let text = error.to_string();
+    let advice = if text.contains("Address already in use") {
+        ". Something listens there already, another member perhaps: stop it, or give this one other \
+         addresses by --listen-client-urls and --listen-peer-urls"
+    } else if text.contains("Cannot assign requested address") {
+        ". That is no address of this machine: listen on one that is, or on 0.0.0.0, and tell others \
+         where to find it by --advertise-client-urls and --initial-advertise-peer-urls"
+    } else if text.contains("in use by another process") {
+        ". A member runs there already: stop it, or give this one another --data-dir"
+    } else {
+        ""
+    };
+    Exit::failed(format!("{text}{advice}"))
 }
 
 async fn serve(config: &StartConfig, node: &Node) -> Result<Outcome> {

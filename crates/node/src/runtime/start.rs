@@ -277,6 +277,12 @@ fn ask_members(config: &Config) -> Result<(u64, Vec<DescribedMember>), StartErro
         .flat_map(|(_, urls)| urls)
         .filter_map(|url| transport::address_of(url).ok())
         .collect();
+    if others.is_empty() {
+        return Err(StartError::Join(
+            "--initial-cluster names no other member: give it as `member add` has printed it"
+                .to_owned(),
+        ));
+    }
     let deadline = Instant::now() + JOIN_TIMEOUT;
     loop {
         match runtime.block_on(transport::describe(&others)) {
