@@ -5,6 +5,7 @@
 
 mod compactor;
 pub(crate) mod config;
+mod corrupt_check;
 pub(crate) mod etcd;
 pub(crate) mod flags;
 mod member;

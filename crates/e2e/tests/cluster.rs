@@ -180,6 +180,58 @@ fn members_come_and_go() {
     });
 }
 
+/// Two of three members are lost for ever, and the third goes on alone; started once more with the flag, and
+/// then without it; a new member joins it.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
+fn the_last_member_is_made_a_cluster() {
+    check(3, |s| {
+        for number in 0..30 {
+            s.quiet(&format!("put key-{number} {number}"))?;
+        }
+        // All of it is applied by the one that stays: what only the others have is lost with them. A real etcd
+        // also drops the last entries, of which it has not written down that they are committed.
+        for _ in 0..3 {
+            s.quiet("put last 1")?;
+        }
+        let first = s.endpoint("m1")?;
+        s.until(&format!("--endpoints={first} get key-29 --consistency=s"), SOON, |outcome| {
+            outcome.stdout.contains("29\n29")
+        })?;
+        let lost: Vec<String> = s.member_ids()?.into_iter().skip(1).map(|(_, id)| id).collect();
+        for server in &mut s.cluster.servers {
+            server.kill()?;
+        }
+        for mut gone in s.cluster.servers.drain(1..) {
+            gone.wipe()?;
+        }
+        s.use_endpoints(&first);
+        let plain = s.cluster.servers[0].settings.program.clone();
+        let forced = plain.clone().with(&["--force-new-cluster"]);
+        for program in [&forced, &forced, &plain] {
+            s.cluster.servers[0].settings.program = program.clone();
+            s.cluster.servers[0].kill()?;
+            s.cluster.servers[0].restart()?;
+            s.cluster.servers[0].wait_ready()?;
+            s.ctl_sorted("member list")?;
+            s.ctl("get key- --prefix --keys-only")?;
+            s.ctl("put after 1 --prev-kv")?;
+        }
+        for id in &lost {
+            s.name_id(id, "a member that was lost")?;
+            s.ctl(&format!("member remove {id}"))?;
+        }
+        let second = s.cluster.joining("m4")?;
+        s.name_settings(&second);
+        member_add(s, &format!("member add m4 --peer-urls={}", second.peer_url()))?;
+        s.cluster.join(second)?.wait_ready()?;
+        members(s)?;
+        let at_second = s.endpoint("m4")?;
+        s.ctl(&format!("--endpoints={at_second} get after"))?;
+        Ok(())
+    });
+}
+
 /// What is restored by etcd's own tools from a snapshot of ours is what was there.
 #[test]
 #[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]

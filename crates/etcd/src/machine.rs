@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::lease::{self, Deadlines};
 use crate::limits::Limits;
 use crate::member::{self, ClusterFacts, FoundingMember};
-use crate::meta;
+use crate::meta::{self, MemberRow};
 use crate::mutant::{self, Mutant};
 use crate::overlay::{LeaseEvent, Overlay};
 use crate::restore;
@@ -106,6 +106,25 @@ impl<E: Engine> Machine<E> {
     pub fn founding(term: u64, members: &[FoundingMember]) -> Bytes {
         let rows = members.iter().map(restore::member_row).map(|(key, row)| (key, Some(row)));
         Effects { term, commit: None, rows: rows.collect(), compact: None }.encode()
+    }
+
+    /// The effects that leave this member alone: it votes, and every other member is removed. To
+    /// be applied after everything else, by this member only; `term` is that of the entry.
+    ///
+    /// # Errors
+    /// [`Error::MemberNotFound`] if this member is none; if the members cannot be read.
+    pub fn alone(&self, term: u64) -> Result<Bytes, Error> {
+        let view = self.state.view();
+        let mut draft = Draft::new(&view, None);
+        let mut rows = member::rows(&draft)?;
+        let own = rows.remove(&self.config.member_id).filter(|row| !row.removed);
+        let own = own.ok_or(Error::MemberNotFound)?;
+        member::set(&mut draft, self.config.member_id, &MemberRow { is_learner: false, ..own });
+        for id in rows.into_keys() {
+            member::set(&mut draft, id, &MemberRow { removed: true, ..Default::default() });
+        }
+        let rows = draft.finish().rows.into_iter().collect();
+        Ok(Effects { term, commit: None, rows, compact: None }.encode())
     }
 
     /// The multi-version state, for its readers, checkpoints and snapshots.

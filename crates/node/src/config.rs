@@ -55,6 +55,8 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     /// Entries kept in the log for followers that lag behind a checkpoint.
     pub snapshot_catchup_entries: u64,
+    /// Changes that one step of the collection behind a compaction looks at.
+    pub compaction_batch: usize,
     /// Bytes of the file system that must stay free; with less, writes that make the state grow
     /// are refused, and reads and deletions go on.
     pub disk_reserve_bytes: u64,
@@ -89,6 +91,7 @@ impl Config {
             checkpoint_bytes: 32 << 20,
             checkpoint_interval: Duration::from_secs(30),
             snapshot_catchup_entries: 5_000,
+            compaction_batch: mvcc::Limits::default().collect_changes,
             disk_reserve_bytes: 64 << 20,
             engine_cache_bytes: 128 << 20,
             limits: etcd::Limits::default(),

@@ -21,5 +21,13 @@ pub use runtime::{Node, Outcome, Restore, RestoreError, RestoredRevisions, Start
 pub use store::NodeId;
 pub use transport::{address_of, bind};
 
+/// Bytes that may still be written to the file system of `dir`.
+///
+/// # Errors
+/// The file system's.
+pub fn free_bytes(dir: &std::path::Path) -> std::io::Result<u64> {
+    env::Disk::free_bytes(&env::RealDisk, dir)
+}
+
 /// The state engine that nodes use.
 pub type Engine = storage::RedbEngine<env::RealDisk>;

@@ -1,6 +1,7 @@
 //! The settings of the door.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Bytes a message may have beyond the largest request: what gRPC and the protocol add to it.
@@ -11,6 +12,9 @@ pub const OVERHEAD_BYTES: usize = 512 * 1024;
 pub struct Config {
     /// URLs on which clients are listened to: `http://host:port`.
     pub listen_client_urls: Vec<String>,
+    /// URLs on which plain HTTP is answered (health, version, metrics), and gRPC is not. If there
+    /// are any, the clients' URLs answer gRPC and nothing else.
+    pub listen_http_urls: Vec<String>,
     /// URLs on which only metrics and health are answered, besides the clients'.
     pub listen_metrics_urls: Vec<String>,
     /// Threads that serve clients, each with a runtime of its own; connections are dealt out.
@@ -45,6 +49,12 @@ pub struct Config {
     pub inline_range_keys: usize,
     /// Bytes in one part of a snapshot.
     pub snapshot_chunk_bytes: usize,
+    /// Where a snapshot is made before it is sent. A directory for nothing else: it is made if it
+    /// is not there, and what is found in it at the start is removed.
+    pub snapshot_dir: PathBuf,
+    /// Bytes of that file system that a snapshot leaves free. More than the reserve at which the
+    /// member refuses writes, so that no snapshot makes it do so.
+    pub snapshot_reserve_bytes: u64,
     /// The TTL of leases that locks and elections take for those who bring none, in seconds.
     pub session_ttl_s: i64,
     /// Measure how long each call takes, per method (`--metrics extensive`).
@@ -55,6 +65,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen_client_urls: vec!["http://localhost:2379".to_owned()],
+            listen_http_urls: Vec::new(),
             listen_metrics_urls: Vec::new(),
             doors: NonZeroUsize::MIN,
             limits: etcd::Limits::default(),
@@ -71,6 +82,8 @@ impl Default for Config {
             stream_queue_len: 16,
             inline_range_keys: 256,
             snapshot_chunk_bytes: 32 << 10,
+            snapshot_dir: std::env::temp_dir().join("quorate-snapshots"),
+            snapshot_reserve_bytes: 128 << 20,
             session_ttl_s: 60,
             extensive_metrics: false,
         }

@@ -41,6 +41,10 @@ const LEADERLESS_MAX: u32 = 3;
 pub(crate) enum Purpose {
     /// Everything.
     Clients,
+    /// gRPC only.
+    Grpc,
+    /// Plain HTTP only, for clients.
+    Http,
     /// Health and metrics only.
     Metrics,
 }

@@ -84,6 +84,11 @@ async fn read_one<B: Backend>(door: &Door<B>, serializable: bool) -> Result<(), 
     }
 }
 
+/// The answer where only gRPC is served.
+pub(crate) fn elsewhere() -> Response<Body> {
+    fault(StatusCode::NOT_FOUND, "only gRPC is served here: see --listen-client-http-urls")
+}
+
 /// Answers a request.
 pub(crate) async fn serve<B: Backend>(
     door: &Door<B>,

@@ -40,6 +40,7 @@ mod metrics;
 mod process;
 mod read_points;
 mod route;
+mod scratch;
 mod server;
 mod service;
 mod snapshot;

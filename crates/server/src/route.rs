@@ -38,7 +38,10 @@ pub(crate) async fn serve<B: Backend>(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let grpc = request.version() == Version::HTTP_2 && is_grpc(request.headers());
-    if !grpc || purpose == Purpose::Metrics {
+    if !grpc && purpose == Purpose::Grpc {
+        return Ok(pages::elsewhere());
+    }
+    if !grpc || matches!(purpose, Purpose::Http | Purpose::Metrics) {
         return Ok(pages::serve(&door, &request).await);
     }
     if request.method() != Method::POST {

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::door::{Accepted, Door, Drain, Load, Purpose};
 use crate::listen::{ListenError, listen};
 use crate::metrics::Metrics;
+use crate::scratch;
 
 /// Connections on their way to a door.
 const HANDOVER_LEN: usize = 128;
@@ -31,6 +32,14 @@ pub enum StartError {
     /// A URL cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The directory for snapshots cannot be made or cleared.
+    #[error("the directory for snapshots, {}: {source}", .path.display())]
+    SnapshotDir {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What the file system said.
+        source: std::io::Error,
+    },
     /// The system has no thread, or no event queue, for it.
     #[error("cannot start a thread of the server: {0}")]
     Thread(#[from] std::io::Error),
@@ -40,6 +49,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     client_addresses: Vec<SocketAddr>,
+    http_addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
     drain: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
@@ -52,9 +62,16 @@ impl Server {
     /// If a URL cannot be listened on or a thread cannot be started; nothing is left behind
     /// then.
     pub fn start<B: Backend>(config: Config, backend: B) -> Result<Server, StartError> {
+        let path = config.snapshot_dir.clone();
+        scratch::clear(&path).map_err(|source| StartError::SnapshotDir { path, source })?;
+        let clients = match config.listen_http_urls.is_empty() {
+            true => Purpose::Clients,
+            false => Purpose::Grpc,
+        };
         let mut listeners = Vec::new();
         for (urls, purpose) in [
-            (&config.listen_client_urls, Purpose::Clients),
+            (&config.listen_client_urls, clients),
+            (&config.listen_http_urls, Purpose::Http),
             (&config.listen_metrics_urls, Purpose::Metrics),
         ] {
             for url in urls {
@@ -65,7 +82,8 @@ impl Server {
             let of_purpose = listeners.iter().filter(|(_, purpose)| *purpose == wanted);
             of_purpose.map(|(listener, _)| listener.local_addr()).collect()
         };
-        let client_addresses = addresses(Purpose::Clients)?;
+        let client_addresses = addresses(clients)?;
+        let http_addresses = addresses(Purpose::Http)?;
         let metrics_addresses = addresses(Purpose::Metrics)?;
 
         let mut registry = Registry::default();
@@ -75,7 +93,9 @@ impl Server {
 
         let config = Arc::new(config);
         let (drain, draining) = watch::channel(false);
-        let mut server = Server { client_addresses, metrics_addresses, drain, threads: Vec::new() };
+        let threads = Vec::new();
+        let mut server =
+            Server { client_addresses, http_addresses, metrics_addresses, drain, threads };
         let mut doors = Vec::new();
         for number in 0..config.doors.get() {
             let (sender, incoming) = mpsc::channel(HANDOVER_LEN);
@@ -101,6 +121,12 @@ impl Server {
     #[must_use]
     pub fn client_addresses(&self) -> &[SocketAddr] {
         &self.client_addresses
+    }
+
+    /// Where plain HTTP alone is listened to, in the order of the settings.
+    #[must_use]
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.http_addresses
     }
 
     /// Where metrics are listened to.

@@ -2,19 +2,21 @@
 //!
 //! The file is made whole before its first byte is sent: it is a B+ tree by revision, and its
 //! length, which every message of the stream carries, is known only then. It lies, without a
-//! name, in the directory for temporary files, and is gone with the call.
+//! name, in the directory for snapshots ([`crate::scratch`]), and is gone with the call.
 
 use std::fs::File;
 use std::io::BufWriter;
 
 use bolt::WriteError;
 use bolt::etcd::{Chunks, Member, Meta, RevisionKey, SnapshotWriter, Version};
+use bolt::sort::{Sorted, Sorter};
 use etcd::Error;
 use mvcc::{KeySpan, ReadError, Revision, View};
 use proto::etcdserverpb as pb;
 
 use crate::backend::MemberStatus;
 use crate::grpc::Status;
+use crate::scratch::{Scratch, ScratchFile};
 
 /// Versions at the compact revision are sorted by revision in this much memory.
 const SORT_BYTES: usize = 16 << 20;
@@ -36,6 +38,11 @@ impl From<SnapshotError> for Status {
     fn from(error: SnapshotError) -> Status {
         match error {
             SnapshotError::State(error) => error.into(),
+            SnapshotError::Io(error) | SnapshotError::Write(WriteError::Io(error))
+                if error.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                Status::new(etcd::Code::ResourceExhausted, error.to_string())
+            }
             other => Status::internal(other.to_string()),
         }
     }
@@ -50,13 +57,16 @@ pub(crate) fn chunks(
     members: &[pb::Member],
     status: &MemberStatus,
     chunk_bytes: usize,
+    scratch: Scratch<'_>,
 ) -> Result<Chunks<File>, SnapshotError> {
-    let mut writer = SnapshotWriter::create(BufWriter::new(tempfile::tempfile()?))?;
+    let file = scratch.file(status.db_in_use_bytes)?;
+    let sorted = kept(view, file.scratch())?;
+    let mut writer = SnapshotWriter::create(BufWriter::new(file))?;
     write_alarms(&mut writer, view)?;
     if let Some(version) = &status.cluster_version {
         writer.cluster_version(version)?;
     }
-    writer.versions(|put| write_versions(view, put))?;
+    writer.versions(|put| write_versions(view, sorted, put))?;
     let leases = etcd::leases(view)?;
     writer.leases(leases.into_iter().map(|(id, ttl_s)| bolt::etcd::Lease {
         id: id.0,
@@ -86,11 +96,11 @@ pub(crate) fn chunks(
     })?;
     let (file, _) = writer.finish()?;
     let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    Ok(Chunks::new(file, chunk_bytes)?)
+    Ok(Chunks::new(file.into_file(), chunk_bytes)?)
 }
 
 fn write_alarms(
-    writer: &mut SnapshotWriter<BufWriter<File>>,
+    writer: &mut SnapshotWriter<BufWriter<ScratchFile<'_>>>,
     view: &View,
 ) -> Result<(), SnapshotError> {
     let request = etcd::Request::Alarm(pb::AlarmRequest::default());
@@ -110,13 +120,19 @@ fn write_alarms(
 /// change from it on.
 fn write_versions(
     view: &View,
+    kept: Option<Sorted<File>>,
     put: &mut dyn FnMut(&Version) -> Result<(), WriteError>,
 ) -> Result<(), SnapshotError> {
-    let compacted = view.compacted();
-    if compacted >= Revision(1) {
-        write_kept(view, compacted, put)?;
+    let (mut main, mut sub) = (0, 0);
+    for pair in kept.into_iter().flatten() {
+        let (key, encoded) = pair?;
+        let revision = key.try_into().map_or(0, i64::from_be_bytes);
+        sub = if revision == main { sub + 1 } else { 0 };
+        main = revision;
+        let revision = RevisionKey { main, sub, tombstone: false };
+        put(&Version { revision, encoded: encoded.into() })?;
     }
-    for commit in view.events(compacted.max(Revision(1))..=view.revision())? {
+    for commit in view.events(view.compacted().max(Revision(1))..=view.revision())? {
         let commit = commit?;
         for (sub, change) in (0..).zip(&commit.changes) {
             let (tombstone, encoded) = match &change.record {
@@ -134,31 +150,19 @@ fn write_versions(
     Ok(())
 }
 
-/// What is live at the compact revision and older than it. The order of the changes inside one
-/// transaction is no longer known; any order does.
-fn write_kept(
-    view: &View,
-    compacted: Revision,
-    put: &mut dyn FnMut(&Version) -> Result<(), WriteError>,
-) -> Result<(), SnapshotError> {
-    let mut sorter = bolt::sort::Sorter::new(SORT_BYTES, tempfile::tempfile);
+/// What is live at the compact revision and older than it, by revision; `None` before any
+/// compaction. The order of the changes inside one transaction is no longer known; any order does.
+fn kept(view: &View, scratch: &Scratch<'_>) -> Result<Option<Sorted<File>>, SnapshotError> {
+    let compacted = view.compacted();
+    if compacted < Revision(1) {
+        return Ok(None);
+    }
+    let mut sorter = Sorter::new(SORT_BYTES, || scratch.side_file());
     for record in view.scan(&KeySpan::all(), compacted)? {
         let record = record?;
-        if record.mod_revision == compacted {
-            continue;
+        if record.mod_revision < compacted {
+            sorter.push(&record.mod_revision.0.to_be_bytes(), &record.encoded)?;
         }
-        sorter.push(&record.mod_revision.0.to_be_bytes(), &record.encoded)?;
     }
-    let (mut main, mut sub) = (0, 0);
-    for pair in sorter.finish()? {
-        let (key, encoded) = pair?;
-        let revision = key.try_into().map_or(0, i64::from_be_bytes);
-        sub = if revision == main { sub + 1 } else { 0 };
-        main = revision;
-        put(&Version {
-            revision: RevisionKey { main, sub, tombstone: false },
-            encoded: encoded.into(),
-        })?;
-    }
-    Ok(())
+    Ok(Some(sorter.finish()?))
 }

@@ -26,12 +26,16 @@ struct World {
 }
 
 async fn world() -> World {
+    world_with(Config::default()).await
+}
+
+async fn world_with(config: Config) -> World {
     let memory = Memory::new();
     let config = Config {
         listen_client_urls: vec!["http://127.0.0.1:0".to_owned()],
         election_timeout: ELECTION_TIMEOUT,
         limits: etcd::Limits { stream_chunk_bytes: 4096, ..etcd::Limits::default() },
-        ..Config::default()
+        ..config
     };
     let server = Server::start(config, memory.clone()).unwrap();
     let client = Client::connect(server.client_addresses()[0]).await;
@@ -245,6 +249,55 @@ async fn a_snapshot_is_sectors_and_their_digest() {
     assert_eq!((remaining, file.len() % 512), (0, 32));
     let (database, digest) = file.split_at(file.len() - 32);
     assert_eq!(digest, &sha2::Sha256::digest(database)[..]);
+}
+
+#[tokio::test]
+async fn a_snapshot_leaves_room_and_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot_dir = dir.path().join("snapshots");
+    std::fs::create_dir(&snapshot_dir).unwrap();
+    std::fs::write(snapshot_dir.join("left behind"), b"by a crash").unwrap();
+    let config = Config { snapshot_dir: snapshot_dir.clone(), ..Config::default() };
+    let roomy = world_with(config.clone()).await;
+    let files = || std::fs::read_dir(&snapshot_dir).unwrap().count();
+    assert_eq!(files(), 0, "what a crash has left is removed");
+    let mut call = roomy.client.stream(maintenance::SNAPSHOT, &pb::SnapshotRequest {}).await;
+    assert!(call.next::<pb::SnapshotResponse>().await.is_some());
+    assert_eq!(files(), 0, "the file has no name");
+
+    let full = world_with(Config { snapshot_reserve_bytes: u64::MAX, ..config }).await;
+    let mut call = full.client.stream(maintenance::SNAPSHOT, &pb::SnapshotRequest {}).await;
+    assert!(call.next::<pb::SnapshotResponse>().await.is_none());
+    let (code, text) = call.end().await.unwrap_err();
+    assert_eq!(code, 8, "RESOURCE_EXHAUSTED");
+    assert!(text.contains("no room for a snapshot"), "{text}");
+}
+
+/// The first line of the answer to a plain GET.
+fn status_line(address: std::net::SocketAddr, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn plain_http_is_served_where_the_settings_say() {
+    let both = world().await;
+    let address = both.server.client_addresses()[0];
+    let line = tokio::task::spawn_blocking(move || status_line(address, "/health")).await.unwrap();
+    assert!(line.contains("200"), "{line}");
+    let listen_http_urls = vec!["http://127.0.0.1:0".to_owned()];
+    let apart = world_with(Config { listen_http_urls, ..Config::default() }).await;
+    put(&apart.client, "k", "v").await;
+    let (grpc, http) = (apart.server.client_addresses()[0], apart.server.http_addresses()[0]);
+    let lines = tokio::task::spawn_blocking(move || {
+        [grpc, http].map(|address| status_line(address, "/health"))
+    });
+    let [at_grpc, at_http] = lines.await.unwrap();
+    assert!(at_grpc.contains("404") && at_http.contains("200"), "{at_grpc} {at_http}");
 }
 
 #[tokio::test]

@@ -82,8 +82,6 @@ pub(crate) struct Logging {
 /// The bounds of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Entries applied between two snapshots.
-    pub(crate) snapshot_count: u64,
     /// Entries kept for slow followers after a snapshot.
     pub(crate) snapshot_catchup_entries: u64,
     /// Size of the database beyond which writes are refused.
@@ -94,8 +92,8 @@ pub(crate) struct Limits {
     pub(crate) request_bytes_max: usize,
     /// Most concurrent calls on one client connection.
     pub(crate) concurrent_streams_max: u32,
-    /// Revisions forgotten in one step of a compaction.
-    pub(crate) compaction_batch_max: u64,
+    /// Changes looked at in one step of a compaction, if not as many as usual.
+    pub(crate) compaction_batch: Option<usize>,
 }
 
 /// A member that can be started.
@@ -105,6 +103,8 @@ pub(crate) struct StartConfig {
     pub(crate) data_dir: PathBuf,
     /// Where the Raft log is, if not in the data directory.
     pub(crate) wal_dir: Option<PathBuf>,
+    /// Where snapshots for clients are made: a directory for nothing else.
+    pub(crate) snapshot_dir: PathBuf,
     pub(crate) listen_client_urls: Vec<Url>,
     pub(crate) advertise_client_urls: Vec<Url>,
     /// Where HTTP without gRPC is served; empty: with gRPC.
@@ -170,7 +170,10 @@ impl StartConfig {
             None | Some("new") => ClusterState::New,
             Some("existing") => ClusterState::Existing,
             Some(other) => {
-                return Err(format!("invalid value {other:?} for --initial-cluster-state"));
+                return Err(format!(
+                    "invalid value {other:?} for --initial-cluster-state: it is new, or existing for \
+                     a member that was added to a running cluster"
+                ));
             }
         };
         let initial_cluster = initial_cluster(flags, &name, &advertise_peer_urls)?;
@@ -183,6 +186,7 @@ impl StartConfig {
             .collect();
         let limits = limits(flags, &mut warnings)?;
         Ok(Self {
+            snapshot_dir: snapshot_dir(flags, &data_dir),
             data_dir: data_dir.into(),
             wal_dir: flags.wal_dir.clone().filter(|dir| !dir.is_empty()).map(PathBuf::from),
             listen_client_urls,
@@ -214,6 +218,14 @@ impl StartConfig {
             warnings,
             name,
         })
+    }
+}
+
+/// A directory of its own in the one that was named, for what is in it is removed.
+fn snapshot_dir(flags: &Flags, data_dir: &str) -> PathBuf {
+    match flags.snapshot_dir.as_deref() {
+        None | Some("") => PathBuf::from(data_dir).join("snapshots"),
+        Some(dir) => PathBuf::from(dir).join("quorate-snapshots"),
     }
 }
 
@@ -307,7 +319,12 @@ fn initial_cluster(
         return Err(format!("--initial-cluster has duplicate URL {twice}"));
     }
     let own = members.get(name).ok_or_else(|| {
-        format!("couldn't find local name {name:?} in the initial cluster configuration")
+        let names: Vec<&str> = members.keys().map(String::as_str).collect();
+        format!(
+            "couldn't find local name {name:?} in the initial cluster configuration: add it to \
+             --initial-cluster, or set --name to one of {}",
+            names.join(", ")
+        )
     })?;
     let sorted = |urls: &[Url]| {
         let mut urls = urls.to_vec();
@@ -317,7 +334,8 @@ fn initial_cluster(
     if sorted(own) != sorted(advertised) {
         let join = |urls: &[Url]| urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",");
         return Err(format!(
-            "--initial-cluster has {name}={} but --initial-advertise-peer-urls={}",
+            "--initial-cluster has {name}={} but --initial-advertise-peer-urls={}: they must be the \
+             same",
             join(own),
             join(advertised)
         ));
@@ -355,6 +373,12 @@ fn limits(flags: &Flags, warnings: &mut Vec<String>) -> std::result::Result<Limi
             "--max-request-bytes={request_bytes} exceeds the recommended {REQUEST_BYTES_RECOMMENDED_MAX}"
         ));
     }
+    if let Some(entries) = flags.snapshot_count {
+        warnings.push(format!(
+            "--snapshot-count={entries} is ignored: the state is written out after so many bytes of \
+             changes, or some seconds, not after so many entries"
+        ));
+    }
     let above_zero = |flag: &str, value: u64| {
         if value == 0 { Err(format!("--{flag} must be greater than 0")) } else { Ok(value) }
     };
@@ -362,7 +386,6 @@ fn limits(flags: &Flags, warnings: &mut Vec<String>) -> std::result::Result<Limi
         usize::try_from(above_zero(flag, value)?).map_err(|_| format!("--{flag} is too large"))
     };
     Ok(Limits {
-        snapshot_count: above_zero("snapshot-count", flags.snapshot_count.unwrap_or(10_000))?,
         snapshot_catchup_entries: catchup_entries(flags)?,
         quota_bytes: flags
             .quota_backend_bytes
@@ -371,10 +394,10 @@ fn limits(flags: &Flags, warnings: &mut Vec<String>) -> std::result::Result<Limi
         txn_ops_max: size("max-txn-ops", flags.max_txn_ops.unwrap_or(128))?,
         request_bytes_max: size("max-request-bytes", request_bytes)?,
         concurrent_streams_max: flags.max_concurrent_streams.unwrap_or(u32::MAX),
-        compaction_batch_max: above_zero(
-            "compaction-batch-limit",
-            flags.compaction_batch_limit.unwrap_or(1000),
-        )?,
+        compaction_batch: flags
+            .compaction_batch_limit
+            .map(|changes| size("compaction-batch-limit", changes))
+            .transpose()?,
     })
 }
 
@@ -592,7 +615,12 @@ mod tests {
         );
         assert_eq!(config.logging.level, LogLevel::Error);
         assert!(start(|flags| flags.max_txn_ops = Some(0)).is_err());
-        assert!(start(|flags| flags.snapshot_count = Some(0)).is_err());
+        assert!(start(|flags| flags.compaction_batch_limit = Some(0)).is_err());
+        let warned = start(|flags| flags.snapshot_count = Some(9)).unwrap();
+        assert!(warned.warnings[0].contains("--snapshot-count=9 is ignored"));
+        assert_eq!(config.snapshot_dir, PathBuf::from("quorate.data/snapshots"));
+        let elsewhere = start(|flags| flags.snapshot_dir = some("/big")).unwrap();
+        assert_eq!(elsewhere.snapshot_dir, PathBuf::from("/big/quorate-snapshots"));
         assert!(start(|flags| flags.log_level = some("loud")).is_err());
         assert!(start(|flags| flags.metrics = some("none")).is_err());
     }

@@ -8,13 +8,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::Parser as _;
+use server::API_VERSION;
 
 use super::config::{Manner, StartConfig};
 use super::flags::Flags;
 use crate::exit::{Exit, Result};
-
-/// The level of etcd's API that is served, as `--version` tells it.
-pub(crate) const ETCD_VERSION: &str = "3.5.21";
 
 /// Variables that etcd's own scripts and images set and that are not flags.
 const KNOWN_VARIABLES: [&str; 3] = ["ETCD_UNSUPPORTED_ARCH", "ETCD_CONFIG_FILE", "ETCD_VERSION"];
@@ -62,7 +60,7 @@ pub(crate) fn read(
     let etcd = Etcd::try_parse_from(two_dashes(args))?;
     if etcd.version == Some(true) {
         let own = env!("CARGO_PKG_VERSION");
-        let text = format!("etcd Version: {ETCD_VERSION}\nQuorate Version: {own}\n");
+        let text = format!("etcd Version: {API_VERSION}\nQuorate Version: {own}\n");
         return Ok(Ok(Request::Print(text)));
     }
     let Some(file) = etcd.config_file.filter(|file| !file.is_empty()) else {
@@ -214,7 +212,8 @@ mod tests {
         assert_eq!(config.progress_notify_interval, std::time::Duration::from_secs(5));
         assert_eq!(config.listen_metrics_urls[0].port, 2381);
         assert!(config.initial_corrupt_check);
-        assert_eq!(config.warnings, [""; 0]);
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        assert!(config.warnings[0].starts_with("--snapshot-count=10000 is ignored"));
     }
 
     #[test]

@@ -72,11 +72,15 @@ flags! {
             data_dir: "data-dir" "ETCD_DATA_DIR" "DIR";
             /// Where its log is, if not in the data directory
             wal_dir: "wal-dir" "ETCD_WAL_DIR" "DIR";
+            /// Where snapshots for clients are made before they are sent; they take as much room as the
+            /// data [default: in the data directory]
+            snapshot_dir: "snapshot-dir" "QUORATE_SNAPSHOT_DIR" "DIR";
             /// Where clients are served [default: http://localhost:2379]
             listen_client_urls: "listen-client-urls" "ETCD_LISTEN_CLIENT_URLS" "URL,...";
             /// Where clients are told to find this member [default: where it listens]
             advertise_client_urls: "advertise-client-urls" "ETCD_ADVERTISE_CLIENT_URLS" "URL,...";
-            /// Where HTTP alone is served, if not with gRPC
+            /// Where plain HTTP (health, metrics) is served to clients; the client addresses serve gRPC
+            /// alone then [default: both at the client addresses]
             listen_client_http_urls: "listen-client-http-urls" "ETCD_LISTEN_CLIENT_HTTP_URLS" "URL,...";
             /// Where peers are served [default: http://localhost:2380]
             listen_peer_urls: "listen-peer-urls" "ETCD_LISTEN_PEER_URLS" "URL,...";
@@ -123,7 +127,7 @@ flags! {
             peer_trusted_ca_file: "peer-trusted-ca-file" "ETCD_PEER_TRUSTED_CA_FILE" "FILE";
         }
         numbers {
-            /// Entries applied between two snapshots of the state [default: 10000]
+            /// Ignored: the state is written out by size and time, not by entries
             snapshot_count: "snapshot-count" "ETCD_SNAPSHOT_COUNT" u64;
             /// Entries kept for slow followers after a snapshot [default: 5000]
             snapshot_catchup_entries: "snapshot-catchup-entries" "ETCD_SNAPSHOT_CATCHUP_ENTRIES" u64;
@@ -141,7 +145,7 @@ flags! {
             max_request_bytes: "max-request-bytes" "ETCD_MAX_REQUEST_BYTES" u64;
             /// Most concurrent calls on one client connection [default: 4294967295]
             max_concurrent_streams: "max-concurrent-streams" "ETCD_MAX_CONCURRENT_STREAMS" u32;
-            /// Revisions forgotten in one step of a compaction [default: 1000]
+            /// Changes looked at in one step of a compaction [default: 8192]
             compaction_batch_limit: "compaction-batch-limit" "ETCD_EXPERIMENTAL_COMPACTION_BATCH_LIMIT" u64;
         }
         switches {
@@ -149,9 +153,10 @@ flags! {
             strict_reconfig_check: "strict-reconfig-check" "ETCD_STRICT_RECONFIG_CHECK";
             /// Ask before an election whether it could be won [default: true]
             pre_vote: "pre-vote" "ETCD_PRE_VOTE";
-            /// Restart as a cluster of this member alone, keeping its data: for disasters
+            /// Go on as a cluster of this member alone, keeping its data, when the majority is lost for
+            /// good: all other members are removed
             force_new_cluster: "force-new-cluster" "ETCD_FORCE_NEW_CLUSTER";
-            /// Compare hashes with the other members before serving
+            /// Compare hashes with the members that answer before serving, and end if they differ
             initial_corrupt_check: "initial-corrupt-check" "ETCD_INITIAL_CORRUPT_CHECK";
             /// TLS is not served yet
             client_cert_auth: "client-cert-auth" "ETCD_CLIENT_CERT_AUTH";

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::config::{ClusterState, LogLevel, LogOutput, Logging};
 use super::url::Url;
-use super::{StartConfig, compactor};
+use super::{StartConfig, compactor, corrupt_check};
 use crate::exit::{Exit, Result};
 
 /// How long after a failed attempt a member tries again to make its name known.
@@ -28,12 +28,18 @@ pub(super) fn run(config: &StartConfig) -> Result<()> {
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Exit::io)?;
-    let node = Node::start(&node_config(config)).map_err(Exit::failed)?;
+    let node = Node::start(&node_config(config)).map_err(|error| explained(&error))?;
+    if config.initial_corrupt_check
+        && let Err(error) = runtime.block_on(corrupt_check::run(config, node.handle()))
+    {
+        node.stop();
+        return Err(error);
+    }
     let server = match Server::start(server_config(config), node.handle().clone()) {
         Ok(server) => server,
         Err(error) => {
             node.stop();
-            return Err(Exit::failed(error));
+            return Err(explained(&error));
         }
     };
     let outcome = runtime.block_on(serve(config, &node));
@@ -44,6 +50,23 @@ pub(super) fn run(config: &StartConfig) -> Result<()> {
         Outcome::Removed => Err(Exit::failed("this member was removed from the cluster")),
         Outcome::Failed(reason) => Err(Exit::failed(reason)),
     }
+}
+
+/// The error, and what can be done about the commonest of them.
+fn explained(error: &dyn std::fmt::Display) -> Exit {
+    let text = error.to_string();
+    let advice = if text.contains("Address already in use") {
+        ". Something listens there already, another member perhaps: stop it, or give this one other \
+         addresses by --listen-client-urls and --listen-peer-urls"
+    } else if text.contains("Cannot assign requested address") {
+        ". That is no address of this machine: listen on one that is, or on 0.0.0.0, and tell others \
+         where to find it by --advertise-client-urls and --initial-advertise-peer-urls"
+    } else if text.contains("in use by another process") {
+        ". A member runs there already: stop it, or give this one another --data-dir"
+    } else {
+        ""
+    };
+    Exit::failed(format!("{text}{advice}"))
 }
 
 async fn serve(config: &StartConfig, node: &Node) -> Result<Outcome> {
@@ -99,6 +122,7 @@ fn limits(config: &StartConfig) -> etcd::Limits {
 /// The node's settings.
 pub(crate) fn node_config(config: &StartConfig) -> node::Config {
     let cluster = config.initial_cluster.iter();
+    let defaults = node::Config::single(config.data_dir.clone());
     node::Config {
         name: config.name.clone(),
         log_dir: config.wal_dir.clone(),
@@ -116,8 +140,9 @@ pub(crate) fn node_config(config: &StartConfig) -> node::Config {
         pre_vote: config.pre_vote,
         request_timeout: Duration::from_secs(5) + 2 * config.election_timeout,
         snapshot_catchup_entries: config.limits.snapshot_catchup_entries,
+        compaction_batch: config.limits.compaction_batch.unwrap_or(defaults.compaction_batch),
         limits: limits(config),
-        ..node::Config::single(config.data_dir.clone())
+        ..defaults
     }
 }
 
@@ -126,6 +151,7 @@ fn server_config(config: &StartConfig) -> server::Config {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     server::Config {
         listen_client_urls: texts(&config.listen_client_urls),
+        listen_http_urls: texts(&config.listen_client_http_urls),
         listen_metrics_urls: texts(&config.listen_metrics_urls),
         doors: NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN),
         limits: limits(config),
@@ -136,6 +162,8 @@ fn server_config(config: &StartConfig) -> server::Config {
             ..etcd::watch::Limits::default()
         },
         extensive_metrics: config.extensive_metrics,
+        snapshot_dir: config.snapshot_dir.clone(),
+        snapshot_reserve_bytes: 2 * node_config(config).disk_reserve_bytes,
         ..server::Config::default()
     }
 }

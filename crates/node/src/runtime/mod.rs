@@ -15,6 +15,7 @@
 
 mod checkpoint;
 mod core_thread;
+mod force;
 mod log_thread;
 mod peers;
 mod queue;

@@ -24,7 +24,7 @@ use super::peers::FromPeers;
 use super::queue::queue;
 use super::restore::refuse_unfinished;
 use super::snapshots::{Receiving, Snapshots};
-use super::{Event, Inbox, Limit, checkpoint};
+use super::{Event, Inbox, Limit, checkpoint, force};
 use crate::Engine;
 use crate::config::{Config, InitialState};
 use crate::core::{Core, CoreConfig, Standing, membership_row, stored_membership};
@@ -278,6 +278,12 @@ fn ask_members(config: &Config) -> Result<(u64, Vec<DescribedMember>), StartErro
         .flat_map(|(_, urls)| urls)
         .filter_map(|url| transport::address_of(url).ok())
         .collect();
+    if others.is_empty() {
+        return Err(StartError::Join(
+            "--initial-cluster names no other member: give it as `member add` has printed it"
+                .to_owned(),
+        ));
+    }
     let deadline = Instant::now() + JOIN_TIMEOUT;
     loop {
         match runtime.block_on(transport::describe(&others)) {
@@ -348,9 +354,15 @@ fn restore(
     }
     let group = RangeId::DENSE.group();
     let found = recovered.groups.remove(&group).unwrap_or_default();
-    let restored = reconcile(config, &mut log, group, found, &state, identity)?;
+    let mut restored = reconcile(&mut log, group, found, &state)?;
     let own = replica(identity.member_id)?;
     let seed = process_seed(identity.member_id);
+    let machine_config =
+        etcd::Config { member_id: identity.member_id, limits: config.limits.clone(), seed };
+    let mut machine = Machine::open(state, machine_config);
+    if config.force_new_cluster {
+        restored = force::alone(&mut log, group, restored, &mut machine, own)?;
+    }
     let raft_config = raft::Config {
         election_timeout: config.election_timeout,
         heartbeat_interval: config.heartbeat_interval,
@@ -360,9 +372,6 @@ fn restore(
     };
     let raft = Raft::new(Duration::ZERO, raft_config, restored)
         .map_err(|error| StartError::Damaged(error.to_string()))?;
-    let machine_config =
-        etcd::Config { member_id: identity.member_id, limits: config.limits.clone(), seed };
-    let machine = Machine::open(state, machine_config);
     Ok(Parts { log, raft, machine })
 }
 
@@ -370,16 +379,14 @@ fn restore(
 /// member's log, and a snapshot is the state first and the log's reset second. Then the log
 /// begins anew behind it: all that is in the state is committed.
 fn reconcile(
-    config: &Config,
     log: &mut Log<RealDisk>,
     group: GroupId,
     found: RecoveredGroup,
     state: &mvcc::State<Engine>,
-    identity: Identity,
 ) -> Result<Restored, StartError> {
     let applied = state.applied();
     let applied = LogPosition::new(applied.index, applied.term);
-    let mut membership = stored_membership(&state.view()).map_err(StartError::Damaged)?;
+    let membership = stored_membership(&state.view()).map_err(StartError::Damaged)?;
     let mut hard_state = found.hard_state;
     if hard_state.term < applied.term {
         hard_state = HardState { term: applied.term, vote: None, commit: applied.index };
@@ -391,11 +398,6 @@ fn reconcile(
     };
     let holds = found.last_index >= applied.index
         && (found.truncated == applied || term_of(applied.index) == Some(applied.term));
-    let forced = config.force_new_cluster;
-    if forced {
-        membership = Membership::of_voters([replica(identity.member_id)?]);
-        tracing::warn!("--force-new-cluster: this member is a cluster of one from now on");
-    }
     let mut restored = Restored {
         hard_state,
         membership,
@@ -427,8 +429,8 @@ fn reconcile(
     Ok(restored)
 }
 
-fn mvcc_limits(_config: &Config) -> mvcc::Limits {
-    mvcc::Limits::default()
+fn mvcc_limits(config: &Config) -> mvcc::Limits {
+    mvcc::Limits { collect_changes: config.compaction_batch, ..mvcc::Limits::default() }
 }
 
 /// Different at every start and on every member: ids of leases and the jitter of elections.

@@ -64,6 +64,11 @@ impl Outlet {
         let _ = self.0.send(Item::End(outcome)).await;
     }
 
+    /// Whether the client is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Waits until the client is gone.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;

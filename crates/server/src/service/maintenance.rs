@@ -12,6 +12,7 @@ use crate::backend::Backend;
 use crate::door::Door;
 use crate::grpc::{Outlet, Status, encode};
 use crate::route::Context;
+use crate::scratch::Scratch;
 use crate::snapshot;
 
 pub(crate) async fn status<B: Backend>(
@@ -104,8 +105,8 @@ fn is_version(text: &str) -> bool {
     matches!(parts.len(), 2 | 3) && parts.iter().all(|part| part.parse::<u32>().is_ok())
 }
 
-/// Sends the state as an etcd database: the file is made on a thread of its own, beside the
-/// log's directory it needs as much space as the state.
+/// Sends the state as an etcd database. The file is made on a thread of its own, and needs about
+/// as much room as the state, in the directory for snapshots.
 pub(crate) async fn snapshot<B: Backend>(
     context: Rc<Context<B>>,
     outlet: Outlet,
@@ -121,11 +122,19 @@ pub(crate) async fn snapshot<B: Backend>(
         _ => return Err(ask::wrong_kind()),
     };
     let version = status.storage_version.clone().unwrap_or_default();
-    let chunk_bytes = door.config.snapshot_chunk_bytes;
+    let config = std::sync::Arc::clone(&door.config);
     let metrics = std::sync::Arc::clone(&door.metrics);
     let call = context.call;
     blocking(move || {
-        let chunks = snapshot::chunks(&view, &members, &status, chunk_bytes)?;
+        let scratch = Scratch {
+            dir: &config.snapshot_dir,
+            reserve_bytes: config.snapshot_reserve_bytes,
+            is_gone: &|| outlet.is_closed(),
+        };
+        let chunk_bytes = config.snapshot_chunk_bytes;
+        let chunks = snapshot::chunks(&view, &members, &status, chunk_bytes, scratch)?;
+        // What it pins on disk is no longer needed.
+        drop(view);
         for chunk in chunks {
             let chunk = chunk.map_err(snapshot::SnapshotError::from)?;
             let bytes = encode(&pb::SnapshotResponse {

@@ -1,0 +1,89 @@
+//! `--initial-corrupt-check`: before this member serves, its data are compared with the others'.
+//!
+//! What it has on disk is hashed at its revision, and each other member that it knows is asked for
+//! its hash at the same one. Members that do not answer in time are passed over, with a warning: a
+//! cluster that starts all at once must be able to. A member whose addresses are not in this one's
+//! state yet is waited for a little: they may come with the log. So are those of which nothing can be learned,
+//! because they have compacted at another revision, or further than this one is. A hash that
+//! differs ends the start: one of the two is damaged, and clients must not be the ones to find out.
+
+use std::time::Duration;
+
+use client::{Client, Config};
+use node::Handle;
+
+use super::StartConfig;
+use crate::exit::{Exit, Result};
+
+/// How long a member may take to hash what it has.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a member may take to answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the addresses of the others may take to become known, and how often they are looked for.
+const ADDRESSES_TIMEOUT: Duration = Duration::from_secs(3);
+const ADDRESSES_POLL: Duration = Duration::from_millis(50);
+
+/// Compares this member's data with the others'.
+///
+/// # Errors
+/// If they differ, or cannot be read here.
+pub(super) async fn run(config: &StartConfig, handle: &Handle) -> Result<()> {
+    let view = handle.view();
+    let revision = view.revision();
+    if revision.0 <= 1 {
+        return Ok(());
+    }
+    let own = view.hash_kv(revision).map_err(Exit::failed)?;
+    for member in others(handle).await? {
+        let id = format!("{:x}", member.id);
+        let theirs = match ask(&member.client_urls, revision.0).await {
+            Ok(theirs) => theirs,
+            Err(error) => {
+                tracing::warn!(member = id, %error, "not compared with a member");
+                continue;
+            }
+        };
+        if theirs.compact_revision.max(0) != own.compacted.0 {
+            tracing::info!(member = id, "not compared with a member that has compacted elsewhere");
+            continue;
+        }
+        if theirs.hash != own.hash {
+            return Err(Exit::failed(format!(
+                "found data inconsistency with peers: at revision {} the hash of {} is {:08x}, that \
+                 of member {id} is {:08x}. One of them is damaged: compare with a third, and let \
+                 the damaged one join anew",
+                revision.0, config.name, own.hash, theirs.hash
+            )));
+        }
+        tracing::info!(member = id, revision = revision.0, "data compared: equal");
+    }
+    Ok(())
+}
+
+/// The other members, with their client URLs if those become known.
+async fn others(handle: &Handle) -> Result<Vec<proto::etcdserverpb::Member>> {
+    let deadline = tokio::time::Instant::now() + ADDRESSES_TIMEOUT;
+    loop {
+        let mut members = etcd::members(&handle.view()).map_err(Exit::failed)?;
+        members.retain(|member| member.id != handle.member_id());
+        let known = members.iter().all(|member| !member.client_urls.is_empty());
+        if known || tokio::time::Instant::now() >= deadline {
+            return Ok(members);
+        }
+        tokio::time::sleep(ADDRESSES_POLL).await;
+    }
+}
+
+async fn ask(
+    urls: &[String],
+    revision: i64,
+) -> std::result::Result<proto::etcdserverpb::HashKvResponse, String> {
+    if urls.is_empty() {
+        return Err("its client URLs are not known".to_owned());
+    }
+    let mut config = Config::new(urls).map_err(|error| error.to_string())?;
+    config.connect_timeout = CONNECT_TIMEOUT;
+    config.request_timeout = TIMEOUT;
+    Client::new(config).hash_kv(revision).await.map_err(|error| error.to_string())
+}
