@@ -7,10 +7,10 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::downgrade_request::DowngradeAction;
 
 use super::ask;
-use super::ask::blocking;
 use crate::backend::Backend;
 use crate::door::Door;
-use crate::grpc::{Outlet, Status, encode};
+use crate::grpc::{Status, encode};
+use crate::link::{Feeder, Outlet};
 use crate::route::Context;
 use crate::snapshot;
 
@@ -108,7 +108,7 @@ fn is_version(text: &str) -> bool {
 /// log's directory it needs as much space as the state.
 pub(crate) async fn snapshot<B: Backend>(
     context: Rc<Context<B>>,
-    outlet: Outlet,
+    outlet: Rc<Outlet>,
     _: pb::SnapshotRequest,
 ) -> Result<(), Status> {
     let door = &context.door;
@@ -124,7 +124,7 @@ pub(crate) async fn snapshot<B: Backend>(
     let chunk_bytes = door.config.snapshot_chunk_bytes;
     let metrics = std::sync::Arc::clone(&door.metrics);
     let call = context.call;
-    blocking(move || {
+    let work = move |feeder: Feeder| {
         let chunks = snapshot::chunks(&view, &members, &status, chunk_bytes)?;
         for chunk in chunks {
             let chunk = chunk.map_err(snapshot::SnapshotError::from)?;
@@ -135,13 +135,13 @@ pub(crate) async fn snapshot<B: Backend>(
                 version: version.clone(),
             })?;
             metrics.sent(call, bytes.len());
-            if outlet.blocking_send(bytes).is_err() {
+            if feeder.send(bytes).is_err() {
                 return Ok(());
             }
         }
         Ok(())
-    })
-    .await?
+    };
+    outlet.feed(door.config.stream_queue_len, work).await
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use etcd::watch::{Kind, Message};
 use proto::etcdserverpb::WatchRequest;
 
 use crate::backend::Backend;
-use crate::grpc::{Messages, Outlet, Status};
+use crate::grpc::{Messages, Status};
+use crate::link::Outlet;
 use crate::metrics::Metrics;
 use crate::route::Context;
 use crate::watch::{Broken, Stream, Watches};
@@ -19,6 +20,9 @@ use crate::watch::{Broken, Stream, Watches};
 /// Events of at least this many bytes go to the socket as they are, shared with other watchers;
 /// below, a copy costs less than a frame of their own.
 const SHARED_BYTES_MIN: usize = 4096;
+
+/// Bytes before each message.
+const PREFIX_BYTES: usize = 5;
 
 impl From<Broken> for Status {
     fn from(_: Broken) -> Status {
@@ -28,13 +32,14 @@ impl From<Broken> for Status {
 
 pub(crate) async fn run<B: Backend>(
     context: Rc<Context<B>>,
-    outlet: Outlet,
+    outlet: Rc<Outlet>,
     messages: Messages,
 ) -> Result<(), Status> {
     let stream = Watches::open(&context.door);
     tokio::select! {
-        outcome = receive(&context, &stream, messages) => outcome,
+        biased;
         outcome = send(&context, &stream, &outlet) => outcome,
+        outcome = receive(&context, &stream, messages) => outcome,
     }
 }
 
@@ -85,33 +90,39 @@ async fn send<B: Backend>(
             Kind::Canceled | Kind::Compacted { .. } => watchers.add(-1),
             Kind::Refused { .. } | Kind::Events { .. } | Kind::Progress => {}
         }
-        let (first, second) = frame(message)?;
-        let bytes = first.len() + second.as_ref().map_or(0, Bytes::len);
-        context.door.metrics.sent(context.call, bytes);
-        let mut sent = outlet.send(first).await;
-        if let Some(second) = second {
-            sent = outlet.send(second).await;
+        outlet.room().await;
+        let length = message.encoded_len();
+        let prefix = u32::try_from(length)
+            .map_err(|_| Status::internal("an answer larger than gRPC can say"))?;
+        context.door.metrics.sent(context.call, PREFIX_BYTES + length);
+        if length < SHARED_BYTES_MIN
+            && outlet
+                .write_through(PREFIX_BYTES + length, |out| {
+                    out.put_u8(0);
+                    out.put_u32(prefix);
+                    message.encode(out);
+                })
+                .is_some()
+        {
+            continue;
         }
-        if sent.is_err() {
-            return Ok(());
-        }
+        let (first, second) = pieces(message, prefix);
+        outlet.put(first, second);
     }
 }
 
 /// A message with its prefix, in one piece or two.
-fn frame(message: Message) -> Result<(Bytes, Option<Bytes>), Status> {
-    let length = u32::try_from(message.encoded_len())
-        .map_err(|_| Status::internal("an answer larger than gRPC can say"))?;
+fn pieces(message: Message, prefix: u32) -> (Bytes, Option<Bytes>) {
     let (head, events) = message.into_parts();
     let is_shared = events.len() >= SHARED_BYTES_MIN;
     let tail = if is_shared { 0 } else { events.len() };
-    let mut first = BytesMut::with_capacity(5 + head.len() + tail);
+    let mut first = BytesMut::with_capacity(PREFIX_BYTES + head.len() + tail);
     first.put_u8(0);
-    first.put_u32(length);
+    first.put_u32(prefix);
     first.put_slice(&head);
     if is_shared {
-        return Ok((first.freeze(), Some(events)));
+        return (first.freeze(), Some(events));
     }
     first.put_slice(&events);
-    Ok((first.freeze(), None))
+    (first.freeze(), None)
 }
