@@ -30,6 +30,7 @@ const fn room(name: &'static str, does: &'static str, on: &'static [&'static str
 const HOUSE: &[Room] = &[
     room("quorum", "majority and joint quorum arithmetic", &[]),
     room("env", "ports to the outside: disk, clock, network, randomness; real and simulated", &[]),
+    room("http2", "the server's side of HTTP/2 and HPACK, sans-io", &[]),
     room("bolt", "the bbolt file format: what an etcd snapshot is made of", &[]),
     room("proto", "the messages of the etcd v3 API; no gRPC", &[]),
     room("raft", "the consensus core, sans-io", &["quorum"]),
@@ -46,7 +47,11 @@ const HOUSE: &[Room] = &[
         "the runtime of a member: the deterministic core, threads, peer transport",
         &["env", "proto", "raft", "mvcc", "store", "etcd", "storage"],
     ),
-    room("server", "the door: gRPC, health, metrics", &["bolt", "proto", "mvcc", "etcd", "node"]),
+    room(
+        "server",
+        "the door: gRPC, health, metrics",
+        &["http2", "bolt", "proto", "mvcc", "etcd", "node"],
+    ),
     room("client", "the Rust client: finds the leader, retries only what is safe", &["proto"]),
     room(
         "bench",

@@ -4,6 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::grpc::metadata::WORDS;
+use crate::link::REPEATED;
+
 /// Bytes a message may have beyond the largest request: what gRPC and the protocol add to it.
 pub const OVERHEAD_BYTES: usize = 512 * 1024;
 
@@ -32,7 +35,9 @@ pub struct Config {
     pub keepalive_interval: Duration,
     /// And closed if it does not say so within this.
     pub keepalive_timeout: Duration,
-    /// How long a peer may take to send its request's headers (HTTP/1.1).
+    /// A client that asks more often than this whether we live is sent away.
+    pub keepalive_min_time: Duration,
+    /// How long a peer may take to send its request's headers.
     pub header_timeout: Duration,
     /// The cluster's election timeout: after three without a leader, streams that asked for one
     /// are ended.
@@ -74,6 +79,7 @@ impl Default for Config {
             send_buffer_bytes: 1 << 20,
             keepalive_interval: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
+            keepalive_min_time: Duration::from_secs(5),
             header_timeout: Duration::from_secs(30),
             election_timeout: Duration::from_secs(1),
             watch_limits: etcd::watch::Limits::default(),
@@ -95,5 +101,23 @@ impl Config {
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
         self.limits.max_request_bytes + OVERHEAD_BYTES
+    }
+
+    /// The settings of a connection.
+    pub(crate) fn http2(&self) -> http2::Config {
+        http2::Config {
+            stream_window_bytes: self.http2_window_bytes,
+            connection_window_bytes: self.http2_window_bytes,
+            streams_max: self.max_concurrent_streams,
+            header_timeout: self.header_timeout,
+            ping_interval_min: self.keepalive_min_time,
+            keepalive_interval: self.keepalive_interval,
+            keepalive_timeout: self.keepalive_timeout,
+            stream_send_bytes: self.send_buffer_bytes,
+            words: WORDS,
+            keep_others: false,
+            repeated: REPEATED,
+            ..http2::Config::default()
+        }
     }
 }

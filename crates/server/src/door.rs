@@ -4,34 +4,55 @@
 //! [`Rc`], its watches live in a hub of its own, and what the member applies reaches it through
 //! a feed of its own.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use http::header::ACCEPT;
+use http::{HeaderValue, Method, Request};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use mvcc::{Commit, Revision};
 use proto::etcdserverpb::ResponseHeader;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::backend::Backend;
 use crate::config::Config;
+use crate::http as pages;
+use crate::link::{Driver, Link};
 use crate::metrics::Metrics;
 use crate::read_points::ReadPoints;
-use crate::route;
 use crate::watch::Watches;
 
 /// Commits that a waiting lock or election may be behind before it reads the state again.
 const CHANGES_QUEUE_LEN: usize = 1024;
 
-/// HTTP/2 streams that clients may have opened and reset before they are looked at.
-const PENDING_RESETS_MAX: usize = 1024;
+/// Bytes of one read.
+const READ_BYTES: usize = 64 << 10;
+
+/// Bytes after which it is clear which protocol is spoken.
+const PROTOCOL_BYTES: usize = 4;
+
+/// How long, and for how many bytes, a client that was told that it is over is listened to.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// A time that is never reached.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Leaderless election timeouts after which streams that require a leader are ended.
 const LEADERLESS_MAX: u32 = 3;
@@ -71,8 +92,14 @@ pub(crate) struct Door<B> {
     pub(crate) changes: broadcast::Sender<Arc<Commit>>,
     pub(crate) watches: Watches,
     pub(crate) read_points: ReadPoints,
+    /// What every read of a socket goes into first.
+    pub(crate) read_buffer: RefCell<Vec<u8>>,
+    http2: Arc<http2::Config>,
+    began: Instant,
     drain: Drain,
-    leaderless: Notify,
+    /// The connections of HTTP/2 that are open.
+    links: RefCell<BTreeMap<u64, Rc<Link>>>,
+    links_opened: Cell<u64>,
     connections: Cell<usize>,
     idle: Notify,
     load: Load,
@@ -94,6 +121,7 @@ impl<B: Backend> Door<B> {
             limits: config.watch_limits,
             seed,
         };
+        let http2 = Arc::new(config.http2());
         let watches = Watches::new(watch_config, backend.view().revision(), standing.term);
         Rc::new(Door {
             backend,
@@ -102,8 +130,12 @@ impl<B: Backend> Door<B> {
             changes: broadcast::Sender::new(CHANGES_QUEUE_LEN),
             watches,
             read_points: ReadPoints::default(),
+            read_buffer: RefCell::new(vec![0; READ_BYTES]),
+            http2,
+            began: Instant::now(),
             drain,
-            leaderless: Notify::new(),
+            links: RefCell::default(),
+            links_opened: Cell::new(0),
             connections: Cell::new(0),
             idle: Notify::new(),
             load,
@@ -126,6 +158,9 @@ impl<B: Backend> Door<B> {
             }
         }
         drop(incoming);
+        for link in self.links.borrow().values() {
+            link.drain();
+        }
         let idle = async {
             while self.connections.get() > 0 {
                 self.idle.notified().await;
@@ -143,9 +178,15 @@ impl<B: Backend> Door<B> {
         let _ = self.drain.clone().wait_for(|drain| *drain).await;
     }
 
-    /// Waits until streams that require a leader are to end.
-    pub(crate) async fn leaderless(&self) {
-        self.leaderless.notified().await;
+    /// The time of the door's connections.
+    pub(crate) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// When that time will have come.
+    pub(crate) fn instant(&self, at: Duration) -> Instant {
+        // What is too far away to be said is far enough away to be looked at again.
+        self.began.checked_add(at).unwrap_or_else(|| Instant::now() + FAR)
     }
 
     /// Says in an answer's header who answers.
@@ -183,35 +224,86 @@ impl<B: Backend> Door<B> {
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let Accepted { socket, peer, purpose } = accepted;
         socket.set_nodelay(true)?;
-        let io = TokioIo::new(TcpStream::from_std(socket)?);
-        let builder = self.protocol();
-        let door = Rc::clone(&self);
-        let service =
-            service_fn(move |request| route::serve(Rc::clone(&door), peer, purpose, request));
-        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut io = TcpStream::from_std(socket)?;
+        let mut input = BytesMut::new();
+        let first = first_bytes(&mut io, &mut input);
         tokio::select! {
-            result = connection.as_mut() => return result,
-            () = self.draining() => connection.as_mut().graceful_shutdown(),
+            read = tokio::time::timeout(self.config.header_timeout, first) => read??,
+            () = self.draining() => return Ok(()),
         }
-        connection.await
+        if input.is_empty() {
+            return Ok(());
+        }
+        let part = input.len().min(http2::PREFACE.len());
+        if input[..part] != http2::PREFACE[..part] {
+            return self.serve_http1(Rewound::new(io, input.freeze()), purpose).await;
+        }
+        self.serve_http2(io, input, peer, purpose).await
     }
 
-    fn protocol(&self) -> auto::Builder<LocalExecutor> {
-        let config = &self.config;
-        let mut builder = auto::Builder::new(LocalExecutor);
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(config.header_timeout);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
-            .initial_stream_window_size(config.http2_window_bytes)
-            .initial_connection_window_size(config.http2_window_bytes)
-            .max_concurrent_streams(config.max_concurrent_streams)
-            .max_send_buf_size(config.send_buffer_bytes)
-            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-            .keep_alive_interval(config.keepalive_interval)
-            .keep_alive_timeout(config.keepalive_timeout);
-        builder
+    async fn serve_http1(
+        self: Rc<Self>,
+        io: Rewound,
+        purpose: Purpose,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.config.header_timeout);
+        let door = Rc::clone(&self);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let door = Rc::clone(&door);
+            async move {
+                if purpose == Purpose::Grpc {
+                    return Ok(pages::elsewhere().map(Full::new));
+                }
+                let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+                let accept = request.headers().get(ACCEPT).map(HeaderValue::as_bytes);
+                let is_get = request.method() == Method::GET;
+                let wanted = pages::Wanted::new(is_get, target.as_bytes(), accept);
+                Ok::<_, Infallible>(pages::serve(&door, wanted).await.map(Full::new))
+            }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        tokio::select! {
+            result = connection.as_mut() => return Ok(result?),
+            () = self.draining() => connection.as_mut().graceful_shutdown(),
+        }
+        Ok(connection.await?)
+    }
+
+    async fn serve_http2(
+        self: Rc<Self>,
+        io: TcpStream,
+        input: BytesMut,
+        peer: SocketAddr,
+        purpose: Purpose,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let link = Link::new(http2::Connection::new(self.now(), Arc::clone(&self.http2)));
+        let number = self.links_opened.get();
+        self.links_opened.set(number + 1);
+        self.links.borrow_mut().insert(number, Rc::clone(&link));
+        if *self.drain.borrow() {
+            link.drain();
+        }
+        let driver = Driver::new(Rc::clone(&self), peer, purpose, io, link, input);
+        // A connection bounds its turns itself.
+        let outcome = tokio::task::unconstrained(driver.run()).await;
+        self.links.borrow_mut().remove(&number);
+        let mut io = outcome?;
+        // A socket that is closed with something unread takes back what was written last.
+        io.shutdown().await?;
+        let rest = async {
+            let mut left = LINGER_BYTES_MAX;
+            let mut buffer = [0; 1024];
+            while left > 0 {
+                match io.read(&mut buffer).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(bytes) => left = left.saturating_sub(bytes),
+                }
+            }
+        };
+        // Whether the client has heard it or not: it is over.
+        let _ = tokio::time::timeout(LINGER, rest).await;
+        Ok(())
     }
 
     /// Passes on what the member applies.
@@ -245,7 +337,9 @@ impl<B: Backend> Door<B> {
             }
             leaderless += 1;
             if leaderless >= LEADERLESS_MAX {
-                self.leaderless.notify_waiters();
+                for link in self.links.borrow().values() {
+                    link.lost_leader();
+                }
             }
         }
     }
@@ -266,14 +360,65 @@ impl<B> Drop for Closing<B> {
     }
 }
 
-/// Runs hyper's tasks where they are started.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
+/// Reads until it is clear which protocol is spoken; nothing if the client leaves before.
+async fn first_bytes(io: &mut TcpStream, input: &mut BytesMut) -> std::io::Result<()> {
+    // No method of HTTP/1 begins like this.
+    while input.len() < PROTOCOL_BYTES && http2::PREFACE.starts_with(input) {
+        if io.read_buf(input).await? == 0 {
+            input.clear();
+            return Ok(());
+        }
+    }
+    Ok(())
+}
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+/// A socket of which something has been read already.
+struct Rewound {
+    first: Bytes,
+    io: TcpStream,
+}
+
+impl Rewound {
+    fn new(io: TcpStream, first: Bytes) -> Rewound {
+        Rewound { first, io }
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.io).poll_read(context, buffer);
+        }
+        let length = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }

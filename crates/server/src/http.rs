@@ -7,14 +7,12 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use etcd::{Error, Request as Ask, Response as Answer};
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use proto::etcdserverpb as pb;
 
 use crate::backend::Backend;
 use crate::door::Door;
-use crate::grpc::Body;
 use crate::metrics::plain_text;
 use crate::service::maintenance;
 
@@ -84,17 +82,39 @@ async fn read_one<B: Backend>(door: &Door<B>, serializable: bool) -> Result<(), 
     }
 }
 
+/// What is asked for.
+pub(crate) struct Wanted {
+    pub(crate) is_get: bool,
+    /// Path and query.
+    pub(crate) target: String,
+    /// Metrics are wanted as OpenMetrics.
+    pub(crate) open_metrics: bool,
+}
+
+impl Wanted {
+    pub(crate) fn new(is_get: bool, target: &[u8], accept: Option<&[u8]>) -> Wanted {
+        let accept = accept.map(String::from_utf8_lossy);
+        let open_metrics =
+            accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
+        Wanted { is_get, target: String::from_utf8_lossy(target).into_owned(), open_metrics }
+    }
+}
+
 /// The answer where only gRPC is served.
-pub(crate) fn elsewhere() -> Response<Body> {
+pub(crate) fn elsewhere() -> Response<Bytes> {
     fault(StatusCode::NOT_FOUND, "only gRPC is served here: see --listen-client-http-urls")
 }
 
+/// The answer to a call of gRPC that is no POST.
+pub(crate) fn not_allowed() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
 /// Answers a request.
-pub(crate) async fn serve<B: Backend>(
-    door: &Door<B>,
-    request: &Request<Incoming>,
-) -> Response<Body> {
-    let path = request.uri().path();
+pub(crate) async fn serve<B: Backend>(door: &Door<B>, wanted: Wanted) -> Response<Bytes> {
+    let (path, query) = wanted.target.split_once('?').unwrap_or((&wanted.target, ""));
     let probe = match path
         .split_once("z/")
         .map_or((path, None), |(_, name)| (&path[..path.len() - name.len() - 1], Some(name)))
@@ -107,30 +127,23 @@ pub(crate) async fn serve<B: Backend>(
     if !known && probe.is_none() {
         return fault(StatusCode::NOT_FOUND, "404 page not found");
     }
-    if request.method() != Method::GET {
+    if !wanted.is_get {
         let mut response = fault(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return response;
     }
-    let query = Query(request.uri().query().unwrap_or(""));
+    let query = Query(query);
     match (probe, path) {
         (Some((kind, checks, name)), _) => probed(door, kind, checks, name, &query).await,
         (None, "/health") => health(door, &query).await,
         (None, "/version") => version(door),
         (None, "/debug/vars") => variables(door),
-        (None, _) => {
-            let open = request
-                .headers()
-                .get(ACCEPT)
-                .and_then(|accept| accept.to_str().ok())
-                .is_some_and(|accept| accept.contains("application/openmetrics-text"));
-            metrics(door, open)
-        }
+        (None, _) => metrics(door, wanted.open_metrics),
     }
 }
 
 /// `/health`: whether the member serves, in one word.
-async fn health<B: Backend>(door: &Door<B>, query: &Query<'_>) -> Response<Body> {
+async fn health<B: Backend>(door: &Door<B>, query: &Query<'_>) -> Response<Bytes> {
     let reason = match unhealthy(door, query).await {
         None => {
             door.metrics.health_success.inc();
@@ -170,7 +183,7 @@ async fn probed<B: Backend>(
     checks: &[Check],
     name: Option<&str>,
     query: &Query<'_>,
-) -> Response<Body> {
+) -> Response<Bytes> {
     let wanted: Vec<Check> = match name {
         Some(name) => checks.iter().copied().filter(|check| check.name() == name).collect(),
         None => {
@@ -205,7 +218,7 @@ async fn probed<B: Backend>(
     response
 }
 
-fn version<B: Backend>(door: &Door<B>) -> Response<Body> {
+fn version<B: Backend>(door: &Door<B>) -> Response<Bytes> {
     let status = door.backend.status();
     let text = |version: Option<String>, none: &str| version.unwrap_or_else(|| none.to_owned());
     let versions = serde_json::json!({
@@ -216,7 +229,7 @@ fn version<B: Backend>(door: &Door<B>) -> Response<Body> {
     page(JSON, versions.to_string())
 }
 
-fn metrics<B: Backend>(door: &Door<B>, open: bool) -> Response<Body> {
+fn metrics<B: Backend>(door: &Door<B>, open: bool) -> Response<Bytes> {
     let view = door.backend.view();
     let revisions = (view.revision().0, view.compacted().0);
     let text = door.metrics.render(door.backend.standing(), &door.backend.status(), revisions);
@@ -224,7 +237,7 @@ fn metrics<B: Backend>(door: &Door<B>, open: bool) -> Response<Body> {
 }
 
 /// What Go programs publish there, as far as it makes sense here.
-fn variables<B: Backend>(door: &Door<B>) -> Response<Body> {
+fn variables<B: Backend>(door: &Door<B>) -> Response<Bytes> {
     let (standing, status) = (door.backend.standing(), door.backend.status());
     let leads = standing.leader == Some(standing.member_id);
     let arguments: Vec<String> = std::env::args().collect();
@@ -250,13 +263,13 @@ fn variables<B: Backend>(door: &Door<B>) -> Response<Body> {
 const NOSNIFF: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
 
-fn page(content: &'static str, text: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::Plain(text.into()));
+fn page(content: &'static str, text: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content));
     response
 }
 
-fn fault(status: StatusCode, text: &str) -> Response<Body> {
+fn fault(status: StatusCode, text: &str) -> Response<Bytes> {
     let mut response = page(TEXT, format!("{text}\n"));
     *response.status_mut() = status;
     response.headers_mut().insert(NOSNIFF.0, NOSNIFF.1);

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! clients ---> acceptor --deals--> door 0   one thread, one runtime each:
-//!                          \-----> door 1   connections (hyper) -> calls (gRPC) -> services
+//!                          \-----> door 1   connections (link) -> calls (gRPC) -> services
 //!                                                                        |
 //!                    reads: a View, on the door       writes: Backend::execute
 //! ```
@@ -13,7 +13,7 @@
 //! - [`Server`]: sockets, threads, start and stop
 //! - [`Config`]: the settings, each with its limit
 //! - [`Backend`]: the member, as the door needs it
-//! - `door`: what a thread has; `route`: from a path to a service; `grpc`: the protocol;
+//! - `door`: what a thread has; `link`: a connection of HTTP/2 and its calls; `route`: from a path to a service; `grpc`: the protocol;
 //!   `service`: the services; `http`: health, version, metrics; `metrics`: what is counted
 //!
 //! # Architecture invariants
@@ -34,6 +34,7 @@ mod config;
 mod door;
 mod grpc;
 mod http;
+mod link;
 mod listen;
 mod member;
 mod metrics;

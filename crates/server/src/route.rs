@@ -4,82 +4,122 @@
 //! and for those who require a leader, the message; then the answer is counted, and logged if it
 //! took long or failed by a fault of ours.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use etcd::{Code, Error, Request as Ask};
-use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http2::{Head, Method, StreamId};
 use prost::Message;
 
 use crate::backend::Backend;
 use crate::call::{Call, Kind, unknown};
 use crate::door::{Door, Purpose};
-use crate::grpc::metadata::{deadline_exceeded, is_grpc};
-use crate::grpc::{Body, Messages, Metadata, Outlet, Status, answer, encode, stream};
+use crate::grpc::metadata::{ACCEPT, deadline_exceeded, is_grpc};
+use crate::grpc::{Messages, Metadata, Status, encode};
 use crate::http as pages;
+use crate::link::{Incoming, Link, Outlet};
 use crate::service::{ask, auth, election, health, lease, lock, maintenance, range_stream, watch};
 
 /// A call under way.
-pub(crate) struct Context<B> {
+pub(crate) struct Context<B: Backend> {
     pub(crate) door: Rc<Door<B>>,
     pub(crate) call: Call,
+    link: Rc<Link>,
+    stream: StreamId,
     peer: SocketAddr,
     began: Instant,
     require_leader: bool,
+    is_finished: Cell<bool>,
 }
 
-/// Answers a request.
-pub(crate) async fn serve<B: Backend>(
-    door: Rc<Door<B>>,
-    peer: SocketAddr,
-    purpose: Purpose,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, std::convert::Infallible> {
-    let grpc = request.version() == Version::HTTP_2 && is_grpc(request.headers());
-    if !grpc && purpose == Purpose::Grpc {
-        return Ok(pages::elsewhere());
+/// A request, as its connection has it.
+pub(crate) struct Asked<'a> {
+    pub(crate) peer: SocketAddr,
+    pub(crate) purpose: Purpose,
+    pub(crate) stream: StreamId,
+    pub(crate) head: &'a Head,
+    pub(crate) incoming: Incoming,
+}
+
+/// Answers a request, on the stream it came on.
+pub(crate) fn serve<B: Backend>(
+    door: &Rc<Door<B>>,
+    link: &Rc<Link>,
+    asked: Asked<'_>,
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    let Asked { peer, purpose, stream, head, incoming } = asked;
+    let is_grpc = is_grpc(head);
+    if !is_grpc && purpose == Purpose::Grpc {
+        link.page(stream, &pages::elsewhere());
+        return Box::pin(std::future::ready(()));
     }
-    if !grpc || matches!(purpose, Purpose::Http | Purpose::Metrics) {
-        return Ok(pages::serve(&door, &request).await);
+    if !is_grpc || matches!(purpose, Purpose::Http | Purpose::Metrics) {
+        let accept = head.word(ACCEPT).map(Bytes::as_ref);
+        let wanted = pages::Wanted::new(head.method == Method::Get, &head.path, accept);
+        let (door, link) = (Rc::clone(door), Rc::clone(link));
+        return Box::pin(async move {
+            let page = pages::serve(&door, wanted).await;
+            link.page(stream, &page);
+        });
     }
-    if request.method() != Method::POST {
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        return Ok(response);
+    if head.method != Method::Post {
+        link.page(stream, &pages::not_allowed());
+        return Box::pin(std::future::ready(()));
     }
-    let (head, body) = request.into_parts();
-    let Some(call) = Call::of(head.uri.path()) else {
-        return Ok(answer(Err(Status::unimplemented(unknown(head.uri.path())))));
+    let path = std::str::from_utf8(&head.path).unwrap_or("");
+    let Some(call) = Call::of(path) else {
+        link.answer(stream, Err(&Status::unimplemented(unknown(path))));
+        return Box::pin(std::future::ready(()));
     };
     door.metrics.started(call);
-    let mut context =
-        Rc::new(Context { door, call, peer, began: Instant::now(), require_leader: false });
-    let outcome = match Metadata::read(&head.headers) {
-        Ok(metadata) => {
-            if let Some(context) = Rc::get_mut(&mut context) {
-                context.require_leader = metadata.require_leader;
-            }
-            context.admitted(&metadata, body).await
-        }
-        Err(status) => Err(status),
-    };
-    // A stream that has begun is counted when it ends.
-    if call.kind() == Kind::Unary || outcome.is_err() {
-        context.finish(outcome.as_ref().err());
-    }
-    Ok(answer(outcome))
+    let metadata = Metadata::read(head);
+    let context = Rc::new(Context {
+        door: Rc::clone(door),
+        call,
+        link: Rc::clone(link),
+        stream,
+        peer,
+        began: Instant::now(),
+        require_leader: metadata.as_ref().is_ok_and(|metadata| metadata.require_leader),
+        is_finished: Cell::new(false),
+    });
+    Box::pin(context.run(metadata, incoming))
 }
 
 impl<B: Backend> Context<B> {
+    async fn run(self: Rc<Self>, metadata: Result<Metadata, Status>, incoming: Incoming) {
+        let outcome = match metadata {
+            Ok(metadata) => self.admitted(&metadata, incoming).await,
+            Err(status) => Err(status),
+        };
+        match outcome {
+            Ok(Done::Message(message)) => {
+                self.finish(None);
+                self.link.answer(self.stream, Ok(message));
+            }
+            Ok(Done::Stream(outlet, outcome)) => {
+                self.finish(outcome.as_ref().err());
+                outlet.end(&outcome);
+            }
+            Err(status) => {
+                self.finish(Some(&status));
+                self.link.answer(self.stream, Err(&status));
+            }
+        }
+    }
+
     async fn admitted(
         self: &Rc<Self>,
         metadata: &Metadata,
-        body: Incoming,
-    ) -> Result<Body, Status> {
+        incoming: Incoming,
+    ) -> Result<Done, Status> {
         let door = &self.door;
-        door.metrics.client(self.call, metadata.client_api_version.as_deref());
+        let version = metadata.client_api_version.as_deref();
+        door.metrics.client(self.call, version.and_then(|version| str::from_utf8(version).ok()));
         let standing = door.backend.standing();
         if standing.is_learner && !self.call.is_for_learners() {
             return Err(Error::NotSupportedForLearner.into());
@@ -87,18 +127,23 @@ impl<B: Backend> Context<B> {
         if self.require_leader && standing.leader.is_none() {
             return Err(Error::NoLeader.into());
         }
-        let messages = Messages::new(body, metadata.encoding, door.config.message_bytes_max());
+        let messages = Messages::new(incoming, metadata.encoding, door.config.message_bytes_max());
+        if self.call.kind() != Kind::Unary {
+            return dispatch_stream(self, messages).await;
+        }
         let running = dispatch(self, messages);
-        match metadata.timeout.filter(|_| self.call.kind() == Kind::Unary) {
+        match metadata.timeout {
             None => running.await,
             Some(timeout) => tokio::time::timeout(timeout, running)
                 .await
                 .unwrap_or_else(|_| Err(deadline_exceeded())),
         }
+        .map(Done::Message)
     }
 
     /// Counts the call as ended, and logs what is worth it.
     fn finish(&self, failed: Option<&Status>) {
+        self.is_finished.set(true);
         let took = self.began.elapsed();
         self.door.metrics.handled(self.call, failed, took);
         if let Some(status) = failed
@@ -125,7 +170,7 @@ impl<B: Backend> Context<B> {
     }
 
     /// Encodes an answer, and counts it as sent.
-    pub(crate) fn encode(&self, message: &impl Message) -> Result<bytes::Bytes, Status> {
+    pub(crate) fn encode(&self, message: &impl Message) -> Result<Bytes, Status> {
         let bytes = encode(message)?;
         self.door.metrics.sent(self.call, bytes.len());
         Ok(bytes)
@@ -150,30 +195,39 @@ impl<B: Backend> Context<B> {
         Ok(request)
     }
 
-    /// Runs the handler of a stream in a task of its own, until it ends, the client leaves, the
-    /// server stops, or the leader that the client requires is gone for too long.
-    fn spawn<F>(self: &Rc<Self>, handler: impl FnOnce(Rc<Self>, Outlet) -> F) -> Body
+    /// Runs the handler of a stream, until it ends, the client leaves (which drops all of this),
+    /// the server stops, or the leader that the client requires is gone for too long.
+    async fn stream<F>(
+        self: &Rc<Self>,
+        handler: impl FnOnce(Rc<Self>, Rc<Outlet>) -> F,
+    ) -> Result<Done, Status>
     where
-        F: Future<Output = Result<(), Status>> + 'static,
+        F: Future<Output = Result<(), Status>>,
     {
-        let (outlet, body) = stream(self.door.config.stream_queue_len);
-        let running = handler(Rc::clone(self), outlet.clone());
-        let context = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let outcome = tokio::select! {
-                biased;
-                () = outlet.closed() => Err(Status::new(Code::Canceled, "the client is gone")),
-                () = context.door.draining() => Err(Error::Stopped.into()),
-                () = context.door.leaderless(), if context.require_leader => {
-                    Err(Error::NoLeader.into())
-                }
-                outcome = running => outcome,
-            };
-            context.finish(outcome.as_ref().err());
-            outlet.end(outcome).await;
-        });
-        body
+        let outlet = Rc::new(Outlet::open(&self.link, self.stream));
+        let outcome = tokio::select! {
+            biased;
+            outcome = handler(Rc::clone(self), Rc::clone(&outlet)) => outcome,
+            status = self.link.interrupted(self.require_leader) => Err(status),
+        };
+        Ok(Done::Stream(outlet, outcome))
     }
+}
+
+impl<B: Backend> Drop for Context<B> {
+    fn drop(&mut self) {
+        if !self.is_finished.get() {
+            self.finish(Some(&Status::new(Code::Canceled, "the client is gone")));
+        }
+    }
+}
+
+/// How a call ended that could begin.
+enum Done {
+    /// With its one message.
+    Message(Bytes),
+    /// With what its stream is to end with.
+    Stream(Rc<Outlet>, Result<(), Status>),
 }
 
 /// A call with one message and one answer, done by `handler`.
@@ -181,7 +235,7 @@ async fn unary<B, Q, A, F>(
     context: &Rc<Context<B>>,
     messages: Messages,
     handler: impl FnOnce(Rc<Context<B>>, Q) -> F,
-) -> Result<Body, Status>
+) -> Result<Bytes, Status>
 where
     B: Backend,
     Q: Message + Default,
@@ -191,13 +245,14 @@ where
     let request = context.only(messages).await?;
     let response = if context.call.may_wait() {
         tokio::select! {
+            biased;
             response = handler(Rc::clone(context), request) => response?,
-            () = context.door.draining() => return Err(Error::Stopped.into()),
+            status = context.link.interrupted(false) => return Err(status),
         }
     } else {
         handler(Rc::clone(context), request).await?
     };
-    Ok(Body::Message(context.encode(&response)?))
+    context.encode(&response)
 }
 
 /// A call that is a request to the state machine.
@@ -205,11 +260,11 @@ async fn state<B: Backend, Q: Message + Default>(
     context: &Rc<Context<B>>,
     messages: Messages,
     wrap: impl FnOnce(Q) -> Ask,
-) -> Result<Body, Status> {
+) -> Result<Bytes, Status> {
     let request = wrap(context.only(messages).await?);
     let bytes = ask::encoded(&context.door, request).await?;
     context.door.metrics.sent(context.call, bytes.len());
-    Ok(Body::Message(bytes))
+    Ok(bytes)
 }
 
 /// A call about users and roles.
@@ -217,14 +272,14 @@ async fn refused<B: Backend, Q: Message + Default>(
     context: &Rc<Context<B>>,
     messages: Messages,
     refuse: impl FnOnce(Q) -> Status,
-) -> Result<Body, Status> {
+) -> Result<Bytes, Status> {
     Err(refuse(context.only(messages).await?))
 }
 
 async fn dispatch<B: Backend>(
     context: &Rc<Context<B>>,
     messages: Messages,
-) -> Result<Body, Status> {
+) -> Result<Bytes, Status> {
     let cx = context;
     match cx.call {
         Call::Range => state(cx, messages, Ask::Range).await,
@@ -245,44 +300,55 @@ async fn dispatch<B: Backend>(
         Call::Hash => state(cx, messages, Ask::Hash).await,
         Call::HashKv => state(cx, messages, Ask::HashKv).await,
         Call::AuthStatus => state(cx, messages, Ask::AuthStatus).await,
-        Call::RangeStream => {
-            let request = cx.only(messages).await?;
-            range_stream::check(&request)?;
-            Ok(cx.spawn(|cx, outlet| range_stream::run(cx, outlet, request)))
-        }
-        Call::Watch => Ok(cx.spawn(|cx, outlet| watch::run(cx, outlet, messages))),
-        Call::LeaseKeepAlive => Ok(cx.spawn(|cx, outlet| lease::keep_alive(cx, outlet, messages))),
         Call::Status => unary(cx, messages, maintenance::status).await,
         Call::Defragment => unary(cx, messages, maintenance::defragment).await,
         Call::MoveLeader => unary(cx, messages, maintenance::move_leader).await,
         Call::Downgrade => unary(cx, messages, maintenance::downgrade).await,
-        Call::Snapshot => {
-            let request = cx.only(messages).await?;
-            Ok(cx.spawn(|cx, outlet| maintenance::snapshot(cx, outlet, request)))
-        }
         Call::Lock => unary(cx, messages, lock::lock).await,
         Call::Unlock => unary(cx, messages, lock::unlock).await,
         Call::Campaign => unary(cx, messages, election::campaign).await,
         Call::Proclaim => unary(cx, messages, election::proclaim).await,
         Call::Leader => unary(cx, messages, election::leader).await,
         Call::Resign => unary(cx, messages, election::resign).await,
+        Call::HealthCheck => unary(cx, messages, health::check).await,
+        _ => dispatch_auth(cx, messages).await,
+    }
+}
+
+async fn dispatch_stream<B: Backend>(
+    cx: &Rc<Context<B>>,
+    messages: Messages,
+) -> Result<Done, Status> {
+    match cx.call {
+        Call::RangeStream => {
+            let request = cx.only(messages).await?;
+            range_stream::check(&request)?;
+            cx.stream(|cx, outlet| range_stream::run(cx, outlet, request)).await
+        }
+        Call::Watch => cx.stream(|cx, outlet| watch::run(cx, outlet, messages)).await,
+        Call::LeaseKeepAlive => {
+            cx.stream(|cx, outlet| lease::keep_alive(cx, outlet, messages)).await
+        }
+        Call::Snapshot => {
+            let request = cx.only(messages).await?;
+            cx.stream(|cx, outlet| maintenance::snapshot(cx, outlet, request)).await
+        }
         Call::Observe => {
             let request = cx.only(messages).await?;
-            Ok(cx.spawn(|cx, outlet| election::observe(cx, outlet, request)))
+            cx.stream(|cx, outlet| election::observe(cx, outlet, request)).await
         }
-        Call::HealthCheck => unary(cx, messages, health::check).await,
         Call::HealthWatch => {
             let request = cx.only(messages).await?;
-            Ok(cx.spawn(|cx, outlet| health::watch(cx, outlet, request)))
+            cx.stream(|cx, outlet| health::watch(cx, outlet, request)).await
         }
-        _ => dispatch_auth(cx, messages).await,
+        other => Err(Status::unimplemented(unknown(other.path()))),
     }
 }
 
 async fn dispatch_auth<B: Backend>(
     cx: &Rc<Context<B>>,
     messages: Messages,
-) -> Result<Body, Status> {
+) -> Result<Bytes, Status> {
     match cx.call {
         Call::AuthEnable => refused(cx, messages, auth::enable).await,
         Call::AuthDisable => unary(cx, messages, auth::disable).await,

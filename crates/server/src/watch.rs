@@ -10,8 +10,10 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use etcd::watch::{Hub, Message, RequestError, StreamId};
@@ -22,13 +24,42 @@ use tokio::sync::Notify;
 use crate::backend::Backend;
 use crate::door::Door;
 
-/// What one stream's task waits for.
+/// What one stream's call waits for. A bell that was rung stays rung until it is heard.
 #[derive(Default)]
 struct Bell {
     /// The stream has something to send.
-    ready: Notify,
+    ready: Ring,
     /// The stream may have room for a request again.
-    room: Notify,
+    room: Ring,
+}
+
+#[derive(Default)]
+struct Ring {
+    rung: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Ring {
+    fn ring(&self) {
+        self.rung.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    async fn heard(&self) {
+        poll_fn(|context| {
+            if self.rung.take() {
+                return Poll::Ready(());
+            }
+            let mut waker = self.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *waker = Some(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 /// The hub, and who waits for it.
@@ -99,8 +130,8 @@ impl Watches {
             *self.hub.borrow_mut() = Hub::new(self.config, revision, term);
             self.generation.set(self.generation.get() + 1);
             for bell in std::mem::take(&mut *self.bells.borrow_mut()).into_values() {
-                bell.ready.notify_one();
-                bell.room.notify_one();
+                bell.ready.ring();
+                bell.room.ring();
             }
         }
         let mut hub = self.hub.borrow_mut();
@@ -112,7 +143,7 @@ impl Watches {
         let bells = self.bells.borrow();
         while let Some(stream) = hub.next_ready() {
             if let Some(bell) = bells.get(&stream) {
-                bell.ready.notify_one();
+                bell.ready.ring();
             }
         }
         if hub.is_behind() {
@@ -184,7 +215,7 @@ impl<B: Backend> Stream<B> {
             if self.door.watches.hub.borrow().accepts(self.id) {
                 return Ok(());
             }
-            self.bell.room.notified().await;
+            self.bell.room.heard().await;
         }
     }
 
@@ -206,27 +237,24 @@ impl<B: Backend> Stream<B> {
     /// The next answer, when there is one.
     pub(crate) async fn next(&self) -> Result<Message, Broken> {
         loop {
-            if let Some(message) = self.try_next()? {
-                return Ok(message);
-            }
-            self.bell.ready.notified().await;
-        }
-    }
-
-    /// The next answer, if there is one now.
-    pub(crate) fn try_next(&self) -> Result<Option<Message>, Broken> {
-        self.check()?;
-        let watches = &self.door.watches;
-        let mut hub = watches.hub.borrow_mut();
-        let message = hub.take(self.id);
-        if message.is_some() {
-            self.bell.room.notify_one();
-            // Room in the stream may let its watchers catch up again.
-            if hub.is_behind() {
-                watches.wake.notify_one();
+            self.check()?;
+            let message = {
+                let mut hub = self.door.watches.hub.borrow_mut();
+                let message = hub.take(self.id);
+                // Room in the stream may let its watchers catch up again.
+                if message.is_some() && hub.is_behind() {
+                    self.door.watches.wake.notify_one();
+                }
+                message
+            };
+            match message {
+                Some(message) => {
+                    self.bell.room.ring();
+                    return Ok(message);
+                }
+                None => self.bell.ready.heard().await,
             }
         }
-        Ok(message)
     }
 }
 

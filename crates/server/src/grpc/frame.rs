@@ -5,16 +5,14 @@
 //! frame is one whole message: then nothing is copied, the message shares the frame's buffer,
 //! and what prost decodes from it shares it again.
 
-use std::future::poll_fn;
 use std::io::Read as _;
-use std::pin::Pin;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use etcd::Code;
-use hyper::body::{Body as _, Incoming};
 use prost::Message;
 
 use super::Status;
+use crate::link::Incoming;
 
 /// Bytes before each message.
 pub(crate) const PREFIX_BYTES: usize = 5;
@@ -45,26 +43,6 @@ pub(crate) trait Source {
     fn chunk(&mut self) -> impl Future<Output = Option<Result<Bytes, Status>>>;
     /// Nothing more will come.
     fn is_ended(&self) -> bool;
-}
-
-impl Source for Incoming {
-    async fn chunk(&mut self) -> Option<Result<Bytes, Status>> {
-        loop {
-            let frame = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await?;
-            match frame {
-                // A client has no trailers to send; if it does, they mean nothing.
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) => return Some(Ok(data)),
-                    Err(_) => continue,
-                },
-                Err(error) => return Some(Err(Status::new(Code::Canceled, error.to_string()))),
-            }
-        }
-    }
-
-    fn is_ended(&self) -> bool {
-        self.is_end_stream()
-    }
 }
 
 impl<S: Source> Messages<S> {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use etcd::{Code, Error};
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http2::Head;
 
 use super::Status;
 use super::frame::Encoding;
@@ -19,12 +19,23 @@ pub(crate) struct Metadata {
     /// The caller wants no answer from a member that knows no leader.
     pub(crate) require_leader: bool,
     /// The version of the API it was written for, if it says so.
-    pub(crate) client_api_version: Option<String>,
+    pub(crate) client_api_version: Option<Bytes>,
 }
 
+/// The headers that are looked for; the others are not kept.
+pub(crate) const WORDS: &[&str] =
+    &["content-type", "grpc-timeout", "grpc-encoding", "hasleader", "client-api-version", "accept"];
+const CONTENT_TYPE: usize = 0;
+const TIMEOUT: usize = 1;
+const ENCODING: usize = 2;
+const HAS_LEADER: usize = 3;
+const CLIENT_API_VERSION: usize = 4;
+/// What a page is wanted as.
+pub(crate) const ACCEPT: usize = 5;
+
 /// Whether these are the headers of a gRPC call.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+pub(crate) fn is_grpc(head: &Head) -> bool {
+    head.word(CONTENT_TYPE).is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 impl Metadata {
@@ -32,8 +43,12 @@ impl Metadata {
     ///
     /// # Errors
     /// A compression nobody knows; a version that is no text; a malformed timeout.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Metadata, Status> {
-        let encoding = match headers.get("grpc-encoding").map(http::HeaderValue::as_bytes) {
+    pub(crate) fn read(head: &Head) -> Result<Metadata, Status> {
+        Self::of(|word| head.word(word))
+    }
+
+    fn of<'a>(word: impl Fn(usize) -> Option<&'a Bytes>) -> Result<Metadata, Status> {
+        let encoding = match word(ENCODING).map(Bytes::as_ref) {
             None | Some(b"identity") => Encoding::Identity,
             Some(b"gzip") => Encoding::Gzip,
             Some(other) => {
@@ -43,24 +58,21 @@ impl Metadata {
                 )));
             }
         };
-        let timeout = match headers.get("grpc-timeout") {
+        let timeout = match word(TIMEOUT) {
             None => None,
-            Some(value) => Some(parse_timeout(value.as_bytes()).ok_or_else(|| {
+            Some(value) => Some(parse_timeout(value).ok_or_else(|| {
                 Status::internal(format!(
                     "malformed grpc-timeout: {}",
-                    String::from_utf8_lossy(value.as_bytes())
+                    String::from_utf8_lossy(value)
                 ))
             })?),
         };
-        let require_leader =
-            headers.get("hasleader").is_some_and(|value| value.as_bytes() == b"true");
-        let client_api_version = match headers.get("client-api-version") {
-            None => None,
-            Some(value) => match std::str::from_utf8(value.as_bytes()) {
-                Ok(version) => Some(version.to_owned()),
-                Err(_) => return Err(Error::InvalidClientApiVersion.into()),
-            },
-        };
+        let require_leader = word(HAS_LEADER).is_some_and(|value| value == "true");
+        let client_api_version = word(CLIENT_API_VERSION).cloned();
+        if client_api_version.as_ref().is_some_and(|version| std::str::from_utf8(version).is_err())
+        {
+            return Err(Error::InvalidClientApiVersion.into());
+        }
         Ok(Metadata { timeout, encoding, require_leader, client_api_version })
     }
 }
@@ -90,8 +102,6 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -106,21 +116,36 @@ mod tests {
 
     #[test]
     fn headers_are_read() {
-        let mut headers = HeaderMap::new();
-        let plain = Metadata::read(&headers).unwrap();
+        let mut headers = vec![None; WORDS.len()];
+        let read = |headers: &[Option<Bytes>]| Metadata::of(|word| headers[word].as_ref());
+        let plain = read(&headers).unwrap();
         assert_eq!(plain.encoding, Encoding::Identity);
         assert!(!plain.require_leader);
-        headers.insert("hasleader", HeaderValue::from_static("true"));
-        headers.insert("grpc-encoding", HeaderValue::from_static("gzip"));
-        headers.insert("client-api-version", HeaderValue::from_static("3.5.1"));
-        let read = Metadata::read(&headers).unwrap();
-        assert_eq!(read.encoding, Encoding::Gzip);
-        assert!(read.require_leader);
-        assert_eq!(read.client_api_version.as_deref(), Some("3.5.1"));
-        headers.insert("client-api-version", HeaderValue::from_bytes(b"\xff").unwrap());
-        assert_eq!(Metadata::read(&headers), Err(Error::InvalidClientApiVersion.into()));
-        headers.remove("client-api-version");
-        headers.insert("grpc-encoding", HeaderValue::from_static("snappy"));
-        assert_eq!(Metadata::read(&headers).unwrap_err().code, Code::Unimplemented);
+        headers[HAS_LEADER] = Some("true".into());
+        headers[ENCODING] = Some("gzip".into());
+        headers[CLIENT_API_VERSION] = Some("3.5.1".into());
+        let given = read(&headers).unwrap();
+        assert_eq!(given.encoding, Encoding::Gzip);
+        assert!(given.require_leader);
+        assert_eq!(given.client_api_version.as_deref(), Some(&b"3.5.1"[..]));
+        headers[CLIENT_API_VERSION] = Some(Bytes::from_static(b"\xff"));
+        assert_eq!(read(&headers), Err(Error::InvalidClientApiVersion.into()));
+        headers[CLIENT_API_VERSION] = None;
+        headers[ENCODING] = Some("snappy".into());
+        assert_eq!(read(&headers).unwrap_err().code, Code::Unimplemented);
+    }
+
+    #[test]
+    fn words_stand_where_they_are_looked_for() {
+        for (place, name) in [
+            (CONTENT_TYPE, "content-type"),
+            (TIMEOUT, "grpc-timeout"),
+            (ENCODING, "grpc-encoding"),
+            (HAS_LEADER, "hasleader"),
+            (CLIENT_API_VERSION, "client-api-version"),
+            (ACCEPT, "accept"),
+        ] {
+            assert_eq!(WORDS[place], name);
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use etcd::Code;
-use http::HeaderValue;
 
 /// The failure of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Status {
     }
 
     /// The text as a header: bytes that a header cannot carry are written `%XX`.
-    pub(crate) fn message_header(&self) -> HeaderValue {
+    pub(crate) fn message_header(&self) -> Bytes {
         let mut escaped = String::with_capacity(self.message.len());
         for &byte in self.message.as_bytes() {
             if (b' '..=b'~').contains(&byte) && byte != b'%' {
@@ -39,7 +39,7 @@ impl Status {
                 let _ = write!(escaped, "%{byte:02X}");
             }
         }
-        HeaderValue::from_str(&escaped).unwrap_or(HeaderValue::from_static("unprintable"))
+        escaped.into()
     }
 }
 
@@ -50,11 +50,8 @@ impl From<etcd::Error> for Status {
 }
 
 /// The number of a code as a header.
-pub(crate) fn code_header(code: Option<Code>) -> HeaderValue {
-    match code {
-        None => HeaderValue::from_static("0"),
-        Some(code) => HeaderValue::from(code as u16),
-    }
+pub(crate) fn code_bytes(code: Code) -> Bytes {
+    (code as u16).to_string().into()
 }
 
 /// The name of a code, as metrics have it.
@@ -91,7 +88,7 @@ mod tests {
     #[test]
     fn etcds_errors_keep_code_and_text() {
         let status = Status::from(etcd::Error::Compacted);
-        assert_eq!(code_header(Some(status.code)), "11");
+        assert_eq!(code_bytes(status.code), "11");
         assert_eq!(
             status.message_header(),
             "etcdserver: mvcc: required revision has been compacted"

@@ -17,7 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 use super::session::{self, op};
 use crate::backend::Backend;
 use crate::door::Door;
-use crate::grpc::{Outlet, Status};
+use crate::grpc::Status;
+use crate::link::Outlet;
 use crate::route::Context;
 
 fn missing_leader_key() -> Status {
@@ -122,7 +123,7 @@ pub(crate) async fn leader<B: Backend>(
 /// client does not read may be left out, but not the last of it.
 pub(crate) async fn observe<B: Backend>(
     context: Rc<Context<B>>,
-    outlet: Outlet,
+    outlet: Rc<Outlet>,
     request: LeaderRequest,
 ) -> Result<(), Status> {
     let door = &context.door;
@@ -141,9 +142,7 @@ pub(crate) async fn observe<B: Backend>(
             if told.as_ref() != Some(&kv) {
                 told = Some(kv.clone());
                 let response = wire::LeaderResponse { header: found.header, kv: Some(kv) };
-                if outlet.send(context.encode(&response)?).await.is_err() {
-                    return Ok(());
-                }
+                outlet.send(context.encode(&response)?).await;
             }
         }
         // Until something happens that may change the answer.
@@ -157,9 +156,7 @@ pub(crate) async fn observe<B: Backend>(
                             header: door.header(commit.revision),
                             kv: Some(kv),
                         };
-                        if outlet.send(context.encode(&response)?).await.is_err() {
-                            return Ok(());
-                        }
+                        outlet.send(context.encode(&response)?).await;
                     } else if concerns(&commit.changes, leader.as_ref(), &span) {
                         break;
                     }

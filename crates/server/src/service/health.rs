@@ -11,7 +11,8 @@ use proto::health::health_check_response::ServingStatus;
 use proto::health::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::backend::Backend;
-use crate::grpc::{Outlet, Status};
+use crate::grpc::Status;
+use crate::link::Outlet;
 use crate::route::Context;
 
 fn is_known(service: &str) -> bool {
@@ -36,15 +37,13 @@ pub(crate) async fn check<B: Backend>(
 /// Sends the state, and then nothing: it does not change until the server stops.
 pub(crate) async fn watch<B: Backend>(
     context: Rc<Context<B>>,
-    outlet: Outlet,
+    outlet: Rc<Outlet>,
     request: HealthCheckRequest,
 ) -> Result<(), Status> {
     let status = match is_known(&request.service) {
         true => ServingStatus::Serving,
         false => ServingStatus::ServiceUnknown,
     };
-    if outlet.send(context.encode(&response(status))?).await.is_ok() {
-        std::future::pending::<()>().await;
-    }
-    Ok(())
+    outlet.send(context.encode(&response(status))?).await;
+    std::future::pending().await
 }

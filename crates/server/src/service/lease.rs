@@ -7,12 +7,13 @@ use proto::etcdserverpb as pb;
 
 use super::ask;
 use crate::backend::Backend;
-use crate::grpc::{Messages, Outlet, Status};
+use crate::grpc::{Messages, Status};
+use crate::link::Outlet;
 use crate::route::Context;
 
 pub(crate) async fn keep_alive<B: Backend>(
     context: Rc<Context<B>>,
-    outlet: Outlet,
+    outlet: Rc<Outlet>,
     mut messages: Messages,
 ) -> Result<(), Status> {
     while let Some(request) = context.next::<pb::LeaseKeepAliveRequest>(&mut messages).await? {
@@ -22,9 +23,7 @@ pub(crate) async fn keep_alive<B: Backend>(
         let answer = ask::answered(&context.door, Request::LeaseKeepAlive(request)).await?;
         let Response::LeaseKeepAlive(mut answer) = answer else { return Err(ask::wrong_kind()) };
         answer.header.get_or_insert_default().revision = revision.0;
-        if outlet.send(context.encode(&answer)?).await.is_err() {
-            break;
-        }
+        outlet.send(context.encode(&answer)?).await;
     }
     Ok(())
 }

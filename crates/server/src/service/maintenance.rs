@@ -7,10 +7,10 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::downgrade_request::DowngradeAction;
 
 use super::ask;
-use super::ask::blocking;
 use crate::backend::Backend;
 use crate::door::Door;
-use crate::grpc::{Outlet, Status, encode};
+use crate::grpc::{Status, encode};
+use crate::link::{Feeder, Outlet};
 use crate::route::Context;
 use crate::scratch::Scratch;
 use crate::snapshot;
@@ -109,7 +109,7 @@ fn is_version(text: &str) -> bool {
 /// as much room as the state, in the directory for snapshots.
 pub(crate) async fn snapshot<B: Backend>(
     context: Rc<Context<B>>,
-    outlet: Outlet,
+    outlet: Rc<Outlet>,
     _: pb::SnapshotRequest,
 ) -> Result<(), Status> {
     let door = &context.door;
@@ -125,11 +125,11 @@ pub(crate) async fn snapshot<B: Backend>(
     let config = std::sync::Arc::clone(&door.config);
     let metrics = std::sync::Arc::clone(&door.metrics);
     let call = context.call;
-    blocking(move || {
+    let work = move |feeder: Feeder| {
         let scratch = Scratch {
             dir: &config.snapshot_dir,
             reserve_bytes: config.snapshot_reserve_bytes,
-            is_gone: &|| outlet.is_closed(),
+            is_gone: &|| feeder.is_closed(),
         };
         let chunk_bytes = config.snapshot_chunk_bytes;
         let chunks = snapshot::chunks(&view, &members, &status, chunk_bytes, scratch)?;
@@ -144,13 +144,13 @@ pub(crate) async fn snapshot<B: Backend>(
                 version: version.clone(),
             })?;
             metrics.sent(call, bytes.len());
-            if outlet.blocking_send(bytes).is_err() {
+            if feeder.send(bytes).is_err() {
                 return Ok(());
             }
         }
         Ok(())
-    })
-    .await?
+    };
+    outlet.feed(door.config.stream_queue_len, work).await
 }
 
 #[cfg(test)]

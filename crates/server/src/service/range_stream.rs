@@ -13,9 +13,10 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::wire;
 
-use super::ask::{blocking, wrong_kind};
+use super::ask::wrong_kind;
 use crate::backend::Backend;
-use crate::grpc::{Outlet, Status, encode};
+use crate::grpc::{Status, encode};
+use crate::link::{Feeder, Outlet};
 use crate::route::Context;
 
 /// What cannot be asked for in parts.
@@ -42,7 +43,7 @@ pub(crate) fn check(request: &pb::RangeRequest) -> Result<(), Status> {
 
 pub(crate) async fn run<B: Backend>(
     context: Rc<Context<B>>,
-    outlet: Outlet,
+    outlet: Rc<Outlet>,
     request: pb::RangeRequest,
 ) -> Result<(), Status> {
     let door = &context.door;
@@ -52,11 +53,11 @@ pub(crate) async fn run<B: Backend>(
     let limits = door.config.limits.clone();
     let metrics = std::sync::Arc::clone(&door.metrics);
     let call = context.call;
-    blocking(move || {
+    let work = move |feeder: Feeder| {
         let mut send = |part: wire::RangeResponse| {
             let bytes = encode(&wire::RangeStreamResponse { range_response: Some(part) })?;
             metrics.sent(call, bytes.len());
-            Ok::<bool, Status>(outlet.blocking_send(bytes).is_ok())
+            Ok::<bool, Status>(feeder.send(bytes).is_ok())
         };
         let last = if request.range_end.is_empty() || request.count_only {
             whole(&view, request, &limits)?
@@ -68,8 +69,8 @@ pub(crate) async fn run<B: Backend>(
         };
         send(wire::RangeResponse { header, ..last })?;
         Ok(())
-    })
-    .await?
+    };
+    outlet.feed(door.config.stream_queue_len, work).await
 }
 
 /// What needs no parts.

@@ -11,7 +11,8 @@ use etcd::watch::{Kind, Message};
 use proto::etcdserverpb::WatchRequest;
 
 use crate::backend::Backend;
-use crate::grpc::{Messages, Outlet, PREFIX_BYTES, Status};
+use crate::grpc::{Messages, Status};
+use crate::link::Outlet;
 use crate::metrics::Metrics;
 use crate::route::Context;
 use crate::watch::{Broken, Stream, Watches};
@@ -20,9 +21,8 @@ use crate::watch::{Broken, Stream, Watches};
 /// below, a copy costs less than a frame of their own.
 const SHARED_BYTES_MIN: usize = 4096;
 
-/// Answers that are there together leave together, in pieces of about this size: a thousand
-/// watchers of one stream cost a few frames, not a thousand.
-const PIECE_BYTES: usize = 16 * 1024;
+/// Bytes before each message.
+const PREFIX_BYTES: usize = 5;
 
 impl From<Broken> for Status {
     fn from(_: Broken) -> Status {
@@ -32,13 +32,14 @@ impl From<Broken> for Status {
 
 pub(crate) async fn run<B: Backend>(
     context: Rc<Context<B>>,
-    outlet: Outlet,
+    outlet: Rc<Outlet>,
     messages: Messages,
 ) -> Result<(), Status> {
     let stream = Watches::open(&context.door);
     tokio::select! {
-        outcome = receive(&context, &stream, messages) => outcome,
+        biased;
         outcome = send(&context, &stream, &outlet) => outcome,
+        outcome = receive(&context, &stream, messages) => outcome,
     }
 }
 
@@ -82,51 +83,46 @@ async fn send<B: Backend>(
     outlet: &Outlet,
 ) -> Result<(), Status> {
     let watchers = Watchers { metrics: &context.door.metrics, count: Cell::new(0) };
-    let count = |message: &Message| match message.kind() {
-        Kind::Created => watchers.add(1),
-        Kind::Canceled | Kind::Compacted { .. } => watchers.add(-1),
-        Kind::Refused { .. } | Kind::Events { .. } | Kind::Progress => {}
-    };
-    let mut piece = BytesMut::new();
     loop {
-        let mut next = Some(stream.next().await?);
-        while let Some(message) = next {
-            count(&message);
-            let (bytes, shared) = put(&mut piece, message)?;
-            context.door.metrics.sent(context.call, bytes);
-            if (shared.is_some() || piece.len() >= PIECE_BYTES)
-                && outlet.send(piece.split().freeze()).await.is_err()
-            {
-                return Ok(());
-            }
-            if let Some(events) = shared
-                && outlet.send(events).await.is_err()
-            {
-                return Ok(());
-            }
-            next = stream.try_next()?;
+        let message = stream.next().await?;
+        match message.kind() {
+            Kind::Created => watchers.add(1),
+            Kind::Canceled | Kind::Compacted { .. } => watchers.add(-1),
+            Kind::Refused { .. } | Kind::Events { .. } | Kind::Progress => {}
         }
-        if !piece.is_empty() && outlet.send(piece.split().freeze()).await.is_err() {
-            return Ok(());
+        outlet.room().await;
+        let length = message.encoded_len();
+        let prefix = u32::try_from(length)
+            .map_err(|_| Status::internal("an answer larger than gRPC can say"))?;
+        context.door.metrics.sent(context.call, PREFIX_BYTES + length);
+        if length < SHARED_BYTES_MIN
+            && outlet
+                .write_through(PREFIX_BYTES + length, |out| {
+                    out.put_u8(0);
+                    out.put_u32(prefix);
+                    message.encode(out);
+                })
+                .is_some()
+        {
+            continue;
         }
+        let (first, second) = pieces(message, prefix);
+        outlet.put(first, second);
     }
 }
 
-/// Appends a message with its prefix to `piece`, but for events that are shared: those follow
-/// it. The number is that of all the bytes.
-fn put(piece: &mut BytesMut, message: Message) -> Result<(usize, Option<Bytes>), Status> {
-    let length = u32::try_from(message.encoded_len())
-        .map_err(|_| Status::internal("an answer larger than gRPC can say"))?;
+/// A message with its prefix, in one piece or two.
+fn pieces(message: Message, prefix: u32) -> (Bytes, Option<Bytes>) {
     let (head, events) = message.into_parts();
-    let bytes = PREFIX_BYTES + head.len() + events.len();
     let is_shared = events.len() >= SHARED_BYTES_MIN;
-    piece.reserve(if is_shared { PREFIX_BYTES + head.len() } else { bytes });
-    piece.put_u8(0);
-    piece.put_u32(length);
-    piece.put_slice(&head);
+    let tail = if is_shared { 0 } else { events.len() };
+    let mut first = BytesMut::with_capacity(PREFIX_BYTES + head.len() + tail);
+    first.put_u8(0);
+    first.put_u32(prefix);
+    first.put_slice(&head);
     if is_shared {
-        return Ok((bytes, Some(events)));
+        return (first.freeze(), Some(events));
     }
-    piece.put_slice(&events);
-    Ok((bytes, None))
+    first.put_slice(&events);
+    (first.freeze(), None)
 }
