@@ -6,8 +6,8 @@
 //!
 //! # Caveats
 //!
-//! - The page cache is not dropped between the end of the filling and the restart: it is a
-//!   restart of the process, not of the machine.
+//! - Without `--cold 1` the page cache stays between the end of the filling and the restart: it
+//!   is a restart of the process, not of the machine.
 //! - The time to the first answer is seen from outside by asking every few milliseconds.
 
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ Usage: cargo xtask large [OPTION VALUE]...
   --theirs PATH      the binary it is compared with [default: etcd of PATH]; none: ours alone
   --dir PATH         where the data goes [default: the system's]
   --port N           first of two ports [default: 23890]
+  --cold 0|1         drop the system's page cache before the restart, as a restart of the
+                     machine would; needs root [default: 0]
   --keep 0|1         leave the data where it is, and use what an earlier run left [default: 0]
   --out FILE         write the table there as well
 ";
@@ -53,6 +55,7 @@ struct Options {
     theirs: PathBuf,
     dir: PathBuf,
     port: u16,
+    cold: bool,
     keep: bool,
     out: Option<PathBuf>,
 }
@@ -82,6 +85,7 @@ impl Options {
             theirs: take("--theirs").map_or_else(|| "etcd".into(), PathBuf::from),
             dir: take("--dir").map_or_else(std::env::temp_dir, PathBuf::from),
             port: u16::try_from(number(take("--port"), 23_890)?)?,
+            cold: number(take("--cold"), 0)? != 0,
             keep: number(take("--keep"), 0)? != 0,
             out: take("--out").map(PathBuf::from),
         };
@@ -156,6 +160,9 @@ fn measure(name: &str, binary: &Path, options: &Options) -> Result<Figures> {
         drop(member);
         std::fs::write(dir.join("filled"), "")?;
     }
+    if options.cold {
+        drop_page_cache()?;
+    }
     let mut member = Member::start(binary, &dir, options)?;
     let first_answer = member.first_answer(options)?;
     let started_mib = rss_mib(member.child.id())?;
@@ -184,6 +191,13 @@ fn measure(name: &str, binary: &Path, options: &Options) -> Result<Figures> {
         std::fs::remove_dir_all(&dir)?;
     }
     Ok(figures)
+}
+
+/// Has the system forget what it has read of any file.
+fn drop_page_cache() -> Result<()> {
+    ensure!(Command::new("sync").status()?.success(), "sync");
+    let path = "/proc/sys/vm/drop_caches";
+    std::fs::write(path, "3").with_context(|| format!("{path}: --cold needs root"))
 }
 
 /// A member of a cluster of one, killed when dropped.
@@ -302,10 +316,11 @@ type Row<'a> = (&'a str, &'a dyn Fn(&Figures) -> f64, usize);
 fn table(measured: &[(&str, Figures)], options: &Options) -> String {
     let mut out = format!(
         "One member, {} GiB: {} keys of {KEY_BYTES} B with values of {} B; killed with SIGKILL and \
-         started again.\n\n|",
+         started again{}.\n\n|",
         options.gib,
         options.keys(),
-        options.value_bytes
+        options.value_bytes,
+        if options.cold { ", with a cold page cache" } else { "" }
     );
     for (name, _) in measured {
         out.push_str(&format!(" | {name}"));
