@@ -18,6 +18,7 @@ use prost::Message;
 use crate::backend::Backend;
 use crate::call::{Call, Kind, unknown};
 use crate::door::{Door, Purpose};
+use crate::grpc::frame::Source as _;
 use crate::grpc::metadata::{ACCEPT, deadline_exceeded, is_grpc};
 use crate::grpc::{Messages, Metadata, Status, encode};
 use crate::http as pages;
@@ -56,7 +57,10 @@ pub(crate) fn serve<B: Backend>(
         let accept = head.word(ACCEPT).map(Bytes::as_ref);
         let wanted = pages::Wanted::new(head.method == Method::Get, &head.path, accept);
         let (door, link) = (Rc::clone(door), Rc::clone(link));
+        let mut incoming = incoming;
         return Box::pin(async move {
+            // What is wrong with a request may show at its end only.
+            while incoming.chunk().await.is_some() {}
             let page = pages::serve(&door, wanted).await;
             link.page(stream, &page);
         });
