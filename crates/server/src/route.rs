@@ -128,7 +128,7 @@ impl<B: Backend> Context<B> {
         }
         let messages = Messages::new(incoming, metadata.encoding, door.config.message_bytes_max());
         if self.call.kind() != Kind::Unary {
-            return dispatch_stream(self, messages).await;
+            return Box::pin(dispatch_stream(self, messages)).await;
         }
         let running = dispatch(self, messages);
         match metadata.timeout {
@@ -299,6 +299,16 @@ async fn dispatch<B: Backend>(
         Call::Hash => state(cx, messages, Ask::Hash).await,
         Call::HashKv => state(cx, messages, Ask::HashKv).await,
         Call::AuthStatus => state(cx, messages, Ask::AuthStatus).await,
+        // What is rare stays out of the future that every call pays for.
+        _ => Box::pin(dispatch_rare(cx, messages)).await,
+    }
+}
+
+async fn dispatch_rare<B: Backend>(
+    cx: &Rc<Context<B>>,
+    messages: Messages,
+) -> Result<Bytes, Status> {
+    match cx.call {
         Call::Status => unary(cx, messages, maintenance::status).await,
         Call::Defragment => unary(cx, messages, maintenance::defragment).await,
         Call::MoveLeader => unary(cx, messages, maintenance::move_leader).await,
