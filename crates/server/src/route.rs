@@ -18,6 +18,7 @@ use prost::Message;
 use crate::backend::Backend;
 use crate::call::{Call, Kind, unknown};
 use crate::door::{Door, Purpose};
+use crate::grpc::frame::Source as _;
 use crate::grpc::metadata::{ACCEPT, deadline_exceeded, is_grpc};
 use crate::grpc::{Messages, Metadata, Status, encode};
 use crate::http as pages;
@@ -61,7 +62,10 @@ pub(crate) fn serve<B: Backend>(
         let accept = head.word(ACCEPT).map(Bytes::as_ref);
         let wanted = pages::Wanted::new(head.method == Method::Get, &head.path, accept);
         let (door, link) = (Rc::clone(door), Rc::clone(link));
+        let mut incoming = incoming;
         return Box::pin(async move {
+            // What is wrong with a request may show at its end only.
+            while incoming.chunk().await.is_some() {}
             let page = pages::serve(&door, wanted).await;
             link.page(stream, &page);
         });
@@ -129,7 +133,7 @@ impl<B: Backend> Context<B> {
         }
         let messages = Messages::new(incoming, metadata.encoding, door.config.message_bytes_max());
         if self.call.kind() != Kind::Unary {
-            return dispatch_stream(self, messages).await;
+            return Box::pin(dispatch_stream(self, messages)).await;
         }
         let running = dispatch(self, messages);
         match metadata.timeout {
@@ -300,6 +304,16 @@ async fn dispatch<B: Backend>(
         Call::Hash => state(cx, messages, Ask::Hash).await,
         Call::HashKv => state(cx, messages, Ask::HashKv).await,
         Call::AuthStatus => state(cx, messages, Ask::AuthStatus).await,
+        // What is rare stays out of the future that every call pays for.
+        _ => Box::pin(dispatch_rare(cx, messages)).await,
+    }
+}
+
+async fn dispatch_rare<B: Backend>(
+    cx: &Rc<Context<B>>,
+    messages: Messages,
+) -> Result<Bytes, Status> {
+    match cx.call {
         Call::Status => unary(cx, messages, maintenance::status).await,
         Call::Defragment => unary(cx, messages, maintenance::defragment).await,
         Call::MoveLeader => unary(cx, messages, maintenance::move_leader).await,

@@ -99,7 +99,7 @@ impl<B: Backend, I: AsyncRead + AsyncWrite + Unpin> Driver<B, I> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.waker.borrow_mut().clone_from(&Some(context.waker().clone()));
+        self.link.woken_by(context.waker());
         for _ in 0..TURNS_MAX {
             self.look_around();
             let was_congested = self.link.connection.borrow().is_congested();
