@@ -35,13 +35,25 @@ impl Cluster {
     /// # Errors
     /// When there is no port or no directory for them.
     pub fn spawn(program: &Program, members: usize) -> Result<Self> {
+        Self::spawn_with(program, members, |_| {})
+    }
+
+    /// The same, each member with its settings changed first.
+    ///
+    /// # Errors
+    /// As [`Cluster::spawn`].
+    pub fn spawn_with(
+        program: &Program,
+        members: usize,
+        mut change: impl FnMut(&mut Settings),
+    ) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("quorate-e2e-").tempdir()?;
         let mut all = Vec::new();
         for number in 1..=members {
             let name = format!("m{number}");
             let data_dir = directory.path().join(&name);
             let (client_port, peer_port) = (ports::free()?, ports::free()?);
-            all.push(Settings {
+            let mut settings = Settings {
                 program: program.clone(),
                 name,
                 client_port,
@@ -50,7 +62,9 @@ impl Cluster {
                 initial_cluster: String::new(),
                 existing: false,
                 token: "e2e".to_owned(),
-            });
+            };
+            change(&mut settings);
+            all.push(settings);
         }
         let initial = initial_cluster(&all);
         let mut servers = Vec::new();
