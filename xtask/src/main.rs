@@ -12,6 +12,7 @@
 //! | `licenses` | every dependency's license against deny.toml (by cargo-deny where it is installed) |
 //! | `e2e` | the suites against real etcd and real etcdctl |
 //! | `differential --requests N --seed S` | random requests to a real etcd and to us, every response compared |
+//! | `disk` | a member on a full disk, alone and as one of three |
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
 //! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
 //! | `large ...` | one member with 10 GiB: restart, memory, lists, beside a real etcd |
@@ -46,6 +47,7 @@ Usage: cargo xtask TASK
   e2e [TEST...]                suites against real etcd and etcdctl, by name
   differential [--requests N] [--seed S] [--replay FILE]
                                random requests to a real etcd and to us, compared whole
+  disk                         a member on a full disk, alone and as one of three (root)
   torture [--rounds N] [--kind leader|follower|all|pause] [--seed S]
                                kill -9 and SIGSTOP under load
   compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
@@ -81,6 +83,7 @@ fn dispatch() -> Result<()> {
         "e2e" => suites::end_to_end(rest),
         "differential" => suites::differential(rest),
         "torture" => suites::torture(rest),
+        "disk" => suites::disk(rest),
         "compare" => compare::run(rest),
         "large" => large::run(rest),
         "help" | "--help" | "-h" => {

@@ -64,7 +64,11 @@ pub(crate) fn torture(args: &[String]) -> Result<()> {
     one("torture", "rounds_of_one_kind", &options)
 }
 
-/// One test of one suite, in full view, with its options as `QUORATE_<OPTION>`.
+pub(crate) fn disk(args: &[String]) -> Result<()> {
+    one("disk", "", &options(args, &[])?)
+}
+
+/// One test of one suite, or all of them for an empty name, in full view, with its options as `QUORATE_<OPTION>`.
 fn one(suite: &str, test: &str, options: &[(String, String)]) -> Result<()> {
     let server = server()?;
     let mut task = cargo(&[
@@ -77,6 +81,7 @@ fn one(suite: &str, test: &str, options: &[(String, String)]) -> Result<()> {
         "--",
         test,
         "--nocapture",
+        "--test-threads=1",
     ])
     .env(PEERS, "1")
     .env("QUORATE_BIN", server);

@@ -35,7 +35,7 @@ impl Cluster {
     /// # Errors
     /// When there is no port or no directory for them.
     pub fn spawn(program: &Program, members: usize) -> Result<Self> {
-        Self::spawn_after(program, members, |_| Ok(()))
+        Self::spawn_as(program, members, |_| {}, |_| Ok(()))
     }
 
     /// The same; `prepare` sees each member's settings before the first is started, and may make its data
@@ -48,13 +48,34 @@ impl Cluster {
         members: usize,
         prepare: impl Fn(&Settings) -> Result<()>,
     ) -> Result<Self> {
+        Self::spawn_as(program, members, |_| {}, prepare)
+    }
+
+    /// The same, each member with its settings changed first.
+    ///
+    /// # Errors
+    /// As [`Cluster::spawn`].
+    pub fn spawn_with(
+        program: &Program,
+        members: usize,
+        change: impl FnMut(&mut Settings),
+    ) -> Result<Self> {
+        Self::spawn_as(program, members, change, |_| Ok(()))
+    }
+
+    fn spawn_as(
+        program: &Program,
+        members: usize,
+        mut change: impl FnMut(&mut Settings),
+        prepare: impl Fn(&Settings) -> Result<()>,
+    ) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("quorate-e2e-").tempdir()?;
         let mut all = Vec::new();
         for number in 1..=members {
             let name = format!("m{number}");
             let data_dir = directory.path().join(&name);
             let (client_port, peer_port) = (ports::free()?, ports::free()?);
-            all.push(Settings {
+            let mut settings = Settings {
                 program: program.clone(),
                 name,
                 client_port,
@@ -63,7 +84,9 @@ impl Cluster {
                 initial_cluster: String::new(),
                 existing: false,
                 token: "e2e".to_owned(),
-            });
+            };
+            change(&mut settings);
+            all.push(settings);
         }
         let initial = initial_cluster(&all);
         for settings in &mut all {

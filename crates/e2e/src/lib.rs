@@ -9,6 +9,7 @@
 //! - [`ctl`], [`transcript`]: etcdctl, and what it printed in a comparable form.
 //! - [`rpc`]: gRPC by path and bytes, so that malformed messages can be sent too.
 //! - [`differential`]: random requests from a seed, compared whole, with shrinking.
+//! - [`disk`]: a small file system of its own, to be filled.
 //! - [`torture`]: faults under load, and the checks of what must hold afterwards.
 //!
 //! Every wait has a bound. Caveat: ports are probed before they are used, so that something else on the
@@ -17,6 +18,7 @@
 pub mod cluster;
 pub mod ctl;
 pub mod differential;
+pub mod disk;
 pub mod ports;
 pub mod rpc;
 pub mod server;

@@ -57,7 +57,9 @@ fn the_test_itself() {
     let plan = Plan { requests: 1_500, seed: 11, shrink: Duration::from_secs(8), mutant: None };
     e2e::rpc::block_on(run(&oracle(), &oracle(), &plan)).expect("etcd is like itself");
     for mutant in Mutant::ALL {
-        let plan = Plan { requests: 5_000, mutant: Some(mutant), ..plan.clone() };
+        // That shrinking gets anywhere is seen on one of them.
+        let shrink = if mutant == Mutant::ALL[0] { plan.shrink } else { Duration::ZERO };
+        let plan = Plan { requests: 5_000, mutant: Some(mutant), shrink, ..plan };
         let found = e2e::rpc::block_on(run(&oracle(), &oracle(), &plan));
         let text = format!("{:#}", found.expect_err(&format!("{mutant:?} was not found")));
         assert!(text.contains("the answers differ"), "{mutant:?}: {text}");

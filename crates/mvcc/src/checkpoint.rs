@@ -63,8 +63,9 @@ impl<E: Engine> CheckpointJob<E> {
     ///
     /// # Errors
     /// The engine's. What was written until then does no harm: a state opened on the engine is
-    /// as it was before the job, or as it would have been after.
-    pub fn run(self) -> Result<Done, EngineError> {
+    /// as it was before the job, or as it would have been after. After [`EngineError::Full`] the
+    /// job may be run again: it writes the same rows again, and then the rest.
+    pub fn run(&self) -> Result<Done, EngineError> {
         let whole = self.frozen.bytes() <= self.limits.checkpoint_write_bytes;
         let newest = self.disk.newest.max(self.mark.revision);
         let mut writer = Writer {
@@ -85,7 +86,7 @@ impl<E: Engine> CheckpointJob<E> {
         writer.write()?;
         let disk = Disk::load(Box::new(self.engine.snapshot()?))?;
         assert_eq!(disk.mark, self.mark, "another writer in the engine");
-        Ok(Done { ticket: self.ticket, disk, checkpoint: true })
+        Ok(Done { ticket: self.ticket.clone(), disk, checkpoint: true })
     }
 
     fn write_versions(

@@ -41,8 +41,9 @@ impl<E: Engine> CollectJob<E> {
     /// Takes one step and returns when it is durable. Meant for a thread of its own.
     ///
     /// # Errors
-    /// The engine's; then nothing has been removed.
-    pub fn run(self) -> Result<Done, EngineError> {
+    /// The engine's; then nothing has been removed. After [`EngineError::Full`] the job may be
+    /// run again.
+    pub fn run(&self) -> Result<Done, EngineError> {
         let (keys, collected) = self.walk()?;
         let mut batch = Vec::new();
         for (key, changed) in &keys {
@@ -54,7 +55,7 @@ impl<E: Engine> CollectJob<E> {
         self.engine.write(&batch)?;
         let disk = Disk::load(Box::new(self.engine.snapshot()?))?;
         assert_eq!(disk.mark, mark, "another writer in the engine");
-        Ok(Done { ticket: self.ticket, disk, checkpoint: false })
+        Ok(Done { ticket: self.ticket.clone(), disk, checkpoint: false })
     }
 
     /// The keys changed by the next commits, each with its last change; and how far they reach.

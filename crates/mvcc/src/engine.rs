@@ -29,12 +29,22 @@ pub enum Write {
     Delete(Table, Bytes),
 }
 
-/// Why the engine could not do it. None is worth a retry: the store stops.
+/// Why the engine could not do it. Only [`EngineError::Full`] is worth a retry; after any other the
+/// store stops.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The file system refused (disk full, I/O error).
     #[error("state engine I/O: {0}")]
     Io(#[from] std::io::Error),
+    /// There may not be room for the batch, so it was not begun: nothing has changed, and the same
+    /// batch may be tried again when there is room.
+    #[error("no room for the state: {needed_bytes} bytes wanted, {free_bytes} free")]
+    Full {
+        /// What the batch may take at most, by an estimate.
+        needed_bytes: u64,
+        /// What the file system and the engine's file have.
+        free_bytes: u64,
+    },
     /// What was read is not what was written.
     #[error("state engine corrupted: {0}")]
     Corrupted(String),

@@ -10,6 +10,7 @@ use crate::disk::Disk;
 use crate::engine::{Engine, EngineError, Snapshot, Table};
 use crate::layout::{self, Mark};
 use crate::memtable::Memtable;
+use crate::reload::ReloadJob;
 use crate::types::{Commit, Revision};
 use crate::view::{Levels, Published, Reader, Shared, View};
 
@@ -154,6 +155,12 @@ impl<E: Engine> State<E> {
         self.now.levels.disk.mark.applied
     }
 
+    /// Up to this revision the engine is rid of what compaction has left behind.
+    #[must_use]
+    pub fn collected(&self) -> Revision {
+        self.now.levels.disk.mark.collected
+    }
+
     /// How many keys are live at the newest revision.
     #[must_use]
     pub fn live_keys(&self) -> u64 {
@@ -256,6 +263,16 @@ impl<E: Engine> State<E> {
         }
         let (disk, engine) = (Arc::clone(disk), Arc::clone(&self.engine));
         Some(CollectJob { engine, ticket: self.ticket(), disk, limits: self.limits })
+    }
+
+    /// Reads from the engine's newest file from then on; `None` while another job is out. As with
+    /// [`State::freeze`], run it and hand what it returns to [`State::finish`].
+    pub fn reload(&mut self) -> Option<ReloadJob<E>> {
+        if self.job.is_some() {
+            return None;
+        }
+        let mark = self.now.levels.disk.mark;
+        Some(ReloadJob { engine: Arc::clone(&self.engine), ticket: self.ticket(), mark })
     }
 
     /// Takes a finished job over: readers that come from now on read what it wrote from the

@@ -81,6 +81,7 @@ fn what_is_retired_is_held_by_the_readers_that_were_there_before() {
     let job = state.freeze().unwrap();
     let while_it_runs = state.view();
     let retired = state.finish(job.run().unwrap());
+    drop(job);
     let after = state.view();
     assert!(!retired.is_last());
     drop(while_it_runs);

@@ -98,3 +98,46 @@ fn a_row_beyond_the_limit_is_refused_before_it_is_kept() {
     let refused = chunks.iter().find_map(|chunk| import.push(chunk).err());
     assert!(matches!(refused, Some(ImportError::Malformed("row too long"))), "{refused:?}");
 }
+
+/// Whatever is changed in a chunk, the import says so before it ends, and never panics. `QUORATE_FUZZ_CASES` (2,000
+/// unless set) and `QUORATE_FUZZ_SEED` (1) make it longer, or another.
+#[test]
+fn a_mangled_chunk_is_never_taken_for_a_state() {
+    let variable = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |text| text.parse().unwrap())
+    };
+    let (cases, mut seed) =
+        (variable("QUORATE_FUZZ_CASES", 2_000), variable("QUORATE_FUZZ_SEED", 1));
+    // splitmix64 (Steele, Lea and Flood 2014).
+    let mut roll = move |end: usize| {
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
+    };
+    let mut state = State::open(Arc::new(MemEngine::new())).unwrap();
+    for key in 0..40_i64 {
+        let revision = state.revision().next().0;
+        apply(&mut state, vec![put(&key.to_be_bytes(), revision, revision, 1, b"value")]);
+    }
+    let chunks = export(&state.view());
+    assert!(import(&chunks).is_ok());
+    for case in 0..cases {
+        let mut mangled = chunks.clone();
+        let index = roll(mangled.len());
+        let mut bytes = mangled[index].to_vec();
+        let at = roll(bytes.len());
+        match roll(4) {
+            0 => bytes[at] ^= 1 << roll(8),
+            1 => bytes.truncate(at),
+            2 => bytes.insert(at, u8::try_from(roll(256)).unwrap()),
+            _ => bytes.extend_from_slice(&chunks[index][at..]),
+        }
+        if bytes[..] == chunks[index][..] {
+            continue;
+        }
+        mangled[index] = bytes.into();
+        assert!(import(&mangled).is_err(), "case {case}: chunk {index} at {at}");
+    }
+}

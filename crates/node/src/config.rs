@@ -57,8 +57,9 @@ pub struct Config {
     pub snapshot_catchup_entries: u64,
     /// Changes that one step of the collection behind a compaction looks at.
     pub compaction_batch: usize,
-    /// Bytes of the file system that must stay free; with less, writes that make the state grow
-    /// are refused, and reads and deletions go on.
+    /// Bytes of the file system that must stay free, beside what is in memory and has to be written
+    /// yet; with less, writes that make the state grow are refused, and reads and deletions go on.
+    /// Enough for a segment of the log, a checkpoint that a crash cut off, and some deletions.
     pub disk_reserve_bytes: u64,
     /// The state engine's cache of pages.
     pub engine_cache_bytes: usize,
@@ -92,7 +93,7 @@ impl Config {
             checkpoint_interval: Duration::from_secs(30),
             snapshot_catchup_entries: 5_000,
             compaction_batch: mvcc::Limits::default().collect_changes,
-            disk_reserve_bytes: 64 << 20,
+            disk_reserve_bytes: 96 << 20,
             engine_cache_bytes: 128 << 20,
             limits: etcd::Limits::default(),
         }

@@ -150,17 +150,19 @@ impl Handle {
     /// system. Neither readers nor writers wait for it.
     ///
     /// # Errors
-    /// If the state engine cannot do it.
+    /// If the state engine cannot do it, or has no room for what is in memory.
     pub async fn defragment(&self) -> Result<(), Error> {
         let (reply, done) = oneshot::channel();
         self.inbox.send(Event::Checkpoint(reply));
-        done.await.map_err(|_| Error::Stopped)?;
+        done.await.unwrap_or(Err(Error::Stopped))?;
         let engine = self.shared.engine.load_full();
         let shrunk = tokio::task::spawn_blocking(move || engine.shrink());
         match shrunk.await {
-            Ok(result) => result.map_err(|error| Error::Storage(error.to_string())),
-            Err(_) => Err(Error::Stopped),
+            Ok(result) => result.map_err(|error| Error::Storage(error.to_string()))?,
+            Err(_) => return Err(Error::Stopped),
         }
+        self.inbox.send(Event::Reload);
+        Ok(())
     }
 
     /// Makes the node's metrics known.

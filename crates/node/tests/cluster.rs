@@ -74,6 +74,35 @@ fn leader(nodes: &[Node]) -> usize {
     panic!("no leader in time");
 }
 
+/// A request that is on its way to a leader when another takes over goes to that one at once, whichever of the
+/// two pieces of news comes first.
+#[test]
+fn requests_find_their_way_while_leadership_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let configs = configs(dir.path(), 3);
+    let nodes: Vec<Node> = configs.iter().map(|config| Node::start(config).unwrap()).collect();
+    for round in 0..30 {
+        let from = leader(&nodes);
+        let to = nodes[(from + 1) % 3].handle().member_id();
+        run(async {
+            let began = Instant::now();
+            let puts: Vec<_> = (0..60)
+                .map(|number| {
+                    let handle = nodes[number % 3].handle().clone();
+                    tokio::spawn(async move { put(&handle, &format!("k{number}"), "v").await })
+                })
+                .collect();
+            nodes[from].handle().move_leader(to).await.unwrap();
+            for put in puts {
+                put.await.unwrap();
+            }
+            let took = began.elapsed();
+            assert!(took < configs[0].request_timeout / 2, "round {round}: {took:?}");
+        });
+    }
+    nodes.iter().for_each(Node::stop);
+}
+
 #[test]
 fn a_node_answers_and_finds_everything_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();

@@ -131,6 +131,12 @@ pub trait DiskFile: Send + Sync + 'static {
     /// `StorageFull`, or any other of the file system.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 
+    /// The bytes that the file takes on disk: fewer than its length where nothing was ever written.
+    ///
+    /// # Errors
+    /// Any of the file system.
+    fn allocated_bytes(&self) -> io::Result<u64>;
+
     /// The length in bytes.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::Path;
 
 use super::{Disk, DiskFile};
@@ -116,6 +116,11 @@ impl DiskFile for File {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         File::set_len(self, bytes)
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        // In units of 512 bytes, whatever the file system's own are.
+        Ok(self.metadata()?.blocks() * 512)
     }
 
     fn len(&self) -> io::Result<u64> {

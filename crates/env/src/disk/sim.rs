@@ -545,6 +545,10 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        Ok(self.state()?.inode(self.inode).used_bytes())
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.state()?.inode(self.inode).seen.len() as u64)
     }

@@ -38,6 +38,7 @@ impl<E: Engine> Core<E> {
         events: Vec<(RangeId, Event)>,
     ) -> BTreeMap<LogIndex, Membership> {
         let mut memberships = BTreeMap::new();
+        let mut transfer_ended = false;
         for (_, event) in events {
             match event {
                 Event::Role { role, term, leader } => {
@@ -59,9 +60,14 @@ impl<E: Engine> Core<E> {
                         };
                         self.answer(origin, answer);
                     }
-                    self.route_waiting(now);
+                    transfer_ended = true;
                 }
             }
+        }
+        // Not before all is taken in: the event that says that this member leads no more may come
+        // behind the one that says that the transfer is over, and nothing may be evaluated in between.
+        if transfer_ended {
+            self.route_waiting(now);
         }
         memberships
     }

@@ -97,6 +97,9 @@ pub enum Fatal {
     State(String),
 }
 
+/// A leader without room gives leadership away at most once in this.
+const HAND_OVER_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
@@ -128,6 +131,8 @@ pub struct Core<E: Engine> {
     transfers: Vec<(Origin, ReplicaId)>,
     unix_time_s: u64,
     disk_full: bool,
+    /// When leadership was last given away for want of room.
+    handed_over: Option<Duration>,
     /// Since when each peer has been heard from, without a break.
     heard_since: BTreeMap<NodeId, Duration>,
     /// Frames under construction.
@@ -160,6 +165,7 @@ impl<E: Engine> Core<E> {
             transfers: Vec::new(),
             unix_time_s: 0,
             disk_full: false,
+            handed_over: None,
             heard_since: BTreeMap::new(),
             frames: BTreeMap::new(),
             effects: Effects::default(),
@@ -268,7 +274,10 @@ impl<E: Engine> Core<E> {
             }
             Input::Checkpointed(done) => self.checkpointed(now, done)?,
             Input::WallTime(seconds) => self.unix_time_s = seconds,
-            Input::DiskFull(full) => self.disk_full = full,
+            Input::DiskFull(full) => {
+                self.disk_full = full;
+                self.hand_over_if_full(now)?;
+            }
             Input::StateBytes(bytes) => self.machine.observe_size(bytes),
             Input::Tick => self.tick(now)?,
         }
@@ -412,6 +421,30 @@ impl<E: Engine> Core<E> {
             Vec::new()
         });
         addresses(members)
+    }
+
+    /// A leader without room refuses writes that a peer may have room for, so it gives leadership away,
+    /// to whoever has most of the log. If all are full it goes round, slowly.
+    fn hand_over_if_full(&mut self, now: Duration) -> Result<(), Fatal> {
+        let recently = self.handed_over.is_some_and(|then| now < then + HAND_OVER_INTERVAL);
+        if !self.disk_full || !self.serving || !self.transfers.is_empty() || recently {
+            return Ok(());
+        }
+        let raft = self.raft();
+        let voters = &raft.membership().voters;
+        let heard = |id: ReplicaId| self.heard_since.contains_key(&NodeId(id.get()));
+        let peers = raft.peers().filter(|peer| voters.contains(&peer.id) && heard(peer.id));
+        let Some(to) = peers.max_by_key(|peer| peer.matched).map(|peer| peer.id) else {
+            return Ok(());
+        };
+        tracing::warn!(
+            to = format_args!("{:x}", to.get()),
+            "no room here: leadership is given away"
+        );
+        self.handed_over = Some(now);
+        self.propose(now);
+        self.transfers.push((Origin::None, to));
+        Ok(self.raft_mut().step(now, raft::Input::TransferLeadership { to })?)
     }
 
     fn move_leader(&mut self, now: Duration, token: Token, to: NodeId) -> Result<(), Fatal> {

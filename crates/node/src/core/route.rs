@@ -299,6 +299,10 @@ impl<E: Engine> Core<E> {
             // of deadlines, so it is put where it belongs.
             let at = self.routes.unrouted.partition_point(|&(other, _)| other <= deadline);
             self.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
+            // The next leader may have been heard of before this answer: nobody else would say so.
+            if self.leader.is_some_and(|leader| leader != from) {
+                self.route_waiting(now);
+            }
             return;
         }
         self.answer_when_applied(now, origin, answer, LogIndex(reply.applied));

@@ -1,9 +1,18 @@
 //! The state engine's writer: checkpoints, collection, and the dropping of memory.
+//!
+//! On a full disk a job waits, and is tried again until somebody has made room: what it would write is
+//! in memory, where readers find it, and in the log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use mvcc::engine::EngineError;
+
+/// A job for which there is no room is tried again after this.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 use super::{Event, Inbox};
 use crate::Engine;
@@ -13,6 +22,7 @@ use crate::metrics::{Metrics, timed};
 pub(super) enum Job {
     Checkpoint(mvcc::CheckpointJob<Engine>),
     Collect(mvcc::CollectJob<Engine>),
+    Reload(mvcc::ReloadJob<Engine>),
     /// Dropping a memtable takes a while.
     Drop(mvcc::Retired),
 }
@@ -24,22 +34,68 @@ pub(super) fn spawn(
     metrics: Arc<Metrics>,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
-        for job in jobs {
-            let done = match job {
-                Job::Checkpoint(job) => timed(&metrics.backend_commit_seconds, || job.run()),
-                Job::Collect(job) => job.run(),
-                Job::Drop(retired) => {
-                    drop(retired);
-                    continue;
-                }
+        let mut queue = Queue { jobs, waiting: VecDeque::new() };
+        while let Some(job) = queue.next() {
+            let done = match &job {
+                Job::Checkpoint(job) => queue
+                    .until_room(&inbox, || timed(&metrics.backend_commit_seconds, || job.run())),
+                Job::Collect(job) => queue.until_room(&inbox, || job.run()),
+                Job::Reload(job) => Some(job.run()),
+                Job::Drop(_) => continue,
             };
             match done {
-                Ok(done) => inbox.send(Event::JobDone(done)),
-                Err(error) => {
+                Some(Ok(done)) => inbox.send(Event::JobDone(done)),
+                Some(Err(error)) => {
                     inbox.send(Event::Fatal(format!("the state cannot be written: {error}")));
                     return;
                 }
+                None => return,
             }
         }
     })
+}
+
+/// Jobs in their order.
+struct Queue {
+    jobs: Receiver<Job>,
+    /// What has come while an earlier one waited for room: no more than the core has out at once.
+    waiting: VecDeque<Job>,
+}
+
+impl Queue {
+    fn next(&mut self) -> Option<Job> {
+        self.waiting.pop_front().or_else(|| self.jobs.recv().ok())
+    }
+
+    /// Tries until there is room; `None` if the node stops first.
+    fn until_room<T>(
+        &mut self,
+        inbox: &Inbox,
+        mut job: impl FnMut() -> Result<T, EngineError>,
+    ) -> Option<Result<T, EngineError>> {
+        let mut full = false;
+        loop {
+            match job() {
+                Err(error @ EngineError::Full { .. }) => {
+                    if !full {
+                        tracing::error!(%error, "the disk is full: the state stays in memory");
+                        full = true;
+                    }
+                    inbox.send(Event::StateFull(error.to_string()));
+                }
+                done => {
+                    if full && done.is_ok() {
+                        tracing::info!("the disk has room again: the state is written");
+                    }
+                    return Some(done);
+                }
+            }
+            match self.jobs.recv_timeout(FULL_PAUSE) {
+                Ok(Job::Drop(retired)) => drop(retired),
+                Ok(job) => self.waiting.push_back(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
 }

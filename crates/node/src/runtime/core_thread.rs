@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 use env::{Disk as _, RealDisk};
-use etcd::Response;
+use etcd::{Error, Response};
 use mvcc::engine::Engine as _;
 use tokio::sync::oneshot;
 
@@ -27,6 +27,11 @@ const BATCH_MAX: usize = 4096;
 
 /// How often the wall clock and the size of the state are looked at.
 const CHORES_INTERVAL: Duration = Duration::from_millis(500);
+/// What a byte in memory takes in the state engine at most: pages are not full, and a long value has
+/// pages of its own, a power of two of them.
+const ENGINE_BYTES_A_BYTE: u64 = 2;
+/// Between two chores, the file system is asked for room after so much has been applied.
+const LOOK_BYTES: usize = 4 << 20;
 
 /// What the thread works with.
 pub(super) struct CoreThread {
@@ -40,8 +45,8 @@ pub(super) struct CoreThread {
     pub(super) snapshots: Snapshots,
     pub(super) waiting: Waiting,
     pub(super) checkpoints: Checkpoints,
-    /// The directories in which the node writes, and how much must stay free there.
-    pub(super) dirs: Vec<PathBuf>,
+    /// Where the log is, and how much must stay free there and for the state.
+    pub(super) log_dir: PathBuf,
     pub(super) disk_reserve_bytes: u64,
 }
 
@@ -63,7 +68,19 @@ pub(super) struct Checkpoints {
     /// The log has no room, and the file system has less than its reserve.
     pub(super) log_full: bool,
     pub(super) space_low: bool,
-    pub(super) asked: Vec<oneshot::Sender<()>>,
+    /// Bytes in memory when the file system was last asked for room.
+    pub(super) looked_at_bytes: usize,
+    pub(super) asked: Vec<Asked>,
+    /// The engine has moved to another file.
+    reload: bool,
+}
+
+/// Somebody who waits until the engine has what was applied when they asked, and is rid of what had
+/// been compacted by then.
+pub(super) struct Asked {
+    reply: oneshot::Sender<Result<(), Error>>,
+    applied: u64,
+    compacted: mvcc::Revision,
 }
 
 /// How a core thread ended.
@@ -129,6 +146,8 @@ impl CoreThread {
         }
         if now >= self.checkpoints.chores {
             self.chores(now)?;
+        } else if self.front_bytes() > self.checkpoints.looked_at_bytes + LOOK_BYTES {
+            self.look_for_space(now)?;
         }
         let effects = self.core.flush(now)?;
         let removed = effects.removed;
@@ -175,8 +194,20 @@ impl CoreThread {
                 self.checkpoints.busy = false;
                 Input::Checkpointed(done)
             }
-            Event::Checkpoint(asked) => {
-                self.checkpoints.asked.push(asked);
+            Event::Reload => {
+                self.checkpoints.reload = true;
+                return Ok(None);
+            }
+            Event::StateFull(reason) => {
+                for asked in self.checkpoints.asked.drain(..) {
+                    let _ = asked.reply.send(Err(Error::Storage(reason.clone())));
+                }
+                return Ok(None);
+            }
+            Event::Checkpoint(reply) => {
+                let state = self.core.machine().state();
+                let (applied, compacted) = (state.applied().index, state.compacted());
+                self.checkpoints.asked.push(Asked { reply, applied, compacted });
                 return Ok(None);
             }
             Event::Removed(peer) => {
@@ -256,20 +287,25 @@ impl CoreThread {
         self.core.step(now, Input::WallTime(unix.as_secs()))?;
         let size = self.shared.engine.load().size_bytes();
         let (_, in_use) = size.map_err(|error| Fatal::State(error.to_string()))?;
-        let front = self.core.machine().state().front_bytes() as u64;
-        self.core.step(now, Input::StateBytes(in_use + front))?;
+        self.core.step(now, Input::StateBytes(in_use + self.front_bytes() as u64))?;
         self.look_for_space(now)
     }
 
-    /// Refuses what makes the state grow before the disk does.
+    fn front_bytes(&self) -> usize {
+        self.core.machine().state().front_bytes()
+    }
+
+    /// Refuses what makes the state grow before the disk does. What is in memory has to go to disk
+    /// yet, beside the reserve.
     fn look_for_space(&mut self, now: Duration) -> Result<(), Fatal> {
-        let low = self
-            .dirs
-            .iter()
-            .any(|dir| RealDisk.free_bytes(dir).is_ok_and(|free| free < self.disk_reserve_bytes));
+        self.checkpoints.looked_at_bytes = self.front_bytes();
+        let front_bytes = ENGINE_BYTES_A_BYTE * self.front_bytes() as u64;
+        let reserve_bytes = self.disk_reserve_bytes + front_bytes;
+        let log_bytes = RealDisk.free_bytes(&self.log_dir).unwrap_or(u64::MAX);
+        let state_bytes = self.shared.engine.load().room_bytes().unwrap_or(u64::MAX);
+        let low = log_bytes < self.disk_reserve_bytes || state_bytes < reserve_bytes;
         if low != self.checkpoints.space_low {
             if low {
-                let reserve_bytes = self.disk_reserve_bytes;
                 tracing::error!(reserve_bytes, "the disk is nearly full: writes are refused");
             } else {
                 tracing::info!("the disk has room again: writes are served");
@@ -291,24 +327,26 @@ impl CoreThread {
             false => self.checkpoints.interval,
         };
         let due = now >= self.checkpoints.last + interval;
-        let asked = !self.checkpoints.asked.is_empty();
         let state = self.core.machine_mut().state_mut();
+        let (written, collected) = (state.durable().index, state.collected());
+        let done = |asked: &mut Asked| asked.applied <= written && asked.compacted <= collected;
+        for asked in self.checkpoints.asked.extract_if(.., done) {
+            let _ = asked.reply.send(Ok(()));
+        }
+        let asked = self.checkpoints.asked.iter().any(|asked| asked.applied > written);
         if due || asked || state.front_bytes() >= self.checkpoints.bytes {
             self.checkpoints.last = now;
-            match state.freeze() {
-                Some(job) => {
-                    self.checkpoints.busy = self.jobs.send(Job::Checkpoint(job)).is_ok();
-                    return;
-                }
-                // All is written: whoever asked for that has it.
-                None => {
-                    for asked in self.checkpoints.asked.drain(..) {
-                        let _ = asked.send(());
-                    }
-                }
+            if let Some(job) = state.freeze() {
+                self.checkpoints.busy = self.jobs.send(Job::Checkpoint(job)).is_ok();
+                return;
             }
         }
-        if let Some(job) = state.collect() {
+        if self.checkpoints.reload
+            && let Some(job) = state.reload()
+        {
+            self.checkpoints.reload = false;
+            self.checkpoints.busy = self.jobs.send(Job::Reload(job)).is_ok();
+        } else if let Some(job) = state.collect() {
             self.checkpoints.busy = self.jobs.send(Job::Collect(job)).is_ok();
         }
     }
@@ -324,7 +362,9 @@ impl Checkpoints {
             busy: false,
             log_full: false,
             space_low: false,
+            looked_at_bytes: 0,
             asked: Vec::new(),
+            reload: false,
         }
     }
 }

@@ -62,7 +62,11 @@ pub(crate) enum Event {
     SnapshotStaged(NodeId, Envelope, Box<mvcc::State<Engine>>),
     JobDone(mvcc::Done),
     /// Write what is in memory to the state engine now, and tell when it is done.
-    Checkpoint(oneshot::Sender<()>),
+    Checkpoint(oneshot::Sender<Result<(), Error>>),
+    /// The state engine has moved to another file: the old one is to be let go.
+    Reload,
+    /// The state engine has no room for what is in memory; it is tried again.
+    StateFull(String),
     Fatal(String),
     Stop,
 }

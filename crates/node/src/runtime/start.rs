@@ -507,7 +507,7 @@ fn run(
         snapshots: Snapshots { runtime, inbox: inbox.clone(), engines, receiving },
         waiting: Waiting::default(),
         checkpoints: Checkpoints::new(config.checkpoint_bytes, config.checkpoint_interval),
-        dirs: vec![log_dir(config, &data), data.engine_dir()],
+        log_dir: log_dir(config, &data),
         disk_reserve_bytes: config.disk_reserve_bytes,
     };
     let (ended_sender, ended) = oneshot::channel();

@@ -1,6 +1,8 @@
 //! What peers say to each other, as bytes: protocol buffers, so that members of neighbouring
 //! versions understand each other.
 
+#[cfg(test)]
+mod mangled;
 pub(crate) mod message;
 pub(crate) mod pb;
 pub(crate) mod request;

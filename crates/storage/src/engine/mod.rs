@@ -28,7 +28,13 @@
 //!
 //! redb checks what it reads, but not everything: some damage makes it panic. Every call is
 //! therefore fenced, and a panic is reported as [`EngineError::Corrupted`]. An engine whose write
-//! failed, for any reason, refuses all further writes.
+//! failed, for any reason, refuses all further writes, and redb refuses to read as well.
+//!
+//! # A full disk
+//!
+//! A write that met it half-way would be such a failure. So a batch for which there may be no room is
+//! refused with [`EngineError::Full`] before redb hears of it; it may be tried again. What it may take is
+//! estimated, generously. What is free in the file itself counts as room.
 //!
 //! # Caveats
 //!
@@ -78,6 +84,13 @@ const NEW_FILE: &str = "state.redb.new";
 
 /// What a row takes besides its key and value: its two offsets in a leaf.
 const ROW_OVERHEAD_BYTES: u64 = 8;
+
+/// What a byte of a row takes at most: pages are not full and are copied when they change, and a long
+/// value has pages of its own, a power of two of them.
+const BYTES_A_BYTE: u64 = 2;
+
+/// What a batch may take besides its rows.
+const SLACK_BYTES: u64 = 2 << 20;
 
 const fn slot(table: Table) -> usize {
     match table {
@@ -187,6 +200,35 @@ impl<D: Disk> RedbEngine<D> {
     }
 }
 
+impl<D: Disk> RedbEngine<D> {
+    fn look_for_room(&self, batch: &[Write]) -> Result<(), EngineError> {
+        let bytes = |write: &Write| match write {
+            Write::Put(_, key, value) => key.len() + value.len(),
+            Write::Delete(_, key) => key.len(),
+        };
+        let batch_bytes: usize = batch.iter().map(bytes).sum();
+        let needed_bytes = BYTES_A_BYTE * batch_bytes as u64 + SLACK_BYTES;
+        let free_bytes = self.room_bytes()?;
+        if free_bytes < needed_bytes {
+            return Err(EngineError::Full { needed_bytes, free_bytes });
+        }
+        Ok(())
+    }
+
+    /// The bytes that the state can still grow by: what the file system has, and what the file itself
+    /// has that nothing uses, left by what was deleted or cut off by a crash. Of the latter only half is
+    /// counted: some of it is in pieces too small, and some still held by a snapshot.
+    ///
+    /// # Errors
+    /// As [`Engine::size_bytes`].
+    pub fn room_bytes(&self) -> Result<u64, EngineError> {
+        let file_bytes = self.current().file.allocated_bytes()?;
+        let (_, used_bytes) = self.size_bytes()?;
+        let unused_bytes = file_bytes.saturating_sub(BYTES_A_BYTE * used_bytes);
+        Ok(self.disk.free_bytes(&self.dir)? + unused_bytes / 2)
+    }
+}
+
 impl<D: Disk> Generation<D> {
     fn open(disk: &D, dir: &Path, name: &str, options: EngineOptions) -> Result<Self, EngineError> {
         let path = dir.join(name);
@@ -198,7 +240,8 @@ impl<D: Disk> Generation<D> {
         fenced(|| {
             let mut builder = redb::Builder::new();
             builder.set_cache_size(options.cache_bytes);
-            let database = builder.create_with_backend(Backend(stored)).map_err(wrong)?;
+            let backend = Backend { file: stored, disk: disk.clone(), dir: dir.to_path_buf() };
+            let database = builder.create_with_backend(backend).map_err(wrong)?;
             let generation = Self { database, file };
             generation.make_tables()?;
             Ok(generation)
@@ -274,6 +317,7 @@ impl<D: Disk> Engine for RedbEngine<D> {
 
     fn write(&self, batch: &[Write]) -> Result<(), EngineError> {
         let mut writer = self.writer()?;
+        self.look_for_room(batch)?;
         let current = self.current();
         let rows = batch.iter().map(|write| match write {
             Write::Put(table, key, value) => (*table, &key[..], Some(&value[..])),
