@@ -265,11 +265,7 @@ impl Session {
     /// # Errors
     /// As [`Session::ctl`].
     pub fn ctl_status(&mut self) -> Result<String> {
-        // etcdctl 3.4 puts a whole URL into `:authority` here: see docs/known-bugs.md.
-        let outcome = match self.version {
-            Version::V34 => self.quiet("endpoint status -w json")?,
-            _ => self.quiet("endpoint status --cluster -w json")?,
-        };
+        let outcome = self.quiet("endpoint status --cluster -w json")?;
         let mut kept = String::new();
         for field in ["\"revision\":", "\"leader\":", "\"isLearner\":", "\"errors\":"] {
             for rest in outcome.stdout.split(field).skip(1) {
