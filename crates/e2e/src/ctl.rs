@@ -90,12 +90,6 @@ impl Session {
             endpoints,
             background: Vec::new(),
         };
-        // A member that is ready may not have told the others its name yet.
-        wait_for("the names of all members", Duration::from_secs(15), || {
-            let known = session.member_ids().ok()?;
-            let mut servers = session.cluster.servers.iter();
-            servers.all(|server| known.contains_key(&server.settings.name)).then_some(())
-        })?;
         session.learn_names()?;
         Ok(session)
     }
@@ -103,7 +97,7 @@ impl Session {
     /// Learns addresses and member ids; again after the members have changed.
     ///
     /// # Errors
-    /// When the members cannot be listed.
+    /// When the members cannot be listed, or are not all named within some seconds.
     pub fn learn_names(&mut self) -> Result<()> {
         let directory = self.cluster.directory().to_string_lossy().into_owned();
         self.names.replace(&directory, "<dir>");
@@ -115,6 +109,12 @@ impl Session {
                 &format!("<{} peer>", settings.name),
             );
         }
+        // A member that is ready may not have told the others its name yet.
+        wait_for("the names of all members", Duration::from_secs(15), || {
+            let known = self.member_ids().ok()?;
+            let mut servers = self.cluster.servers.iter();
+            servers.all(|server| known.contains_key(&server.settings.name)).then_some(())
+        })?;
         let list = self.quiet("member list")?;
         ensure!(list.code == Some(0), "member list: {}", list.text());
         for line in list.stdout.lines() {
