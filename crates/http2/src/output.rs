@@ -9,6 +9,10 @@ use std::io::IoSlice;
 
 use bytes::{Buf as _, Bytes};
 
+/// Bytes of the buffer that may have gone before what is left of it is moved to its front, if that
+/// is less.
+const GONE_BYTES_MAX: usize = 16 * 1024;
+
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     /// Closed buffers and large pieces.
@@ -76,6 +80,10 @@ impl Output {
         if self.gone == self.tail.len() {
             self.tail.clear();
             self.gone = 0;
+        } else if self.gone >= GONE_BYTES_MAX && self.gone > self.tail.len() / 2 {
+            // Whoever reads a little less than we write would have us keep all that ever went.
+            self.tail.drain(..self.gone);
+            self.gone = 0;
         }
     }
 }
@@ -106,6 +114,22 @@ mod tests {
             }
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn a_reader_that_never_catches_up_does_not_make_the_buffer_grow() {
+        let mut output = Output::default();
+        output.tail().extend_from_slice(&[0; 50_000]);
+        for turn in 0..2_000 {
+            let number = |turn: usize| u8::try_from(turn % 251).unwrap();
+            output.tail().extend(std::iter::repeat_n(number(turn), 1_000));
+            let mut found = Vec::new();
+            take(&mut output, 1_000, &mut found);
+            let expected = turn.checked_sub(50).map_or(0, number);
+            assert!(found.iter().all(|byte| *byte == expected), "turn {turn}");
+        }
+        assert_eq!(output.len(), 50_000);
+        assert!(output.tail.capacity() < 400_000, "{}", output.tail.capacity());
     }
 
     fn take(output: &mut Output, bytes: usize, found: &mut Vec<u8>) {

@@ -103,6 +103,21 @@ fn requests_find_their_way_while_leadership_moves() {
     nodes.iter().for_each(Node::stop);
 }
 
+/// Nothing is founded beside the data of an etcd.
+#[test]
+fn the_directory_of_an_etcd_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configs(dir.path(), 1).remove(0);
+    let snap = config.data_dir.join("member/snap");
+    std::fs::create_dir_all(&snap).unwrap();
+    std::fs::write(snap.join("db"), b"x").unwrap();
+    let refused = Node::start(&config).err().unwrap().to_string();
+    assert!(refused.contains("snapshot restore"), "{refused}");
+    assert!(!config.data_dir.join("state").exists());
+    std::fs::remove_dir_all(config.data_dir.join("member")).unwrap();
+    Node::start(&config).unwrap().stop();
+}
+
 #[test]
 fn a_node_answers_and_finds_everything_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();

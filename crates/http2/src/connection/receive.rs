@@ -156,9 +156,9 @@ impl Connection {
         if self.is_idle(id) {
             return Err(protocol("data on a stream that was not opened"));
         }
-        self.moves_nothing(now)?;
-        // What was under way when we ended the stream is nobody's fault.
+        // What was under way when we ended the stream is nobody's fault, and the window bounds it.
         if self.streams.ended(id) != Some(true) {
+            self.moves_nothing(now)?;
             frame::rst_stream(self.output.tail(), id, Code::STREAM_CLOSED);
         }
         Ok(Step::Next)

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{Fields, StreamId, Tag};
 
 /// Numbers of streams that are remembered after their end, to tell a late frame from a wrong one.
-const CLOSED_LEN: usize = 128;
+const CLOSED_LEN: usize = 1024;
 
 /// A stream, from the request's head until both sides have ended.
 #[derive(Debug, Default)]

@@ -27,6 +27,8 @@ mod effects;
 mod reads;
 mod route;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -52,6 +54,9 @@ pub struct CoreConfig {
     pub request_timeout: Duration,
     /// Entries kept in the log behind a checkpoint, for followers that lag.
     pub catchup_entries: u64,
+    /// A number that no earlier process of this member had. What is asked of peers is numbered
+    /// from it on: an answer that was meant for an earlier process must find nobody.
+    pub process: u32,
 }
 
 /// What can happen to a core.
@@ -149,7 +154,6 @@ impl<E: Engine> Core<E> {
         let nodes = nodes_of(raft.membership());
         store.add(range, raft, nodes);
         let mut core = Core {
-            config,
             range,
             store,
             machine,
@@ -158,7 +162,8 @@ impl<E: Engine> Core<E> {
             leader: None,
             leader_changes: 0,
             serving: false,
-            next_id: 1,
+            next_id: (u64::from(config.process) << 32) + 1,
+            config,
             routes: route::Routes::default(),
             reads: reads::Reads::default(),
             staged: None,
@@ -403,11 +408,12 @@ impl<E: Engine> Core<E> {
             self.read_point(now, Origin::Peer(from, point.id));
         }
         for reply in frame.read_point_replies {
-            self.read_point_answered(now, reply);
+            self.read_point_answered(now, from, reply);
         }
         Ok(())
     }
 
+    /// Numbers rise: queues by number are queues by deadline.
     fn id(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id += 1;

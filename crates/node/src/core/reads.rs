@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd::{Error, Response};
 use mvcc::engine::Engine;
-use raft::{LogIndex, ReadReady};
+use raft::{LogIndex, ReadReady, Term};
 use store::NodeId;
 
 use super::{Core, Fatal, Origin};
@@ -20,9 +20,10 @@ enum Read {
         origin: Origin,
         answer: Box<Result<Response, Error>>,
         index: LogIndex,
-        /// Whether it was computed here, from proposals in flight as well (those end at `index`).
-        /// Then it is worthless once leadership is lost: they may be lost with it.
-        speculative: bool,
+        /// If it was computed here, from proposals in flight as well (those end at `index`): in
+        /// which term. It is worthless once the leadership of that term is lost: they may be lost
+        /// with it.
+        speculative: Option<Term>,
     },
 }
 
@@ -102,7 +103,12 @@ impl<E: Engine> Core<E> {
         // What was evaluated before it is proposed before the next confirmation is asked for.
         let index = LogIndex(self.raft().last().index.0 + self.evaluated_count());
         let answer = Box::new(answer);
-        self.reads.gathered.push(Read::Answer { origin, answer, index, speculative: true });
+        self.reads.gathered.push(Read::Answer {
+            origin,
+            answer,
+            index,
+            speculative: Some(self.term),
+        });
     }
 
     /// The newest evaluations were taken back: answers that were computed from them are void.
@@ -116,7 +122,8 @@ impl<E: Engine> Core<E> {
     /// Leadership is lost: answers that rest on proposals in flight are void.
     pub(super) fn void_speculative(&mut self) {
         self.void_gathered(&Error::LeaderChanged);
-        let void = self.reads.extract(|c| matches!(c.read, Read::Answer { speculative: true, .. }));
+        let is_void = |c: &Confirmed| matches!(c.read, Read::Answer { speculative: Some(_), .. });
+        let void = self.reads.extract(is_void);
         for read in void {
             self.give_up(read, &Error::LeaderChanged);
         }
@@ -141,7 +148,7 @@ impl<E: Engine> Core<E> {
             return self.answer(origin, answer);
         }
         let answer = Box::new(answer);
-        let read = Read::Answer { origin, answer, index, speculative: false };
+        let read = Read::Answer { origin, answer, index, speculative: None };
         let deadline = now + self.config.request_timeout;
         self.reads.confirm(index, Confirmed { deadline, read });
     }
@@ -173,6 +180,13 @@ impl<E: Engine> Core<E> {
         for read in round.reads {
             let index = match &read {
                 Read::Point(_) => ready.index,
+                // Confirmed and lost again before anyone looked: what it rests on may be lost.
+                Read::Answer { speculative: Some(term), .. }
+                    if !(self.serving && self.term == *term) =>
+                {
+                    self.give_up(read, &Error::LeaderChanged);
+                    continue;
+                }
                 Read::Answer { index, .. } => ready.index.max(*index),
             };
             let deadline = now + self.config.request_timeout;
@@ -195,8 +209,13 @@ impl<E: Engine> Core<E> {
     }
 
     /// The leader's answer to a question for a read index.
-    pub(super) fn read_point_answered(&mut self, now: Duration, reply: pb::ReadPointReply) {
-        if !self.reads.asked.contains_key(&reply.id) {
+    pub(super) fn read_point_answered(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        reply: pb::ReadPointReply,
+    ) {
+        if self.reads.asked.get(&reply.id) != Some(&from) {
             return;
         }
         match reply.index {

@@ -50,6 +50,7 @@ enum Unrouted {
 #[derive(Default)]
 pub(super) struct Routes {
     evaluated: Vec<Evaluation>,
+    /// `INVARIANT:` their indices rise.
     in_flight: VecDeque<InFlight>,
     /// Passed on to a leader, by the number they were given.
     forwarded: BTreeMap<u64, Forwarded>,
@@ -185,6 +186,7 @@ impl<E: Engine> Core<E> {
         let deadline = now + self.config.request_timeout;
         match self.raft_mut().propose(now, payloads) {
             Ok(proposed) => {
+                self.forget_overwritten(proposed.first_index);
                 for (offset, evaluation) in evaluated.into_iter().enumerate() {
                     self.routes.in_flight.push_back(InFlight {
                         index: proposed.first_index.plus(offset as u64),
@@ -202,6 +204,17 @@ impl<E: Engine> Core<E> {
                 for evaluation in evaluated {
                     self.answer(evaluation.origin, Err(refusal(refused)));
                 }
+            }
+        }
+    }
+
+    /// Entries of this member's are appended from `first` on. Proposals of an earlier term that
+    /// stood there or behind are cut off the log: they never happened.
+    fn forget_overwritten(&mut self, first: LogIndex) {
+        while self.routes.in_flight.back().is_some_and(|proposal| proposal.index >= first) {
+            let overwritten = self.routes.in_flight.pop_back().and_then(|p| p.waiting);
+            if let Some((origin, _)) = overwritten {
+                self.answer(origin, Err(Error::LeaderChanged));
             }
         }
     }

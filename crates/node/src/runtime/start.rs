@@ -95,6 +95,7 @@ impl Node {
     pub fn start(config: &Config) -> Result<Node, StartError> {
         let mut data = DataDir::open(RealDisk, &config.data_dir)?;
         refuse_unfinished(&data)?;
+        refuse_etcd(&data)?;
         let identity = match data.identity() {
             Some(identity) => identity,
             None => found(config, &mut data)?,
@@ -236,6 +237,20 @@ pub(super) fn founding_identity(
     let own = own.ok_or_else(|| StartError::Config("not a member".to_owned()))?;
     let identity = Identity { cluster_id: etcd::cluster_id(&ids), member_id: own.id };
     Ok((members, identity))
+}
+
+/// A data directory of etcd's is not founded anew beside what is in it.
+fn refuse_etcd(data: &DataDir<RealDisk>) -> Result<(), StartError> {
+    let database = data.path().join("member/snap/db");
+    if data.identity().is_some() || !database.exists() {
+        return Ok(());
+    }
+    Err(StartError::Damaged(format!(
+        "{} is the data directory of an etcd, and is left as it is: `quorate snapshot restore {} \
+         --skip-hash-check --data-dir ANOTHER` takes its data over, once that etcd has stopped",
+        data.path().display(),
+        database.display()
+    )))
 }
 
 /// The members as Raft knows them.
@@ -439,6 +454,13 @@ fn process_seed(member_id: u64) -> u64 {
     member_id ^ since.as_secs().rotate_left(32) ^ u64::from(since.subsec_nanos())
 }
 
+/// Of `seed`, 31 bits to which all of it has contributed (the finalizer of SplitMix64).
+fn process_number(seed: u64) -> u32 {
+    let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    u32::try_from((mixed ^ (mixed >> 31)) >> 33).unwrap_or(0)
+}
+
 fn run(
     config: &Config,
     data: DataDir<RealDisk>,
@@ -495,6 +517,7 @@ fn run(
         node,
         request_timeout: config.request_timeout,
         catchup_entries: config.snapshot_catchup_entries,
+        process: process_number(process_seed(identity.member_id)),
     };
     let core_thread = CoreThread {
         core: Core::new(core_config, raft, machine),

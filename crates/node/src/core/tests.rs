@@ -1,0 +1,272 @@
+//! Three cores on a table: every frame is delivered, held or lost by hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd::{Error, FoundingMember, Machine, Request, Response};
+use mvcc::engine::mem::MemEngine;
+use prost::Message as _;
+use proto::etcdserverpb as ep;
+use raft::{Membership, Raft, ReplicaId, Restored};
+use store::NodeId;
+
+use super::{Core, CoreConfig, Input, Token, membership_row};
+use crate::wire::pb;
+
+const NODES: [u64; 3] = [1, 2, 3];
+
+/// The numbers of the processes: that of the node, and some.
+const PROCESS: u32 = 70;
+
+struct Table {
+    now: Duration,
+    cores: BTreeMap<u64, Core<MemEngine>>,
+    /// On their way: from, to, what.
+    frames: Vec<(u64, u64, Bytes)>,
+    replies: BTreeMap<u64, Result<Response, Error>>,
+    points: BTreeMap<u64, Result<(), Error>>,
+}
+
+fn replica(node: u64) -> ReplicaId {
+    ReplicaId::new(node).unwrap()
+}
+
+fn core(node: u64) -> Core<MemEngine> {
+    let state = mvcc::State::open(Arc::new(MemEngine::new())).unwrap();
+    let config = etcd::Config { member_id: node, limits: etcd::Limits::default(), seed: 7 * node };
+    let mut machine = Machine::open(state, config);
+    let members = NODES.map(|id| FoundingMember {
+        id,
+        name: format!("n{id}"),
+        peer_urls: vec![format!("http://n{id}:1")],
+    });
+    let at = Restored::FOUNDED_AT;
+    let effects = Machine::<MemEngine>::founding(at.term.0, &members);
+    let membership = Membership::of_voters(NODES.map(replica));
+    let row = membership_row(&membership);
+    machine.apply_with(Duration::ZERO, at.index.0, at.term.0, &effects, Some(row)).unwrap();
+    let config = raft::Config::new(replica(node), 11 * node);
+    let raft = Raft::new(Duration::ZERO, config, Restored::founding(membership)).unwrap();
+    let config = CoreConfig {
+        node: NodeId(node),
+        request_timeout: Duration::from_secs(7),
+        catchup_entries: 100,
+        process: PROCESS + u32::try_from(node).unwrap(),
+    };
+    Core::new(config, raft, machine)
+}
+
+impl Table {
+    fn new() -> Table {
+        Table {
+            now: Duration::ZERO,
+            cores: NODES.map(|node| (node, core(node))).into(),
+            frames: Vec::new(),
+            replies: BTreeMap::new(),
+            points: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self, node: u64, input: Input<MemEngine>) {
+        self.cores.get_mut(&node).unwrap().step(self.now, input).unwrap();
+    }
+
+    /// Flushes until the node has nothing more to do; its writes are durable at once.
+    fn flush(&mut self, node: u64) {
+        loop {
+            let effects = self.cores.get_mut(&node).unwrap().flush(self.now).unwrap();
+            self.replies.extend(effects.replies.into_iter().map(|(token, reply)| (token.0, reply)));
+            self.points.extend(effects.points.into_iter().map(|(token, point)| (token.0, point)));
+            let mut send = effects.send;
+            let mut written = None;
+            for write in effects.writes {
+                send.extend(write.then);
+                written = Some(write.id);
+            }
+            self.frames.extend(send.into_iter().map(|(to, frame)| (node, to.0, frame)));
+            match written {
+                Some(id) => self.step(node, Input::LogWritten(id)),
+                None => break,
+            }
+        }
+    }
+
+    fn does(&mut self, node: u64, input: Input<MemEngine>) {
+        self.step(node, input);
+        self.flush(node);
+    }
+
+    /// Delivers frames between these nodes until there are none; others stay on their way.
+    fn settle(&mut self, nodes: &[u64]) {
+        let between =
+            |(from, to, _): &mut (u64, u64, Bytes)| nodes.contains(from) && nodes.contains(to);
+        loop {
+            let due: Vec<_> = self.frames.extract_if(.., between).collect();
+            if due.is_empty() {
+                break;
+            }
+            for (from, to, frame) in due {
+                self.does(to, Input::Frame(NodeId(from), frame));
+            }
+        }
+    }
+
+    /// Has `node` elected by `nodes`, which have not heard of a leader for long.
+    fn elect(&mut self, node: u64, nodes: &[u64]) {
+        self.now += Duration::from_secs(3);
+        for _ in 0..3 {
+            self.does(node, Input::Tick);
+            self.settle(nodes);
+            if self.cores[&node].standing().serving {
+                return;
+            }
+            self.now += Duration::from_secs(3);
+        }
+        panic!("{node} is not elected");
+    }
+
+    fn put(&mut self, node: u64, token: u64, key: &str) {
+        let put =
+            ep::PutRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..Default::default() };
+        self.does(node, Input::Client(Token(token), Request::Put(put)));
+    }
+
+    /// The frames from one node to another, taken off the table.
+    fn take(&mut self, from: u64, to: u64) -> Vec<Bytes> {
+        let taken = self.frames.extract_if(.., |(f, t, _)| (*f, *t) == (from, to));
+        taken.map(|(_, _, frame)| frame).collect()
+    }
+}
+
+fn is_put(reply: Option<&Result<Response, Error>>) -> bool {
+    matches!(reply, Some(Ok(Response::Put(_))))
+}
+
+/// What was proposed in a term that is over and was cut off the log holds up nobody when the
+/// member leads again.
+#[test]
+fn a_leader_again_answers_at_once() {
+    let mut table = Table::new();
+    table.elect(1, &NODES);
+    for number in 0..50 {
+        table.put(1, number, "lost");
+    }
+    table.frames.clear();
+    table.elect(2, &[2, 3]);
+    table.settle(&NODES);
+    assert_eq!(table.cores[&1].standing().leader, Some(NodeId(2)));
+    table.put(2, 100, "kept");
+    table.settle(&NODES);
+    table.elect(1, &NODES);
+    assert!(table.cores[&1].standing().last.0 < 50, "the lost ones are cut off");
+    table.put(1, 101, "new");
+    table.settle(&NODES);
+    assert!(is_put(table.replies.get(&100)) && is_put(table.replies.get(&101)));
+    for number in 0..50 {
+        assert!(!is_put(table.replies.get(&number)), "{number}: {:?}", table.replies[&number]);
+    }
+    assert_eq!(table.cores[&1].standing().proposals_in_flight, 0);
+}
+
+/// An answer that was meant for an earlier process of this member, or that comes from somebody
+/// who was not asked, finds nobody.
+#[test]
+fn answers_reach_only_those_who_asked() {
+    let mut table = Table::new();
+    table.elect(1, &NODES);
+    table.put(2, 1, "k");
+    table.does(2, Input::ReadPoint(Token(2)));
+    let asked: Vec<pb::Frame> =
+        table.take(2, 1).into_iter().map(|frame| pb::Frame::decode(frame).unwrap()).collect();
+    let forward = asked.iter().flat_map(|frame| &frame.forwards).next().unwrap();
+    let point = asked.iter().flat_map(|frame| &frame.read_points).next().unwrap();
+    assert_eq!([forward.id >> 32, point.id >> 32], [u64::from(PROCESS) + 2; 2]);
+    let (kind, bytes) =
+        crate::wire::request::encode_response(&Response::Put(proto::wire::PutResponse::default()));
+    let answer = |put: u64, read: u64| {
+        let reply = pb::ForwardReply {
+            id: put,
+            kind,
+            response: Some(bytes.clone()),
+            error: None,
+            applied: 1,
+        };
+        let point = pb::ReadPointReply { id: read, index: Some(1) };
+        let frame = pb::Frame {
+            forward_replies: vec![reply],
+            read_point_replies: vec![point],
+            ..Default::default()
+        };
+        Bytes::from(frame.encode_to_vec())
+    };
+    // To the process before: the same numbers within it.
+    let before = |id: u64| id - (1 << 32);
+    let stale = answer(before(forward.id), before(point.id));
+    table.does(2, Input::Frame(NodeId(1), stale));
+    // From one who was not asked.
+    table.does(2, Input::Frame(NodeId(3), answer(forward.id, point.id)));
+    assert!(table.replies.is_empty() && table.points.is_empty());
+    table.does(2, Input::Frame(NodeId(1), answer(forward.id, point.id)));
+    assert!(is_put(table.replies.get(&1)));
+    assert_eq!(table.points.get(&2), Some(&Ok(())));
+}
+
+/// Leadership is confirmed and lost before anyone looks: an answer that was read from proposals
+/// which are lost with it is not given.
+#[test]
+fn an_answer_from_lost_proposals_is_not_given() {
+    let mut table = Table::new();
+    table.elect(1, &NODES);
+    // Not a read for the follower's view: a transaction that could write, and does not.
+    let compare = ep::Compare {
+        result: ep::compare::CompareResult::Greater as i32,
+        target: ep::compare::CompareTarget::Version as i32,
+        key: Bytes::from_static(b"dirty"),
+        target_union: Some(ep::compare::TargetUnion::Version(0)),
+        ..Default::default()
+    };
+    let put = ep::PutRequest { key: Bytes::from_static(b"other"), ..Default::default() };
+    let txn = ep::TxnRequest {
+        compare: vec![compare],
+        success: Vec::new(),
+        failure: vec![ep::RequestOp { request: Some(ep::request_op::Request::RequestPut(put)) }],
+    };
+    table.put(1, 1, "dirty");
+    table.frames.clear();
+    table.does(1, Input::Client(Token(2), Request::Txn(txn)));
+    // The question goes out, and one answer comes back, which waits on the table.
+    let question = table.take(1, 2);
+    assert!(!question.is_empty());
+    for frame in question {
+        let mut only_beats = pb::Frame::decode(frame).unwrap();
+        only_beats.messages.retain(is_heartbeat);
+        let frame = only_beats.encode_to_vec().into();
+        table.does(2, Input::Frame(NodeId(1), frame));
+    }
+    let confirmation = table.take(2, 1);
+    assert!(!confirmation.is_empty());
+    table.frames.clear();
+    table.elect(3, &[2, 3]);
+    let news = table.take(3, 1);
+    for frame in confirmation {
+        table.step(1, Input::Frame(NodeId(2), frame));
+    }
+    for frame in news {
+        table.step(1, Input::Frame(NodeId(3), frame));
+    }
+    table.flush(1);
+    table.settle(&NODES);
+    for number in 10..20 {
+        table.put(3, number, "clean");
+        table.settle(&NODES);
+    }
+    assert!(is_put(table.replies.get(&19)));
+    assert_eq!(table.replies.get(&2), Some(&Err(Error::LeaderChanged)));
+}
+
+fn is_heartbeat(message: &pb::GroupMessage) -> bool {
+    let decoded = crate::wire::message::decode(message.clone()).unwrap();
+    matches!(decoded.message.body, raft::Body::Heartbeat { .. })
+}
