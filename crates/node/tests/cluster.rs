@@ -2,43 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
 
-use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::path::Path;
-use std::time::{Duration, Instant};
+mod support;
+
+use std::time::Instant;
 
 use etcd::{Request, Response};
-use node::{Config, Handle, Node};
+use node::{Handle, Node};
 use proto::etcdserverpb as pb;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn free_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
-
-/// Settings of the members of a cluster of `count`.
-fn configs(dir: &Path, count: usize) -> Vec<Config> {
-    let urls: Vec<String> = (0..count).map(|_| free_url()).collect();
-    let cluster: BTreeMap<_, _> =
-        urls.iter().enumerate().map(|(n, url)| (format!("n{n}"), vec![url.clone()])).collect();
-    let config = |n: usize| Config {
-        name: format!("n{n}"),
-        listen_peer_urls: vec![urls[n].clone()],
-        advertise_peer_urls: vec![urls[n].clone()],
-        initial_cluster: cluster.clone(),
-        election_timeout: Duration::from_millis(300),
-        heartbeat_interval: Duration::from_millis(30),
-        ..Config::single(dir.join(format!("n{n}")))
-    };
-    (0..count).map(config).collect()
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("in time") })
-}
+use support::{PATIENCE, configs, run};
 
 async fn put(handle: &Handle, key: &str, value: &str) -> i64 {
     let request = pb::PutRequest {

@@ -2,53 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd::{Request, Response};
 use node::{Config, Handle, InitialState, Node};
 use proto::etcdserverpb as pb;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn free_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
-
-fn configs(dir: &Path, count: usize) -> Vec<Config> {
-    let urls: Vec<String> = (0..count).map(|_| free_url()).collect();
-    let cluster: BTreeMap<_, _> =
-        urls.iter().enumerate().map(|(n, url)| (format!("n{n}"), vec![url.clone()])).collect();
-    let config = |n: usize| Config {
-        name: format!("n{n}"),
-        listen_peer_urls: vec![urls[n].clone()],
-        advertise_peer_urls: vec![urls[n].clone()],
-        initial_cluster: cluster.clone(),
-        election_timeout: Duration::from_millis(300),
-        heartbeat_interval: Duration::from_millis(30),
-        request_timeout: Duration::from_secs(1),
-        ..Config::single(dir.join(format!("n{n}")))
-    };
-    (0..count).map(config).collect()
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("in time") })
-}
+use support::{configs, free_url, run, serves};
 
 async fn put(handle: &Handle, key: &str) -> Result<Response, etcd::Error> {
     let key = key.to_owned().into();
     handle.execute(Request::Put(pb::PutRequest { key, ..Default::default() })).await
-}
-
-async fn serves(handle: &Handle) {
-    while handle.read_point().await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 fn members(node: &Node) -> Vec<u64> {
@@ -64,7 +31,8 @@ fn has(node: &Node, key: &str) -> bool {
 #[test]
 fn the_last_member_goes_on_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let configs = configs(dir.path(), 3);
+    let mut configs = configs(dir.path(), 3);
+    configs.iter_mut().for_each(|config| config.request_timeout = Duration::from_secs(1));
     let nodes: Vec<Node> = configs.iter().map(|config| Node::start(config).unwrap()).collect();
     let ids: Vec<u64> = nodes.iter().map(|node| node.handle().member_id()).collect();
     run(async {
@@ -72,15 +40,8 @@ fn the_last_member_goes_on_alone() {
         put(nodes[0].handle(), "committed").await.unwrap();
     });
     // The leader stays, and takes one more write that can no longer be agreed on.
-    let leads = |node: &&Node| node.handle().standing().serving;
-    let began = Instant::now();
-    let kept = loop {
-        if let Some(at) = nodes.iter().position(|node| leads(&node)) {
-            break at;
-        }
-        assert!(began.elapsed() < PATIENCE, "nobody leads");
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let leader = nodes[0].handle().standing().leader.unwrap();
+    let kept = ids.iter().position(|id| *id == leader.0).unwrap();
     let lost: Vec<u64> = ids.iter().copied().filter(|id| *id != ids[kept]).collect();
     for (at, node) in nodes.iter().enumerate().filter(|(at, _)| *at != kept) {
         node.stop();

@@ -2,41 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
 
-use std::collections::BTreeMap;
-use std::net::TcpListener;
+mod support;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd::{Request, Response};
 use mvcc::{LeaseId, Record, Revision, version_place};
 use node::{Config, Handle, Node, Restore, RestoreError, RestoredRevisions, restore};
 use proto::etcdserverpb as pb;
+use support::{applied, configs, run, serves};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const AT: RestoredRevisions = RestoredRevisions { revision: Revision(5), compacted: Revision(2) };
-
-fn free_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
-
-fn configs(dir: &Path, count: usize) -> Vec<Config> {
-    let urls: Vec<String> = (0..count).map(|_| free_url()).collect();
-    let cluster: BTreeMap<_, _> =
-        urls.iter().enumerate().map(|(n, url)| (format!("n{n}"), vec![url.clone()])).collect();
-    let config = |n: usize| Config {
-        name: format!("n{n}"),
-        listen_peer_urls: vec![urls[n].clone()],
-        advertise_peer_urls: vec![urls[n].clone()],
-        initial_cluster: cluster.clone(),
-        election_timeout: Duration::from_millis(300),
-        heartbeat_interval: Duration::from_millis(30),
-        ..Config::single(dir.join(format!("n{n}")))
-    };
-    (0..count).map(config).collect()
-}
 
 /// k is put at 2, 3 and, on a lease, at 5; gone is put at 3 and deleted at 4.
 fn history(restore: &mut Restore) -> Result<(), RestoreError> {
@@ -63,11 +40,6 @@ fn history(restore: &mut Restore) -> Result<(), RestoreError> {
     versions.into_iter().try_for_each(|(place, encoded)| restore.version(place, encoded))
 }
 
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("in time") })
-}
-
 async fn range(handle: &Handle, key: &str, revision: i64) -> Vec<proto::mvccpb::KeyValue> {
     let request = pb::RangeRequest { key: key.to_owned().into(), revision, ..Default::default() };
     match handle.execute(Request::Range(request)).await.unwrap() {
@@ -75,12 +47,6 @@ async fn range(handle: &Handle, key: &str, revision: i64) -> Vec<proto::mvccpb::
             range.kvs.iter().map(|kv| prost::Message::decode(kv.clone()).unwrap()).collect()
         }
         other => panic!("{other:?}"),
-    }
-}
-
-async fn serves(handle: &Handle) {
-    while handle.read_point().await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -177,14 +143,12 @@ fn a_member_that_was_forgotten_catches_up() {
         let put = pb::PutRequest { key: "new".into(), value: "1".into(), ..Default::default() };
         nodes[0].handle().execute(Request::Put(put)).await.unwrap();
     });
-    let began = Instant::now();
     let hash = |node: &Node| {
         let view = node.handle().view();
         (view.revision(), view.hash().unwrap())
     };
-    while nodes.iter().any(|node| hash(node) != hash(&nodes[0])) {
-        assert!(began.elapsed() < PATIENCE, "{:?}", nodes.iter().map(hash).collect::<Vec<_>>());
-        std::thread::sleep(Duration::from_millis(20));
+    for node in &nodes {
+        run(applied(node.handle(), || hash(node) == hash(&nodes[0])));
     }
     assert_eq!(hash(&nodes[2]).0, Revision(6));
     for node in &nodes {
