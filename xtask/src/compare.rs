@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::given::Given;
 use crate::process::{cpu_seconds, pinned, rss_mib};
 
 /// What `cargo xtask compare --help` prints.
@@ -124,46 +125,27 @@ struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut given: BTreeMap<&str, &str> = BTreeMap::new();
-        for pair in args.chunks(2) {
-            match pair {
-                [option, value] => given.insert(option.as_str(), value.as_str()),
-                _ => bail!("{:?} needs a value\n\n{HELP}", pair[0]),
-            };
-        }
-        let mut take = |option: &str| given.remove(option);
-        let ours = take("--ours")
-            .map_or_else(|| crate::run::target_dir().join("release/quorate"), PathBuf::from);
-        let theirs = take("--theirs").map_or_else(
-            || match std::env::var_os("QUORATE_ETCD_35_DIR") {
-                Some(dir) => PathBuf::from(dir).join("etcd"),
-                None => "etcd".into(),
-            },
-            PathBuf::from,
-        );
-        let load = take("--load").map_or_else(|| ours.clone(), PathBuf::from);
-        let number = |text: Option<&str>, default: u64| {
-            text.map_or(Ok(default), |text| {
-                text.parse().with_context(|| format!("bad number {text:?}"))
-            })
+        let mut given = Given::parse(args, HELP)?;
+        let ours = given.path("--ours", || crate::run::target_dir().join("release/quorate"));
+        let theirs = || match std::env::var_os("QUORATE_ETCD_35_DIR") {
+            Some(dir) => PathBuf::from(dir).join("etcd"),
+            None => "etcd".into(),
         };
+        let names = |names: &str| names.split(',').map(ToOwned::to_owned).collect();
         let options = Self {
+            theirs: given.path("--theirs", theirs),
+            load: given.path("--load", || ours.clone()),
             ours,
-            theirs,
-            load,
-            rounds: usize::try_from(number(take("--rounds"), 3)?)?,
-            seconds: number(take("--seconds"), 5)?,
-            only: take("--only")
-                .map_or_else(Vec::new, |names| names.split(',').map(ToOwned::to_owned).collect()),
-            server_core: usize::try_from(number(take("--server-core"), 0)?)?,
-            load_core: usize::try_from(number(take("--load-core"), 1)?)?,
-            port: u16::try_from(number(take("--port"), 23_790)?)?,
-            dir: take("--dir").map_or_else(std::env::temp_dir, PathBuf::from),
-            out: take("--out").map(PathBuf::from),
+            rounds: given.number("--rounds", 3)?,
+            seconds: given.number("--seconds", 5)?,
+            only: given.take("--only").map_or_else(Vec::new, names),
+            server_core: given.number("--server-core", 0)?,
+            load_core: given.number("--load-core", 1)?,
+            port: given.number("--port", 23_790)?,
+            dir: given.path("--dir", std::env::temp_dir),
+            out: given.take("--out").map(PathBuf::from),
         };
-        if let Some(unknown) = given.keys().next() {
-            bail!("no option {unknown:?}\n\n{HELP}");
-        }
+        given.finish()?;
         let known = |name: &String| WORKLOADS.iter().any(|workload| workload.name == name);
         if let Some(unknown) = options.only.iter().find(|name| !known(name)) {
             bail!("no workload {unknown:?}");

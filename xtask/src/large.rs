@@ -10,13 +10,13 @@
 //!   is a restart of the process, not of the machine.
 //! - The time to the first answer is seen from outside by asking every few milliseconds.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::given::Given;
 use crate::process::rss_mib;
 
 /// What `cargo xtask large --help` prints.
@@ -62,36 +62,22 @@ struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut given: BTreeMap<&str, &str> = BTreeMap::new();
-        for pair in args.chunks(2) {
-            match pair {
-                [option, value] => given.insert(option.as_str(), value.as_str()),
-                _ => bail!("{:?} needs a value\n\n{HELP}", pair[0]),
-            };
-        }
-        let mut take = |option: &str| given.remove(option);
-        let number = |text: Option<&str>, default: u64| {
-            text.map_or(Ok(default), |text| {
-                text.parse().with_context(|| format!("bad number {text:?}"))
-            })
-        };
+        let mut given = Given::parse(args, HELP)?;
+        let ours = || crate::run::target_dir().join("release/quorate");
         let options = Self {
-            gib: number(take("--gib"), 10)?,
-            value_bytes: number(take("--value-size"), 1024)?,
-            list_keys: number(take("--list-keys"), 100_000)?,
-            page: number(take("--page"), 500)?,
-            ours: take("--ours")
-                .map_or_else(|| crate::run::target_dir().join("release/quorate"), PathBuf::from),
-            theirs: take("--theirs").map_or_else(|| "etcd".into(), PathBuf::from),
-            dir: take("--dir").map_or_else(std::env::temp_dir, PathBuf::from),
-            port: u16::try_from(number(take("--port"), 23_890)?)?,
-            cold: number(take("--cold"), 0)? != 0,
-            keep: number(take("--keep"), 0)? != 0,
-            out: take("--out").map(PathBuf::from),
+            gib: given.number("--gib", 10)?,
+            value_bytes: given.number("--value-size", 1024)?,
+            list_keys: given.number("--list-keys", 100_000)?,
+            page: given.number("--page", 500)?,
+            ours: given.path("--ours", ours),
+            theirs: given.path("--theirs", || "etcd".into()),
+            dir: given.path("--dir", std::env::temp_dir),
+            port: given.number("--port", 23_890)?,
+            cold: given.number("--cold", 0_u64)? != 0,
+            keep: given.number("--keep", 0_u64)? != 0,
+            out: given.take("--out").map(PathBuf::from),
         };
-        if let Some(unknown) = given.keys().next() {
-            bail!("no option {unknown:?}\n\n{HELP}");
-        }
+        given.finish()?;
         ensure!(options.gib > 0 && options.page > 0, "--gib and --page must not be 0");
         ensure!(options.list_keys <= options.keys(), "there are only {} keys", options.keys());
         Ok(options)

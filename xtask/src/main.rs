@@ -21,6 +21,7 @@
 
 mod arrows;
 mod compare;
+mod given;
 mod large;
 mod licenses;
 mod links;
