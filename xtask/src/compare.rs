@@ -32,7 +32,7 @@ const HELP: &str = "\
 Usage: cargo xtask compare [OPTION VALUE]...
 
   --ours PATH        the binary that is measured [default: quorate of the release profile]
-  --theirs PATH      the binary it is compared with [default: etcd in QUORATE_ETCD_35_DIR, or of PATH]
+  --theirs PATH      the binary it is compared with [default: etcd in QUORATE_ETCD_37_DIR, or of PATH]
   --load PATH        the quorate binary that makes the load [default: as --ours]
   --rounds N         rounds of both systems [default: 3]
   --seconds N        measured time of each workload [default: 5]
@@ -127,7 +127,7 @@ impl Options {
     fn parse(args: &[String]) -> Result<Self> {
         let mut given = Given::parse(args, HELP)?;
         let ours = given.path("--ours", || crate::run::target_dir().join("release/quorate"));
-        let theirs = || match std::env::var_os("QUORATE_ETCD_35_DIR") {
+        let theirs = || match std::env::var_os("QUORATE_ETCD_37_DIR") {
             Some(dir) => PathBuf::from(dir).join("etcd"),
             None => "etcd".into(),
         };

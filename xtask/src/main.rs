@@ -58,6 +58,7 @@ Environment:
   CARGO_TARGET_DIR   where to build; default: quorate/target in the user's cache
   QUORATE_PEERS=1    `ci` also runs the end-to-end suites (a missing tool is then an error)
   QUORATE_BIN        the server under test; default: the binary of this workspace
+  QUORATE_ETCD_37_DIR        directory with etcd, etcdctl and etcdutl 3.7; default: see docs/operations.md
   QUORATE_ETCD_35_DIR        directory with etcd, etcdctl and etcdutl 3.5; default: see docs/operations.md
   QUORATE_ETCD_34_DIR        directory with etcd and etcdctl 3.4; default: /usr/bin
 ";

@@ -26,7 +26,7 @@ const PROGRESS_EVERY: u64 = 64;
 /// When to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// After so many requests of all clients together.
+    /// After so many requests of all clients together, those of the warm-up not counted.
     Requests(u64),
     /// After so long.
     Elapsed(Duration),
@@ -67,8 +67,10 @@ pub struct LoadConfig {
 struct Shared {
     config: LoadConfig,
     pool: Bytes,
-    /// Requests begun, to number them and to stop.
+    /// Requests begun, to number them.
     begun: AtomicU64,
+    /// Those of them that count, to stop.
+    counted: AtomicU64,
     bar: ProgressBar,
 }
 
@@ -94,7 +96,13 @@ pub fn run(title: &str, config: LoadConfig) -> Result<Report, BenchError> {
     };
     let bar = bar(config.progress, length, title);
     let threads = config.threads.min(config.clients);
-    let shared = Arc::new(Shared { config, pool, begun: AtomicU64::new(0), bar });
+    let shared = Arc::new(Shared {
+        config,
+        pool,
+        begun: AtomicU64::new(0),
+        counted: AtomicU64::new(0),
+        bar,
+    });
     let warm_up = shared.config.warm_up;
     let start = Instant::now() + warm_up;
     let handles: Vec<_> = (0..threads)
@@ -194,7 +202,9 @@ async fn one_user(
         let turn = shared.begun.fetch_add(1, Ordering::Relaxed);
         let begin = schedule.next().await;
         let over = match config.until {
-            Until::Requests(requests) => turn >= requests,
+            Until::Requests(requests) => {
+                begin >= start && shared.counted.fetch_add(1, Ordering::Relaxed) >= requests
+            }
             Until::Elapsed(duration) => begin >= start + duration,
         };
         if over {
@@ -342,6 +352,14 @@ mod tests {
     fn requests_that_fail_are_counted_and_the_run_ends() {
         let mut config = config();
         config.client.request_timeout = Duration::from_millis(50);
+        let report = run("x", config).unwrap();
+        assert_eq!((report.operations(), report.failures()), (0, 8));
+    }
+
+    #[test]
+    fn the_warm_up_takes_nothing_from_the_number_of_requests() {
+        let mut config = LoadConfig { warm_up: Duration::from_millis(30), ..config() };
+        config.client.request_timeout = Duration::from_millis(1);
         let report = run("x", config).unwrap();
         assert_eq!((report.operations(), report.failures()), (0, 8));
     }

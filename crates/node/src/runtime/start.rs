@@ -58,6 +58,9 @@ pub enum StartError {
     /// Log and state do not fit together.
     #[error("the data directory is damaged: {0}")]
     Damaged(String),
+    /// The data are another program's.
+    #[error("{0}")]
+    OfEtcd(String),
     /// The cluster to be joined.
     #[error("cannot join the cluster: {0}")]
     Join(String),
@@ -245,7 +248,7 @@ fn refuse_etcd(data: &DataDir<RealDisk>) -> Result<(), StartError> {
     if data.identity().is_some() || !database.exists() {
         return Ok(());
     }
-    Err(StartError::Damaged(format!(
+    Err(StartError::OfEtcd(format!(
         "{} is the data directory of an etcd, and is left as it is: `quorate snapshot restore {} \
          --skip-hash-check --data-dir ANOTHER` takes its data over, once that etcd has stopped",
         data.path().display(),
