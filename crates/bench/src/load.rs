@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::BenchError;
 use crate::progress::bar;
-use crate::report::{Report, Tally};
+use crate::report::{Report, Tally, thread_cpu};
 use crate::workload::{Keys, Operation, User, value_pool};
 
 /// Writes in flight while the key space is filled.
@@ -170,13 +170,6 @@ fn one_thread(
     let cpu = thread_cpu().saturating_sub(*cpu_at_start.borrow());
     let tally = tally.borrow().clone();
     Ok((tally, cpu))
-}
-
-/// CPU time of this thread so far.
-fn thread_cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text.split_whitespace().next().and_then(|field| field.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 /// A client with a connection of its own, whose first endpoint is the `index`th.

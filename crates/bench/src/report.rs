@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Latencies are kept in microseconds with three significant digits, up to a minute.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -186,18 +187,18 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// CPU time that all threads of this process have had so far; zero where the system does not
-/// tell.
+/// CPU time that this process has had so far, its ended threads included.
 pub fn process_cpu() -> Duration {
-    let nanos = |path: std::path::PathBuf| -> Option<u64> {
-        let text = std::fs::read_to_string(path.join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse().ok()
-    };
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
-        return Duration::ZERO;
-    };
-    let total = threads.flatten().filter_map(|thread| nanos(thread.path())).sum();
-    Duration::from_nanos(total)
+    duration(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+/// CPU time that the calling thread has had so far.
+pub(crate) fn thread_cpu() -> Duration {
+    duration(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+fn duration(spent: Timespec) -> Duration {
+    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -251,13 +252,15 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_cpu() {
+    fn cpu_time_outlives_the_thread_that_spent_it() {
         let before = process_cpu();
-        let mut random = crate::workload::Random::new(1);
-        let mut spun = 0;
-        while process_cpu() == before && spun < 1_000_000_000 {
-            spun = std::hint::black_box(spun + 1 + (random.next_u64() & 1));
-        }
-        assert!(process_cpu() > before);
+        let spent = std::thread::spawn(move || {
+            while process_cpu() < before + Duration::from_millis(20) {
+                std::hint::spin_loop();
+            }
+            process_cpu()
+        });
+        let spent = spent.join().unwrap();
+        assert!(process_cpu() >= spent);
     }
 }
