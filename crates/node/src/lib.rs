@@ -5,6 +5,7 @@
 //! Everything that decides is in [`core`], which is deterministic; everything that waits, for a
 //! disk, a peer or the clock, is in `runtime`, which decides nothing.
 
+pub mod boot;
 mod config;
 pub mod core;
 mod engines;

@@ -16,8 +16,11 @@ use crate::wire;
 /// The row in the state that holds the group's membership as of the applied index.
 pub(crate) const MEMBERSHIP_ROW: &[u8] = b"raft/membership";
 
-/// The membership that `machine`'s state holds; the empty one before any.
-pub(crate) fn stored_membership(view: &mvcc::View) -> Result<Membership, String> {
+/// The membership that a state holds; the empty one before any.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn stored_membership(view: &mvcc::View) -> Result<Membership, String> {
     let row = view.meta_get(MEMBERSHIP_ROW).map_err(|error| error.to_string())?;
     let Some(row) = row else { return Ok(Membership::default()) };
     let row = wire::pb::Membership::decode(row).map_err(|error| error.to_string())?;

@@ -40,8 +40,10 @@ use prost::Message as _;
 use raft::{FetchId, LogIndex, ReplicaId, RoleKind, SnapshotOutcome, Stopped, Term};
 use store::{NodeId, RangeId, Store, WriteId};
 
-pub(crate) use apply::{membership_row, stored_membership};
+pub(crate) use apply::membership_row;
+pub use apply::stored_membership;
 pub use effects::{DurableWrite, Effects, Frames, SnapshotOut, Standing, Token};
+pub use snapshot::snapshot_message;
 
 use crate::wire::{self, pb};
 

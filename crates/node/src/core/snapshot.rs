@@ -4,15 +4,39 @@ use std::time::Duration;
 
 use etcd::Machine;
 use mvcc::engine::Engine;
-use raft::{Body, LogIndex, LogPosition, SendSnapshot, SnapshotMeta};
+use raft::{Body, LogIndex, LogPosition, Message, SendSnapshot, SnapshotMeta};
 use store::{Envelope, NodeId, RangeId};
 
-use super::{Core, Fatal, SnapshotOut, nodes_of};
+use super::{Core, Fatal, SnapshotOut, nodes_of, stored_membership};
 
 /// A snapshot that has arrived and that consensus has not accepted yet.
 pub(super) struct Staged<E: Engine> {
     position: LogPosition,
     state: Box<mvcc::State<E>>,
+}
+
+/// The message that goes ahead of a snapshot of `view`, and where it stands.
+///
+/// # Errors
+/// If the view is not as far along as is asked for, or cannot be read.
+pub fn snapshot_message(
+    out: &SnapshotOut,
+    view: &mvcc::View,
+) -> Result<(LogPosition, Envelope), String> {
+    let applied = view.applied();
+    let position = LogPosition::new(applied.index, applied.term);
+    if position.index < out.send.at_least {
+        return Err(format!("the state is at {position}, {} is asked for", out.send.at_least));
+    }
+    let membership = stored_membership(view)?;
+    let snapshot = Box::new(SnapshotMeta { position, membership });
+    let message = Message {
+        from: out.from,
+        to: out.send.to,
+        term: out.send.term,
+        body: Body::InstallSnapshot { session: out.send.session, snapshot },
+    };
+    Ok((position, Envelope { range: out.range, message }))
 }
 
 impl<E: Engine> Core<E> {

@@ -37,6 +37,7 @@ use storage::{DataDir, DataDirError, Identity};
 
 use super::start::{self, StartError};
 use crate::Engine;
+use crate::boot;
 use crate::config::Config;
 use crate::core::membership_row;
 use crate::engines::{Engines, EnginesError};
@@ -243,7 +244,7 @@ fn build<X: From<RestoreError>>(
     if compacted > Revision(0) {
         restore.row(etcd::restore::compacted_row(compacted))?;
     }
-    let voters = start::replicas(&members).map_err(RestoreError::from)?;
+    let voters = boot::replicas(&members).map_err(StartError::from).map_err(RestoreError::from)?;
     if let (key, Some(value)) = membership_row(&Membership::of_voters(voters)) {
         restore.row((key, value))?;
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use raft::{Body, LogPosition, Message, SnapshotMeta, SnapshotOutcome};
+use raft::{Body, LogPosition, SnapshotOutcome};
 use store::{Envelope, NodeId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::{Event, Inbox};
 use crate::Engine;
-use crate::core::{SnapshotOut, stored_membership};
+use crate::core::{SnapshotOut, snapshot_message};
 use crate::engines::Engines;
 use crate::metrics::Metrics;
 use crate::transport::{Transport, frame};
@@ -89,20 +89,8 @@ async fn stream(
     transport: &Transport,
 ) -> Result<LogPosition, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let applied = view.applied();
-    let position = LogPosition::new(applied.index, applied.term);
-    if position.index < out.send.at_least {
-        return Err(format!("the state is at {position}, {} is asked for", out.send.at_least));
-    }
-    let membership = stored_membership(view)?;
-    let snapshot = Box::new(SnapshotMeta { position, membership });
-    let message = Message {
-        from: out.from,
-        to: out.send.to,
-        term: out.send.term,
-        body: Body::InstallSnapshot { session: out.send.session, snapshot },
-    };
-    let head = wire::message::encode(Envelope { range: out.range, message }).encode_to_vec();
+    let (position, head) = snapshot_message(out, view)?;
+    let head = wire::message::encode(head).encode_to_vec();
     let mut socket = transport.dial_snapshot(out.node).await.map_err(|error| text(&error))?;
     frame::write(&mut socket, &head).await.map_err(|error| text(&error))?;
     for chunk in view.export() {

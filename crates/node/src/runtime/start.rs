@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use env::{Disk as _, RealDisk};
 use etcd::{FoundingMember, Machine};
-use raft::{GroupId, HardState, LogPosition, Membership, Raft, ReplicaId, Restored};
-use storage::log::{GroupWrite, Log, Recovered, RecoveredGroup};
+use raft::{Raft, ReplicaId};
+use storage::log::{Log, Recovered};
 use storage::{DataDir, DataDirError, Identity};
 use store::{NodeId, RangeId};
 use tokio::sync::oneshot;
@@ -26,8 +26,9 @@ use super::restore::refuse_unfinished;
 use super::snapshots::{Receiving, Snapshots};
 use super::{Event, Inbox, Limit, checkpoint, force};
 use crate::Engine;
+use crate::boot::{self, BootError};
 use crate::config::{Config, InitialState};
-use crate::core::{Core, CoreConfig, Standing, membership_row, stored_membership};
+use crate::core::{Core, CoreConfig, Standing};
 use crate::engines::{Engines, EnginesError};
 use crate::handle::{Handle, Shared};
 use crate::metrics::Metrics;
@@ -88,6 +89,15 @@ pub enum Outcome {
     Removed,
     /// It could not go on; this is why.
     Failed(String),
+}
+
+impl From<BootError> for StartError {
+    fn from(error: BootError) -> StartError {
+        match error {
+            BootError::Damaged(reason) => StartError::Damaged(reason),
+            BootError::Log(reason) => StartError::Log(reason),
+        }
+    }
 }
 
 impl Node {
@@ -183,7 +193,8 @@ fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, Star
         InitialState::New => {
             let (members, identity) = founding_identity(config)?;
             let engines = Engines::open(&data.engine_dir(), config.engine_cache_bytes)?;
-            write_founding_state(&engines, config, &members)?;
+            boot::write_founding_state(Arc::new(engines.stage()?), &config.limits, &members)?;
+            engines.install();
             identity
         }
         InitialState::Existing => {
@@ -254,36 +265,6 @@ fn refuse_etcd(data: &DataDir<RealDisk>) -> Result<(), StartError> {
         data.path().display(),
         database.display()
     )))
-}
-
-/// The members as Raft knows them.
-pub(super) fn replicas(members: &[FoundingMember]) -> Result<Vec<ReplicaId>, StartError> {
-    members.iter().map(|member| replica(member.id)).collect()
-}
-
-/// The state that all founding members begin with: the members, at index 1 and revision 1.
-fn write_founding_state(
-    engines: &Engines,
-    config: &Config,
-    members: &[FoundingMember],
-) -> Result<(), StartError> {
-    let damaged = |error: &dyn std::fmt::Display| StartError::Damaged(error.to_string());
-    let engine = Arc::new(engines.stage()?);
-    let state = mvcc::State::open(engine).map_err(|error| damaged(&error))?;
-    let machine_config = etcd::Config { member_id: 0, limits: config.limits.clone(), seed: 0 };
-    let mut machine = Machine::open(state, machine_config);
-    let LogPosition { index, term } = Restored::FOUNDED_AT;
-    let effects = Machine::<Engine>::founding(term.0, members);
-    let row = membership_row(&Membership::of_voters(replicas(members)?));
-    machine
-        .apply_with(Duration::ZERO, index.0, term.0, &effects, Some(row))
-        .map_err(|error| damaged(&error))?;
-    if let Some(job) = machine.state_mut().freeze() {
-        let done = job.run().map_err(|error| damaged(&error))?;
-        drop(machine.state_mut().finish(done));
-    }
-    engines.install();
-    Ok(())
 }
 
 /// Asks the members of the cluster who they are: (cluster, members).
@@ -372,7 +353,7 @@ fn restore(
     }
     let group = RangeId::DENSE.group();
     let found = recovered.groups.remove(&group).unwrap_or_default();
-    let mut restored = reconcile(&mut log, group, found, &state)?;
+    let mut restored = boot::reconcile(&mut log, group, found, &state)?;
     let own = replica(identity.member_id)?;
     let seed = process_seed(identity.member_id);
     let machine_config =
@@ -391,60 +372,6 @@ fn restore(
     let raft = Raft::new(Duration::ZERO, raft_config, restored)
         .map_err(|error| StartError::Damaged(error.to_string()))?;
     Ok(Parts { log, raft, machine })
-}
-
-/// Fits the log to the state. The state may be ahead: it is written without waiting for this
-/// member's log, and a snapshot is the state first and the log's reset second. Then the log
-/// begins anew behind it: all that is in the state is committed.
-fn reconcile(
-    log: &mut Log<RealDisk>,
-    group: GroupId,
-    found: RecoveredGroup,
-    state: &mvcc::State<Engine>,
-) -> Result<Restored, StartError> {
-    let applied = state.applied();
-    let applied = LogPosition::new(applied.index, applied.term);
-    let membership = stored_membership(&state.view()).map_err(StartError::Damaged)?;
-    let mut hard_state = found.hard_state;
-    if hard_state.term < applied.term {
-        hard_state = HardState { term: applied.term, vote: None, commit: applied.index };
-    }
-    hard_state.commit = hard_state.commit.max(applied.index);
-    let term_of = |index| {
-        let run = found.terms.iter().rev().find(|&&(first, _)| first <= index);
-        run.map(|&(_, term)| term)
-    };
-    let holds = found.last_index >= applied.index
-        && (found.truncated == applied || term_of(applied.index) == Some(applied.term));
-    let mut restored = Restored {
-        hard_state,
-        membership,
-        truncated: found.truncated,
-        terms: found.terms,
-        last_index: found.last_index,
-        applied: applied.index,
-        entries: Vec::new(),
-    };
-    if !holds {
-        if found.truncated.index > applied.index {
-            return Err(StartError::Damaged(format!(
-                "the log begins after {}, the state ends at {applied}: files are missing",
-                found.truncated
-            )));
-        }
-        restored.truncated = applied;
-        restored.terms = Vec::new();
-        restored.last_index = applied.index;
-        let write = GroupWrite {
-            reset: Some(applied),
-            hard_state: Some(hard_state),
-            ..GroupWrite::new(group)
-        };
-        log.append(&[write]).map_err(|error| StartError::Log(error.to_string()))?;
-        log.sync().map_err(|error| StartError::Log(error.to_string()))?;
-    }
-    restored.hard_state.commit = restored.hard_state.commit.min(restored.last_index);
-    Ok(restored)
 }
 
 fn mvcc_limits(config: &Config) -> mvcc::Limits {
