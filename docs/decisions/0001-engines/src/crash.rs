@@ -47,8 +47,9 @@ const KEPT_REVISIONS: i64 = 2_000;
 const SERVED_CHECKPOINTS: u64 = 8;
 const SERVED_LISTS: u64 = 200;
 const SERVED_GETS: u64 = 20_000;
-/// A worker is killed at most this long after it has opened.
+/// A worker is killed at most this long after it has opened, or after it has begun a checkpoint.
 const LIFE_MS_MAX: u64 = 3_000;
+const CHECKPOINT_US_MAX: u64 = 500_000;
 /// A worker that says nothing for so long has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// Keys looked at besides those that were written.
@@ -78,7 +79,13 @@ pub(crate) fn run<E: Candidate>(plan: &Plan, index: u64, versions: Vec<u32>) -> 
     for kill in 1..=plan.kills {
         let mut worker = Worker::start(plan, None)?;
         worker.until_open()?;
-        std::thread::sleep(Duration::from_millis(random.below(LIFE_MS_MAX)));
+        if kill.is_multiple_of(2) {
+            // Checkpoints may be short beside the filling of memory: half of the kills look for one.
+            worker.until_begun()?;
+            std::thread::sleep(Duration::from_micros(random.below(CHECKPOINT_US_MAX)));
+        } else {
+            std::thread::sleep(Duration::from_millis(random.below(LIFE_MS_MAX)));
+        }
         let heard = worker.kill()?;
         under_way += u64::from(heard.begun.is_some());
         let (state, took) = reopen::<E>(plan)?;
@@ -159,6 +166,14 @@ impl Worker {
     fn until_open(&mut self) -> Result<()> {
         let line = self.lines.recv_timeout(SILENCE_MAX).context("the worker did not open")?;
         ensure!(self.heard.hear(&line)?, "the worker began with {line}");
+        Ok(())
+    }
+
+    fn until_begun(&mut self) -> Result<()> {
+        while self.heard.begun.is_none() {
+            let line = self.lines.recv_timeout(SILENCE_MAX).context("no checkpoint")?;
+            self.heard.hear(&line)?;
+        }
         Ok(())
     }
 
