@@ -10,9 +10,21 @@ use crate::metadata::foreign;
 use crate::run::{program, root};
 
 pub(crate) fn check() -> Result<()> {
+    check_of("Cargo.toml", &[])?;
+    if program("cargo-deny", &["--version"]).output().is_ok() {
+        program("cargo-deny", &["check", "bans", "licenses", "sources"]).run()?;
+    } else {
+        println!("cargo-deny is not installed: bans and sources are left to a machine that has it");
+    }
+    Ok(())
+}
+
+/// The licenses of what the lock file beside this manifest brings in, against the allow list and `also`.
+pub(crate) fn check_of(manifest: &str, also: &[&str]) -> Result<()> {
     let deny = std::fs::read_to_string(root().join("deny.toml")).context("deny.toml")?;
-    let allowed = allow_list(&deny)?;
-    let packages = foreign()?;
+    let mut allowed = allow_list(&deny)?;
+    allowed.extend(also.iter().map(|name| (*name).to_owned()));
+    let packages = foreign(manifest)?;
     let mut faults = Vec::new();
     for package in &packages {
         let name = format!("{} {}", package.name, package.version);
@@ -30,12 +42,7 @@ pub(crate) fn check() -> Result<()> {
     if !faults.is_empty() {
         bail!("{}", faults.join("\n"));
     }
-    println!("{} packages, all of an allowed license", packages.len());
-    if program("cargo-deny", &["--version"]).output().is_ok() {
-        program("cargo-deny", &["check", "bans", "licenses", "sources"]).run()?;
-    } else {
-        println!("cargo-deny is not installed: bans and sources are left to a machine that has it");
-    }
+    println!("{manifest}: {} packages, all of an allowed license", packages.len());
     Ok(())
 }
 

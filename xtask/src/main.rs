@@ -16,6 +16,7 @@
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
 //! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
 //! | `large ...` | one member with 10 GiB: restart, memory, lists, beside a real etcd |
+//! | `engines` | the engines of decision 0001: do they still build, conform, and have allowed licenses |
 //!
 //! Caveat: the scan of `sources` is by token, not by type. It catches slips, not intent.
 
@@ -53,6 +54,7 @@ Usage: cargo xtask TASK
                                kill -9 and SIGSTOP under load
   compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
   large [OPTION VALUE]...      one member with 10 GiB: restart, memory, lists (--help)
+  engines                      lints, tests and licenses of docs/decisions/0001-engines
 
 Environment:
   CARGO_TARGET_DIR   where to build; default: quorate/target in the user's cache
@@ -88,6 +90,7 @@ fn dispatch() -> Result<()> {
         "disk" => suites::disk(rest),
         "compare" => compare::run(rest),
         "large" => large::run(rest),
+        "engines" => engines(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())
@@ -96,10 +99,30 @@ fn dispatch() -> Result<()> {
     }
 }
 
+/// The workspace beside ours: what decision 0001 was measured with. It brings engines that the product
+/// does not have, so it is no part of `ci`, except for its format.
+const ENGINES: &str = "docs/decisions/0001-engines/Cargo.toml";
+
+fn engines() -> Result<()> {
+    engines_format()?;
+    // fjall's varints. It asks for nothing, but nothing of this workspace is shipped anyway.
+    licenses::check_of(ENGINES, &["0BSD"])?;
+    let lints =
+        ["clippy", "--manifest-path", ENGINES, "--all-targets", "--locked", "--", "-D", "warnings"];
+    cargo(&lints).run()?;
+    cargo(&["test", "--manifest-path", ENGINES, "--locked"]).run()
+}
+
+fn engines_format() -> Result<()> {
+    cargo(&["fmt", "--manifest-path", ENGINES, "--check"]).run()
+}
+
 /// Every check, cheapest first, and the tests last, so that the log ends with cargo's result lines.
 fn ci() -> Result<()> {
     let mut steps = Steps::new();
-    steps.run("format", || cargo(&["fmt", "--all", "--check"]).run())?;
+    steps.run("format", || {
+        cargo(&["fmt", "--all", "--check"]).run().and_then(|()| engines_format())
+    })?;
     steps.run("arrows", || arrows::check(false))?;
     steps.run("sources", sources::check)?;
     steps.run("links", links::check)?;

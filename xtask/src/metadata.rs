@@ -61,9 +61,10 @@ pub(crate) fn workspace() -> Result<Vec<Package>> {
     Ok(packages)
 }
 
-/// Every package from elsewhere that the lock file brings in.
-pub(crate) fn foreign() -> Result<Vec<Foreign>> {
-    let json = cargo(&["metadata", "--format-version", "1", "--locked"]).output()?;
+/// Every package from elsewhere that the lock file beside a manifest brings in.
+pub(crate) fn foreign(manifest: &str) -> Result<Vec<Foreign>> {
+    let args = ["metadata", "--format-version", "1", "--locked", "--manifest-path", manifest];
+    let json = cargo(&args).output()?;
     let metadata: Value = serde_json::from_str(&json)?;
     let mut packages = Vec::new();
     for package in array(&metadata, "packages")? {
