@@ -1,0 +1,146 @@
+//! Who owns which commit.
+
+use std::collections::BTreeMap;
+
+use super::{Case, Rule, Violation};
+use crate::record::{Call, Change, Key, LeaseId, Outcome, Revision, Step, Txn, Value};
+
+/// Where a commit comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// An operation, by its place in the history.
+    Operation(usize),
+    /// The end of a lease by itself.
+    LeaseEnd(LeaseId),
+}
+
+/// A commit that only deletes, and what could have made it.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub(super) position: usize,
+    /// Unknown operations that would have had just these effects.
+    pub(super) candidates: Vec<usize>,
+    /// The lease that had just these keys.
+    pub(super) lease: Option<LeaseId>,
+}
+
+/// See the module.
+pub(super) struct Ledger<'a> {
+    /// By position of the commit.
+    pub(super) owners: Vec<Option<Owner>>,
+    /// By operation: the revision at which it took effect.
+    pub(super) took_effect: Vec<Option<Revision>>,
+    /// By position of the commit: the acknowledged write whose header has its revision.
+    pub(super) claims: Vec<Option<usize>>,
+    /// Who puts a value.
+    pub(super) by_value: BTreeMap<&'a Value, usize>,
+    /// Where a value first is in the history.
+    pub(super) value_at: BTreeMap<&'a Value, Revision>,
+    /// Acknowledged revokes by the revision of their header.
+    pub(super) revokes: BTreeMap<Revision, Vec<usize>>,
+    /// Unknown deletions of one key.
+    pub(super) unknown_deletes: BTreeMap<&'a Key, Vec<usize>>,
+    /// Other unknown operations whose effects no value tells.
+    pub(super) unknown_others: Vec<usize>,
+    pub(super) orphans: Vec<Orphan>,
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn new(case: &mut Case<'a>) -> Self {
+        let commits = case.commits().len();
+        let mut ledger = Self {
+            owners: vec![None; commits],
+            took_effect: vec![None; case.history.operations.len()],
+            claims: vec![None; commits],
+            by_value: BTreeMap::new(),
+            value_at: BTreeMap::new(),
+            revokes: BTreeMap::new(),
+            unknown_deletes: BTreeMap::new(),
+            unknown_others: Vec::new(),
+            orphans: Vec::new(),
+        };
+        ledger.values(case);
+        for index in 0..case.history.operations.len() {
+            ledger.enter(case, index);
+        }
+        ledger
+    }
+
+    fn values(&mut self, case: &mut Case<'a>) {
+        for (index, operation) in case.history.operations.iter().enumerate() {
+            for put in operation.call.puts() {
+                if put.ignore_value {
+                    continue;
+                }
+                let first = *self.by_value.entry(&put.value).or_insert(index);
+                if first != index {
+                    let detail = format!("the value of {}", put.key.escape_ascii());
+                    case.blame(Violation::new(Rule::ValueReused, detail), &[first, index]);
+                }
+            }
+        }
+        for commit in case.commits() {
+            for event in &commit.events {
+                if let Change::Put { value, .. } = &event.change {
+                    self.value_at.entry(value).or_insert(commit.revision);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, case: &mut Case<'a>, index: usize) {
+        let operation = case.operation(index);
+        match (&operation.outcome, &operation.call) {
+            (Outcome::Ok { revision, .. }, Call::LeaseRevoke(_)) => {
+                self.revokes.entry(*revision).or_default().push(index);
+            }
+            (Outcome::Ok { revision, answer }, _) if answer.says_written() => {
+                self.claim(case, index, *revision);
+            }
+            (Outcome::Unknown, Call::Delete(delete)) if delete.span.single().is_some() => {
+                if let Some(key) = delete.span.single() {
+                    self.unknown_deletes.entry(key).or_default().push(index);
+                }
+            }
+            (Outcome::Unknown, Call::Delete(_) | Call::LeaseRevoke(_)) => {
+                self.unknown_others.push(index);
+            }
+            (Outcome::Unknown, Call::Put(put)) if put.ignore_value => {
+                self.unknown_others.push(index);
+            }
+            (Outcome::Unknown, Call::Txn(txn)) if has_silent_steps(txn) => {
+                self.unknown_others.push(index);
+            }
+            _ => {}
+        }
+    }
+
+    fn claim(&mut self, case: &mut Case<'a>, index: usize, revision: Revision) {
+        self.took_effect[index] = Some(revision);
+        let Some(position) = case.position(revision) else {
+            let detail = format!(
+                "its header has {revision}, which is not in the history; the last is {}",
+                case.last()
+            );
+            case.blame(Violation::new(Rule::WriteLost, detail).at(revision), &[index]);
+            return;
+        };
+        match self.claims[position] {
+            None => self.claims[position] = Some(index),
+            Some(other) => {
+                let violation = Violation::new(Rule::RevisionShared, revision.to_string());
+                case.blame(violation.at(revision), &[other, index]);
+            }
+        }
+    }
+}
+
+/// Whether a transaction can change keys without putting a value of its own.
+fn has_silent_steps(txn: &Txn) -> bool {
+    txn.steps().any(|step| match step {
+        Step::Put(put) => put.ignore_value,
+        Step::Get(_) => false,
+        Step::Delete(_) => true,
+        Step::Txn(inner) => has_silent_steps(inner),
+    })
+}
