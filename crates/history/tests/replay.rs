@@ -3,7 +3,9 @@
 mod support;
 
 use history::replay::{Settings, check};
-use support::{SMALL, run};
+use rand::SeedableRng;
+use support::mutate::ALL;
+use support::{Dice, SMALL, run};
 
 #[test]
 fn right_histories_pass() {
@@ -23,4 +25,33 @@ fn right_histories_pass() {
     assert!(seen.unknown_applied > 1_000 && seen.lease_ends > 200, "{seen:?}");
     assert!(seen.watch_events > 10_000 && seen.watch_resumed > 1_000, "{seen:?}");
     assert!(seen.watch_progress > 1_000 && seen.answers > 50_000, "{seen:?}");
+}
+
+/// Every mutation, wherever it makes a difference, breaks the rule that it is about.
+#[test]
+fn broken_histories_are_caught() {
+    let mut missed = Vec::new();
+    let mut applied = vec![0_u32; ALL.len()];
+    let settings = Settings { violations_max: 1_000, ..Settings::default() };
+    for seed in 0..1_500 {
+        for (number, mutation) in ALL.iter().enumerate() {
+            let mut run = run(seed, SMALL);
+            let mut dice = Dice::seed_from_u64(seed);
+            if !(mutation.apply)(&mut run, &mut dice) {
+                continue;
+            }
+            applied[number] += 1;
+            let report = check(&run.history, &settings);
+            if !mutation.caught_by.iter().any(|rule| report.breaks(*rule)) && missed.len() < 12 {
+                missed.push(format!("seed {seed}, {}: {report}", mutation.name));
+            }
+        }
+    }
+    for (mutation, count) in ALL.iter().zip(&applied) {
+        println!("{count:6} {}", mutation.name);
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n\n"));
+    for (mutation, count) in ALL.iter().zip(&applied) {
+        assert!(*count >= 100, "{}: tried only {count} times", mutation.name);
+    }
 }

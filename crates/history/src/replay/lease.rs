@@ -167,12 +167,13 @@ fn acknowledged_at(operation: &Operation) -> Option<Time> {
     }
 }
 
-/// Whether a lease can have been granted after a revoke.
+/// Whether a lease can have been granted after an acknowledged revoke. One grant was before it.
 fn granted_again(case: &Case<'_>, life: &Life, revoke: usize) -> bool {
     let began = case.operation(revoke).invoked;
-    life.grants
-        .iter()
-        .any(|grant| acknowledged_at(case.operation(*grant)).is_none_or(|granted| granted >= began))
+    life.grants.len() > 1
+        && life.grants.iter().any(|grant| {
+            acknowledged_at(case.operation(*grant)).is_none_or(|granted| granted >= began)
+        })
 }
 
 /// No key is attached to a lease after its revoke.

@@ -126,6 +126,10 @@ impl<'a> Listener<'a, '_> {
         later: &'a [Told],
     ) -> Result<(), Fault> {
         self.case.report.seen.watch_events += events.len() as u64;
+        if let Some(pair) = events.windows(2).find(|pair| pair[0].revision > pair[1].revision) {
+            let detail = format!("{} after {}", pair[1], pair[0]);
+            return Err(fault(Rule::WatchOrder, pair[1].revision, detail));
+        }
         for group in events.chunk_by(|a, b| a.revision == b.revision) {
             let revision = group[0].revision;
             self.in_turn(revision, group[0], later)?;

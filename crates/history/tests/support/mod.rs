@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "tests only")]
 
+pub(crate) mod mutate;
 mod watches;
 
 use std::collections::BTreeMap;
