@@ -1,8 +1,8 @@
 //! Porcupine's labelled histories: Jepsen's logs of etcd, and a map with append.
 //!
-//! They are not in this repository. `QUORATE_PORCUPINE_DIR` names the unpacked Go module
-//! `github.com/anishathalye/porcupine`; with `QUORATE_PEERS=1` its absence is an error. The labels are read from the
-//! module's own tests, so that nothing of them is copied here.
+//! They are not in this repository: `.ci/run` fetches the Go module `github.com/anishathalye/porcupine` and names its
+//! directory in `QUORATE_PORCUPINE_DIR`. Where it is missing and `QUORATE_PEERS=1` asks for it, that is an error. The
+//! labels are read from the module's own tests, so that nothing of them is copied here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,13 @@ use history::linear::models::{
 use history::linear::{Bounds, Op, Verdict, check};
 use history::record::Time;
 
-/// The module, or `None` where nobody asks for it.
-fn module() -> Option<PathBuf> {
+/// Where the module is.
+fn module() -> PathBuf {
     let given = std::env::var_os("QUORATE_PORCUPINE_DIR").filter(|value| !value.is_empty());
-    let Some(directory) = given.map(PathBuf::from) else {
-        let wanted = std::env::var_os("QUORATE_PEERS").is_some_and(|value| value == "1");
-        assert!(!wanted, "QUORATE_PORCUPINE_DIR is not set: run .ci/run");
-        println!("skipped: QUORATE_PORCUPINE_DIR is not set");
-        return None;
-    };
+    let directory =
+        given.map(PathBuf::from).expect("QUORATE_PORCUPINE_DIR is not set: see .ci/run");
     assert!(directory.join("test_data").is_dir(), "{}: no test_data", directory.display());
-    Some(directory)
+    directory
 }
 
 fn read(path: &Path) -> String {
@@ -52,7 +48,7 @@ impl<I, O> Builder<I, O> {
     }
 }
 
-/// `INFO  jepsen.util - 3	:invoke	:cas	[4 2]`
+/// `INFO  jepsen.util - 3 :invoke :cas [4 2]`, with tabs.
 fn parse_jepsen(text: &str) -> Vec<Op<CasInput, CasOutput>> {
     let mut builder = Builder::new();
     for (line, words) in text.lines().enumerate() {
@@ -131,8 +127,9 @@ fn passes(verdict: &Verdict, name: &str) -> bool {
 }
 
 #[test]
+#[cfg_attr(not(peers), ignore = "needs Porcupine's histories: QUORATE_PEERS=1")]
 fn jepsens_logs_of_etcd() {
-    let Some(module) = module() else { return };
+    let module = module();
     let source = read(&module.join("porcupine_test.go"));
     let (mut right, mut wrong) = (0, 0);
     for label in labels(&source, "checkJepsen") {
@@ -150,8 +147,9 @@ fn jepsens_logs_of_etcd() {
 }
 
 #[test]
+#[cfg_attr(not(peers), ignore = "needs Porcupine's histories: QUORATE_PEERS=1")]
 fn maps_with_append() {
-    let Some(module) = module() else { return };
+    let module = module();
     let source = read(&module.join("porcupine_test.go"));
     let labels = labels(&source, "checkKv");
     assert!(labels.len() >= 8, "{labels:?}");

@@ -2,10 +2,11 @@
 
 mod support;
 
+use history::record::History;
 use history::replay::{Settings, check};
 use rand::SeedableRng;
 use support::mutate::ALL;
-use support::{Dice, SMALL, run};
+use support::{Dice, SMALL, Size, run};
 
 #[test]
 fn right_histories_pass() {
@@ -54,4 +55,26 @@ fn broken_histories_are_caught() {
     for (mutation, count) in ALL.iter().zip(&applied) {
         assert!(*count >= 100, "{}: tried only {count} times", mutation.name);
     }
+}
+
+/// `cargo test --release -p quorate-history --test replay -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn a_million_operations() {
+    for operations in [100_000, 1_000_000] {
+        let size = Size { operations, clients: 50, keys: 50, watches: 3, past: false };
+        let run = run(1, size);
+        let began = std::time::Instant::now();
+        let report = check(&run.history, &Settings::default());
+        println!("{operations} operations: {:?}, {report}", began.elapsed());
+        assert!(report.is_clean());
+    }
+}
+
+/// What is written to disk comes back.
+#[test]
+fn histories_can_be_kept() {
+    let history = run(5, SMALL).history;
+    let text = serde_json::to_string(&history).unwrap();
+    assert_eq!(serde_json::from_str::<History>(&text).unwrap(), history);
 }

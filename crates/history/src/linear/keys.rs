@@ -182,9 +182,7 @@ fn by_key(operations: &[Operation]) -> BTreeMap<Key, Of> {
             let of = keys.entry(put.key.clone()).or_default();
             of.skipped |= put.lease.is_some() || put.ignore_value;
         }
-        if let Call::Get(Get { span, .. }) = &operation.call
-            && let Some(key) = span.single()
-        {
+        for key in single_keys(&operation.call) {
             keys.entry(key.clone()).or_default();
         }
     }
@@ -215,6 +213,28 @@ fn by_key(operations: &[Operation]) -> BTreeMap<Key, Of> {
         }
     }
     keys
+}
+
+/// Keys that a request reads or deletes by name.
+fn single_keys(call: &Call) -> Vec<&Key> {
+    fn of_steps<'a>(txn: &'a Txn, found: &mut Vec<&'a Key>) {
+        for step in txn.steps() {
+            match step {
+                Step::Get(get) => found.extend(get.span.single()),
+                Step::Delete(delete) => found.extend(delete.span.single()),
+                Step::Txn(inner) => of_steps(inner, found),
+                Step::Put(_) => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    match call {
+        Call::Get(get) => found.extend(get.span.single()),
+        Call::Delete(delete) => found.extend(delete.span.single()),
+        Call::Txn(txn) => of_steps(txn, &mut found),
+        _ => {}
+    }
+    found
 }
 
 /// What one request does to one key.

@@ -5,7 +5,7 @@
 //! linearized next; a return of an operation that is not linearized is a dead end.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 use super::{Bounds, Exhausted, Failure, Model, Op, Verdict};
 use crate::record::Time;
@@ -37,7 +37,40 @@ struct Entry {
 const HEAD: usize = 0;
 
 /// Configurations that were tried, by their hash: what is linearized, and the state.
-type Tried<S> = HashMap<u64, Vec<(Box<[u64]>, S)>, BuildHasherDefault<DefaultHasher>>;
+type Tried<S> = HashMap<u64, Vec<(Box<[u64]>, S)>, BuildHasherDefault<Mixer>>;
+
+/// A fast hash for what nobody chooses to our harm: multiply and rotate, a word at a time.
+#[derive(Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        // The table looks at the upper bits and at the lower ones.
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut words = bytes.chunks_exact(8);
+        for word in &mut words {
+            self.write_u64(word.try_into().map_or(0, u64::from_le_bytes));
+        }
+        for byte in words.remainder() {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+}
 
 struct Search<'a, M: Model> {
     model: &'a M,
@@ -57,7 +90,8 @@ struct Search<'a, M: Model> {
     longest: Vec<usize>,
     /// The states after its last operations.
     longest_states: Vec<M::State>,
-    keep_longest: bool,
+    /// The last entry at which the search had to turn back.
+    furthest: usize,
     /// Whether to look for all configurations, not for one.
     all: bool,
     found: Vec<Configuration<M::State>>,
@@ -75,30 +109,33 @@ pub fn check_part<M: Model>(
     bounds: &mut Bounds,
 ) -> Verdict {
     let moments = moments(ops, members);
-    let run = |prefix: usize, keep_longest: bool, bounds: &mut Bounds| {
-        let mut search = Search::new(model, ops, &moments[..prefix], keep_longest);
-        search.run(model.init(), bounds).map(|found| (found, search))
+    let run = |prefix: usize, bounds: &mut Bounds| {
+        let mut search = Search::new(model, ops, &moments[..prefix]);
+        search.run(model.init(), bounds).map(|found| (!found).then_some(search))
     };
-    match run(moments.len(), false, bounds) {
-        Ok((true, _)) => return Verdict::Linearizable,
-        Ok((false, _)) => {}
+    let mut evidence = match run(moments.len(), bounds) {
+        Ok(None) => return Verdict::Linearizable,
+        Ok(Some(search)) => search,
         Err(why) => return Verdict::Unknown(why),
-    }
-    // The shortest prefix that fails: `passes` moments do not, `fails` do.
-    let (mut passes, mut fails) = (0, moments.len());
+    };
+    // The shortest prefix that fails: that of `passes` moments does not, that of `fails` does. Everything before the
+    // furthest return that the search came to was explained, and more often than not this return is the culprit. (Not
+    // always: it was explained together with answers that a prefix does not know yet.)
+    let (mut passes, mut fails) = (evidence.furthest.saturating_sub(1), moments.len());
+    let mut stride = 1;
     while passes + 1 < fails {
-        let middle = usize::midpoint(passes, fails);
-        match run(middle, false, bounds) {
-            Ok((true, _)) => passes = middle,
-            Ok((false, _)) => fails = middle,
+        let middle = (passes + stride).min(fails - 1);
+        match run(middle, bounds) {
+            Ok(None) => (passes, stride) = (middle, stride * 2),
+            Ok(Some(search)) => {
+                (fails, stride) = (middle, (middle - passes).div_ceil(2).max(1));
+                evidence = search;
+            }
             // The failure is certain; only its place is not.
             Err(_) => break,
         }
     }
-    match run(fails, true, bounds) {
-        Ok((false, search)) => Verdict::NotLinearizable(search.failure(&moments[..fails])),
-        _ => Verdict::NotLinearizable(bare_failure(&moments[..fails])),
-    }
+    Verdict::NotLinearizable(evidence.failure(&moments[..fails]))
 }
 
 /// All configurations that a history can end in, from one of several states. None means that there is no order.
@@ -113,7 +150,7 @@ pub(super) fn configurations<M: Model>(
     bounds: &mut Bounds,
 ) -> Result<Vec<Configuration<M::State>>, Exhausted> {
     let moments = moments(ops, members);
-    let mut search = Search::new(model, ops, &moments, false);
+    let mut search = Search::new(model, ops, &moments);
     search.all = true;
     search.run(start, bounds)?;
     Ok(search.found)
@@ -142,12 +179,7 @@ fn moments<I, O>(ops: &[Op<I, O>], members: &[usize]) -> Vec<Moment> {
 }
 
 impl<'a, M: Model> Search<'a, M> {
-    fn new(
-        model: &'a M,
-        ops: &'a [Op<M::Input, M::Output>],
-        moments: &[Moment],
-        keep_longest: bool,
-    ) -> Self {
+    fn new(model: &'a M, ops: &'a [Op<M::Input, M::Output>], moments: &[Moment]) -> Self {
         let mut members = Vec::new();
         let mut list = vec![Entry { previous: 0, next: 0, op: 0, partner: None, is_return: false }];
         let mut invocation: HashMap<usize, usize> = HashMap::new();
@@ -186,7 +218,7 @@ impl<'a, M: Model> Search<'a, M> {
             path: Vec::new(),
             longest: Vec::new(),
             longest_states: Vec::new(),
-            keep_longest,
+            furthest: HEAD,
             all: false,
             found: Vec::new(),
         }
@@ -223,6 +255,7 @@ impl<'a, M: Model> Search<'a, M> {
                 continue;
             }
             // A return that nothing explains, or the end of the list: back.
+            self.furthest = self.furthest.max(at);
             self.remember(&state);
             let Some((last, before)) = self.path.pop() else { return Ok(!self.found.is_empty()) };
             state = before;
@@ -283,7 +316,7 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn remember(&mut self, state: &M::State) {
-        if !self.keep_longest || self.path.len() <= self.longest.len() {
+        if self.all || self.path.len() <= self.longest.len() {
             return;
         }
         let order = self.path.iter().map(|(entry, _)| self.members[self.list[*entry].op]);
@@ -321,7 +354,6 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn failure(&self, moments: &[Moment]) -> Failure {
-        let mut failure = bare_failure(moments);
         let words = |op: usize| {
             let Op { invoked, input, answered } = &self.ops[op];
             match answered {
@@ -330,25 +362,19 @@ impl<'a, M: Model> Search<'a, M> {
             }
         };
         let shown = &self.longest[self.longest.len().saturating_sub(SHOWN_MAX)..];
-        failure.explained = shown
+        let explanation = shown
             .iter()
             .zip(&self.longest_states)
             .map(|(op, state)| (*op, format!("{}; then {state:?}", words(*op))))
             .collect();
         let explained: std::collections::BTreeSet<usize> = self.longest.iter().copied().collect();
         let open = self.members.iter().filter(|op| !explained.contains(op));
-        failure.window = open.map(|op| (*op, words(*op))).collect();
-        failure
-    }
-}
-
-/// Without the explanation: only what returned last.
-fn bare_failure(moments: &[Moment]) -> Failure {
-    Failure {
-        part: String::new(),
-        invoked: moments.iter().filter(|moment| !moment.is_return).count(),
-        culprit: moments.last().map_or(0, |moment| moment.op),
-        window: Vec::new(),
-        explained: Vec::new(),
+        Failure {
+            part: String::new(),
+            invoked: moments.iter().filter(|moment| !moment.is_return).count(),
+            culprit: moments.last().map_or(0, |moment| moment.op),
+            window: open.map(|op| (*op, words(*op))).collect(),
+            explained: explanation,
+        }
     }
 }
