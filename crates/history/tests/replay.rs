@@ -61,12 +61,12 @@ fn broken_histories_are_caught() {
 #[test]
 #[ignore = "a measurement"]
 fn a_million_operations() {
-    for operations in [100_000, 1_000_000] {
-        let size = Size { operations, clients: 50, keys: 50, watches: 3, past: false };
+    for (operations, lost) in [(100_000, 2), (1_000_000, 2), (100_000, 12), (1_000_000, 12)] {
+        let size = Size { operations, clients: 50, keys: 90, watches: 3, lost, past: false };
         let run = run(1, size);
         let began = std::time::Instant::now();
         let report = check(&run.history, &Settings::default());
-        println!("{operations} operations: {:?}, {report}", began.elapsed());
+        println!("{operations} operations, {lost} % lost: {:?}, {report}", began.elapsed());
         assert!(report.is_clean());
     }
 }

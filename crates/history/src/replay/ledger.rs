@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Case, Rule, Violation};
-use crate::record::{Call, Change, Key, LeaseId, Outcome, Revision, Step, Txn, Value};
+use crate::record::{Call, Change, Key, LeaseId, Outcome, Put, Revision, Span, Step, Txn, Value};
 
 /// Where a commit comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +38,8 @@ pub(super) struct Ledger<'a> {
     pub(super) value_at: BTreeMap<&'a Value, Revision>,
     /// Acknowledged revokes by the revision of their header.
     pub(super) revokes: BTreeMap<Revision, Vec<usize>>,
-    /// Unknown deletions of one key.
-    pub(super) unknown_deletes: BTreeMap<&'a Key, Vec<usize>>,
-    /// Other unknown operations whose effects no value tells.
-    pub(super) unknown_others: Vec<usize>,
+    /// Unknown operations whose effects no value tells.
+    pub(super) silent: Silent<'a>,
     pub(super) orphans: Vec<Orphan>,
 }
 
@@ -55,8 +53,7 @@ impl<'a> Ledger<'a> {
             by_value: BTreeMap::new(),
             value_at: BTreeMap::new(),
             revokes: BTreeMap::new(),
-            unknown_deletes: BTreeMap::new(),
-            unknown_others: Vec::new(),
+            silent: Silent::default(),
             orphans: Vec::new(),
         };
         ledger.values(case);
@@ -97,20 +94,7 @@ impl<'a> Ledger<'a> {
             (Outcome::Ok { revision, answer }, _) if answer.says_written() => {
                 self.claim(case, index, *revision);
             }
-            (Outcome::Unknown, Call::Delete(delete)) if delete.span.single().is_some() => {
-                if let Some(key) = delete.span.single() {
-                    self.unknown_deletes.entry(key).or_default().push(index);
-                }
-            }
-            (Outcome::Unknown, Call::Delete(_) | Call::LeaseRevoke(_)) => {
-                self.unknown_others.push(index);
-            }
-            (Outcome::Unknown, Call::Put(put)) if put.ignore_value => {
-                self.unknown_others.push(index);
-            }
-            (Outcome::Unknown, Call::Txn(txn)) if has_silent_steps(txn) => {
-                self.unknown_others.push(index);
-            }
+            (Outcome::Unknown, call) => self.silent.enter(index, call),
             _ => {}
         }
     }
@@ -135,12 +119,69 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Whether a transaction can change keys without putting a value of its own.
-fn has_silent_steps(txn: &Txn) -> bool {
-    txn.steps().any(|step| match step {
-        Step::Put(put) => put.ignore_value,
-        Step::Get(_) => false,
-        Step::Delete(_) => true,
-        Step::Txn(inner) => has_silent_steps(inner),
-    })
+/// Unknown operations that can change keys without putting a value of their own: they delete, or keep a value. So
+/// that not each of them is tried for each commit, they are found by what they name.
+#[derive(Default)]
+pub(super) struct Silent<'a> {
+    by_key: BTreeMap<&'a Key, Vec<usize>>,
+    by_lease: BTreeMap<LeaseId, Vec<usize>>,
+    /// Those with a span.
+    wide: Vec<usize>,
+}
+
+impl<'a> Silent<'a> {
+    fn enter(&mut self, index: usize, call: &'a Call) {
+        match call {
+            Call::Put(put) => self.put(index, put),
+            Call::Delete(delete) => self.span(index, &delete.span),
+            Call::Txn(txn) => self.txn(index, txn),
+            Call::LeaseRevoke(revoke) => {
+                self.by_lease.entry(revoke.id).or_default().push(index);
+            }
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, index: usize, put: &'a Put) {
+        if put.ignore_value {
+            self.key(index, &put.key);
+        }
+    }
+
+    fn span(&mut self, index: usize, span: &'a Span) {
+        match span.single() {
+            Some(key) => self.key(index, key),
+            None if self.wide.last() != Some(&index) => self.wide.push(index),
+            None => {}
+        }
+    }
+
+    fn key(&mut self, index: usize, key: &'a Key) {
+        let of_key = self.by_key.entry(key).or_default();
+        if of_key.last() != Some(&index) {
+            of_key.push(index);
+        }
+    }
+
+    fn txn(&mut self, index: usize, txn: &'a Txn) {
+        for step in txn.steps() {
+            match step {
+                Step::Put(put) => self.put(index, put),
+                Step::Get(_) => {}
+                Step::Delete(delete) => self.span(index, &delete.span),
+                Step::Txn(inner) => self.txn(index, inner),
+            }
+        }
+    }
+
+    /// Everything that can have changed this key, which was attached to this lease. Some may come twice.
+    pub(super) fn about(
+        &self,
+        key: &Key,
+        lease: Option<LeaseId>,
+    ) -> impl Iterator<Item = usize> + use<'_, 'a> {
+        let of_key = self.by_key.get(key).into_iter().flatten();
+        let of_lease = lease.and_then(|lease| self.by_lease.get(&lease)).into_iter().flatten();
+        of_key.chain(of_lease).chain(&self.wide).copied()
+    }
 }

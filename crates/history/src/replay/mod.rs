@@ -17,8 +17,8 @@
 //! # Cost
 //!
 //! n log n in operations and events, plus: a read costs the keys in its span; a watch on a span costs the revisions it
-//! covers, on one key its events; an unexplained deletion costs the unknown deletions of its first key and all unknown
-//! requests that can delete more than one key.
+//! covers, on one key its events; a deletion that nobody claims costs the unknown deletions of its first key, and all
+//! unknown deletions of spans.
 //!
 //! # Caveats
 //!

@@ -215,6 +215,14 @@ fn effects_at(case: &Case<'_>, state: &State, index: usize) -> Option<Vec<Event>
     Some(draft.into_events())
 }
 
+/// A quick look at a plain deletion: whether its span has as many keys as the commit has events.
+fn may_delete_so_many(case: &Case<'_>, state: &State, index: usize, commit: &Commit) -> bool {
+    let Call::Delete(delete) = &case.operation(index).call else { return true };
+    let due = commit.events.len();
+    commit.events.iter().all(|event| delete.span.contains(&event.key))
+        && state.scan(&delete.span).take(due + 1).count() == due
+}
+
 /// Whether an unknown operation would have had just the commit's effects, then.
 fn would_make(
     case: &Case<'_>,
@@ -226,6 +234,7 @@ fn would_make(
 ) -> bool {
     ledger.took_effect[index].is_none()
         && clock.floor(index) < commit.revision
+        && may_delete_so_many(case, state, index, commit)
         && effects_at(case, state, index)
             .is_some_and(|due| same_events(&commit.events, &due, case.settings.txn_events))
 }
@@ -257,10 +266,10 @@ fn unclaimed_put(
         return;
     }
     // A put that keeps the value is known by its effects alone.
-    let keeper = ledger
-        .unknown_others
-        .iter()
-        .copied()
+    let silent = commit.events.first().map(|event| ledger.silent.about(&event.key, None));
+    let keeper = silent
+        .into_iter()
+        .flatten()
         .find(|index| would_make(case, ledger, clock, state, *index, commit));
     if let Some(index) = keeper {
         ledger.owners[position] = Some(Owner::Operation(index));
@@ -297,17 +306,16 @@ fn unclaimed_delete(
         ledger.took_effect[index] = Some(commit.revision);
         return;
     }
-    let of_key = commit.events.first().and_then(|event| ledger.unknown_deletes.get(&event.key));
-    let candidates = of_key
-        .into_iter()
-        .flatten()
-        .chain(&ledger.unknown_others)
-        .copied()
+    let Some(first) = commit.events.first() else { return };
+    let attached = state.get(&first.key).and_then(|kv| kv.lease);
+    let mut candidates: Vec<usize> = ledger
+        .silent
+        .about(&first.key, attached)
         .filter(|index| would_make(case, ledger, clock, state, *index, commit))
         .collect();
-    let lease =
-        commit.events.first().and_then(|event| state.get(&event.key)?.lease).filter(|lease| {
-            state.attached(*lease).eq(commit.events.iter().map(|event| &event.key))
-        });
+    candidates.sort_unstable();
+    candidates.dedup();
+    let lease = attached
+        .filter(|lease| state.attached(*lease).eq(commit.events.iter().map(|event| &event.key)));
     ledger.orphans.push(Orphan { position, candidates, lease });
 }

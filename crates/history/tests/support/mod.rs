@@ -28,11 +28,14 @@ pub(crate) struct Size {
     pub(crate) clients: u32,
     pub(crate) keys: u32,
     pub(crate) watches: usize,
+    /// Of 100 answers so many are lost.
+    pub(crate) lost: u32,
     /// Whether old revisions are read: that keeps every state.
     pub(crate) past: bool,
 }
 
-pub(crate) const SMALL: Size = Size { operations: 60, clients: 4, keys: 6, watches: 3, past: true };
+pub(crate) const SMALL: Size =
+    Size { operations: 60, clients: 4, keys: 6, watches: 3, lost: 12, past: true };
 
 /// A history and the states it went through.
 pub(crate) struct Run {
@@ -187,7 +190,7 @@ impl World {
     fn serve(&mut self, slot: &Slot) {
         let node = NodeId(self.dice.random_range(0..3));
         let call = self.call();
-        let lost = self.chance(12);
+        let lost = self.chance(self.size.lost);
         // A lost request may have no effect; a refused one has none.
         let refused = !lost && self.chance(3);
         let outcome = if refused {
