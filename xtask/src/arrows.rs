@@ -29,6 +29,7 @@ const fn room(name: &'static str, does: &'static str, on: &'static [&'static str
 /// The house, from the cellar up. An arrow leads only to rooms above it in this list.
 const HOUSE: &[Room] = &[
     room("quorum", "majority and joint quorum arithmetic", &[]),
+    room("history", "recorded histories of an etcd-like store, and their checkers", &[]),
     room("env", "ports to the outside: disk, clock, network, randomness; real and simulated", &[]),
     room("http2", "the server's side of HTTP/2 and HPACK, sans-io", &[]),
     room("bolt", "the bbolt file format: what an etcd snapshot is made of", &[]),

@@ -62,6 +62,7 @@ Environment:
   QUORATE_BIN        the server under test; default: the binary of this workspace
   QUORATE_ETCD_37_DIR        directory with etcd, etcdctl and etcdutl 3.7; default: see docs/operations.md
   QUORATE_ETCD_35_DIR        directory with etcd, etcdctl and etcdutl 3.5; default: see docs/operations.md
+  QUORATE_PORCUPINE_DIR      the unpacked Go module with labelled histories: see .ci/run
   QUORATE_ETCD_34_DIR        directory with etcd and etcdctl 3.4; default: /usr/bin
 ";
 
