@@ -19,6 +19,8 @@
 //!
 //! INVARIANT: writes complete in the order in which they were given out.
 
+pub mod liveness;
+mod mutants;
 mod output;
 mod replica;
 mod types;
@@ -28,6 +30,8 @@ use std::time::Duration;
 
 use raft::{Input, Raft, ReplicaId, Stopped, WriteToken};
 
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;
 pub use output::{GroupWrite, LogWrite, Outbox, Output};
 pub use replica::Replica;
 pub use types::{Envelope, NodeId, RangeId, WriteId};

@@ -145,6 +145,29 @@ impl fmt::Display for LogPosition {
     }
 }
 
+/// Which of the promises of support between two stores: the later one has the higher number, and
+/// what was withdrawn is never given again under its number. The core compares them and no more;
+/// the store makes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The following epoch.
+    ///
+    /// # Panics
+    /// After 2^64 - 1 of them.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add(1).expect("epochs are exhausted"))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Which stay of a replica in the group a leader's message speaks to.
 ///
 /// A replica that is removed and added again under the same id, in one term, may have lost its

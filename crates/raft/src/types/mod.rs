@@ -7,7 +7,7 @@ mod membership;
 mod message;
 
 pub use entry::{Entry, Payload};
-pub use ids::{GroupId, LogIndex, LogPosition, ReplicaId, Session, Term};
+pub use ids::{Epoch, GroupId, LogIndex, LogPosition, ReplicaId, Session, Term};
 pub use io::{
     Event, FetchId, FetchRequest, HardState, Input, Persist, ReadFailed, ReadReady, Ready,
     Restored, RoleKind, SendSnapshot, SnapshotOutcome, TransferOutcome, WriteToken,

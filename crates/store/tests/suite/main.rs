@@ -1,0 +1,10 @@
+//! The tests of the store from outside.
+//!
+//! - `pairs`: store liveness alone, many stores from a seed: what a store counts on, its supporter
+//!   stands by, in true time.
+//! - `clock`, `dice`, `tally`: what the worlds are made of.
+
+mod clock;
+mod dice;
+mod pairs;
+mod tally;
