@@ -53,6 +53,11 @@ const HOUSE: &[Room] = &[
         "the door: gRPC, health, metrics",
         &["http2", "bolt", "proto", "mvcc", "etcd", "node"],
     ),
+    room(
+        "sim",
+        "whole clusters from a seed: real members, simulated surroundings",
+        &["env", "proto", "raft", "mvcc", "store", "etcd", "storage", "node"],
+    ),
     room("client", "the Rust client: finds the leader, retries only what is safe", &["proto"]),
     room(
         "bench",

@@ -292,6 +292,12 @@ impl SimDisk {
         self.state().capacity_bytes = capacity;
     }
 
+    /// The bytes that all files take now.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     /// Sends the next write of any file `bytes` further than it was meant for.
     pub fn misdirect_next_write(&self, bytes: u64) {
         self.state().misdirect_next_by = Some(bytes);

@@ -26,6 +26,20 @@ pub struct DurableWrite {
     pub then: Frames,
 }
 
+impl DurableWrite {
+    /// What the log is to append, as one unit; nothing for a mere barrier for frames.
+    #[must_use]
+    pub fn log_writes(groups: Vec<GroupWrite>) -> Vec<storage::log::GroupWrite> {
+        let write = |group: GroupWrite| storage::log::GroupWrite {
+            reset: group.snapshot.map(|snapshot| snapshot.position),
+            entries: group.entries,
+            hard_state: group.hard_state,
+            ..storage::log::GroupWrite::new(group.range.group())
+        };
+        groups.into_iter().filter(|group| !group.is_empty()).map(write).collect()
+    }
+}
+
 /// A snapshot to be streamed to a peer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SnapshotOut {

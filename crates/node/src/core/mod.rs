@@ -240,7 +240,9 @@ impl<E: Engine> Core<E> {
     /// When [`Input::Tick`] is wanted.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let machine = if self.serving { self.machine.next_deadline() } else { None };
+        // While leadership is being handed over no lease is ended: its time has come, and waits.
+        let expires = self.serving && self.transfers.is_empty();
+        let machine = if expires { self.machine.next_deadline() } else { None };
         [
             self.store.next_deadline(),
             machine,
@@ -487,6 +489,14 @@ pub(crate) fn addresses(
         urls.iter().filter_map(|url| crate::transport::address_of(url).ok()).collect()
     };
     members.into_iter().map(|member| (NodeId(member.id), dial(&member.peer_urls))).collect()
+}
+
+/// Whether a frame asks for something that would be done twice if the frame came twice. A peer
+/// connection delivers a frame once or not at all; a network that is simulated has to know which
+/// frames bear more than that.
+#[must_use]
+pub fn asks(frame: &[u8]) -> bool {
+    pb::Frame::decode(frame).is_ok_and(|frame| !frame.forwards.is_empty())
 }
 
 /// In dense mode a node has one replica, and both have the member's id.

@@ -48,8 +48,10 @@ impl<E: Engine> Core<E> {
         let durable = state.durable().index;
         // Without room, followers that lag are given a snapshot rather than the log.
         let kept = if self.disk_full { 0 } else { self.config.catchup_entries };
-        let upto = LogIndex(durable.saturating_sub(kept));
         let raft = self.raft();
+        // What a quorum has made durable is applied here, and may be in a checkpoint, before this
+        // member's own log has it on disk. The log is not cut ahead of its own writes.
+        let upto = LogIndex(durable.saturating_sub(kept)).min(raft.durable());
         let Some(term) = raft.term_at(upto).filter(|_| upto > raft.truncated().index) else {
             return Ok(());
         };

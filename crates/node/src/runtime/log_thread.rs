@@ -105,7 +105,7 @@ impl Writer {
     fn take(&mut self, command: LogCommand) -> Result<(), String> {
         match command {
             LogCommand::Write(write) => {
-                let groups: Vec<_> = write.groups.into_iter().filter_map(group_write).collect();
+                let groups = DurableWrite::log_writes(write.groups);
                 if !groups.is_empty() && !self.append(&groups)? {
                     return Ok(());
                 }
@@ -187,18 +187,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-fn group_write(group: store::GroupWrite) -> Option<GroupWrite> {
-    if group.is_empty() {
-        return None;
-    }
-    Some(GroupWrite {
-        reset: group.snapshot.map(|snapshot| snapshot.position),
-        entries: group.entries,
-        hard_state: group.hard_state,
-        ..GroupWrite::new(group.range.group())
-    })
 }
 
 /// Starts the reader, which ends when the last sender of fetches is dropped.

@@ -1,0 +1,241 @@
+//! What a seed's world is like: sizes, speeds, and how often each kind of fault strikes.
+//!
+//! Swarm testing (Groce et al., ISSTA 2012): a walk that can do everything at any time rarely does
+//! one thing often enough to matter. So each seed draws a climate of its own, in which many kinds
+//! of fault do not occur at all and the others are common.
+
+use std::time::Duration;
+
+use env::SplitMix64;
+use serde::{Deserialize, Serialize};
+
+/// One kind of event that a plan may hold, with its share of all events.
+pub type Weight = u32;
+
+/// How the world of a seed behaves. Times are in microseconds of true time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Climate {
+    /// Members that found the cluster.
+    pub members: u64,
+    /// Clients, each with one request under way at most.
+    pub clients: u64,
+    /// Keys they use.
+    pub keys: u64,
+    /// How long faults strike and clients ask, in seconds.
+    pub seconds: u64,
+    /// Requests that the clients make in that time, in all.
+    pub requests: u64,
+    /// Fault events in that time.
+    pub faults: u64,
+    /// Shares of the kinds of request.
+    pub request_weights: RequestWeights,
+    /// Shares of the kinds of fault.
+    pub fault_weights: FaultWeights,
+    /// Messages take at least this long, and up to so much more.
+    pub delay_us: (u64, u64),
+    /// One message in so many is lost; 0 is none.
+    pub loss_one_in: u64,
+    /// One message in so many arrives twice; 0 is none.
+    pub duplicate_one_in: u64,
+    /// One message in so many comes seconds late; 0 is none.
+    pub late_one_in: u64,
+    /// Messages between two members keep their order.
+    pub in_order: bool,
+    /// A sync takes at least this long, and up to so much more.
+    pub sync_us: (u64, u64),
+    /// What happened to a member waits so long, at most, for more to be taken in with it.
+    pub batch_us: u64,
+    /// Clocks run fast or slow by up to so many millionths.
+    pub drift_ppm: u64,
+    /// Wall clocks are wrong by up to so many seconds, and jump.
+    pub wall_error_s: u64,
+    /// A checkpoint is begun about this often.
+    pub checkpoint_us: u64,
+    /// A checkpoint or a step of collection takes up to this long.
+    pub checkpoint_takes_us: u64,
+    /// Entries kept in the log behind a checkpoint.
+    pub catchup_entries: u64,
+    /// Bytes of a segment of the log.
+    pub segment_bytes: u32,
+    /// A checkpoint is written in pieces of about this size.
+    pub checkpoint_write_bytes: usize,
+    /// Changes that a step of collection looks at.
+    pub collect_changes: usize,
+    /// A snapshot takes up to this long from member to member.
+    pub snapshot_us: u64,
+    /// Raft's election timeout.
+    pub election_us: u64,
+    /// Raft's heartbeat interval.
+    pub heartbeat_us: u64,
+    /// A request waits so long for an answer, at most.
+    pub request_timeout_us: u64,
+    /// Bytes of entries in one append message.
+    pub append_bytes_max: usize,
+    /// The longest value written, in bytes.
+    pub value_bytes_max: u64,
+}
+
+/// Shares of the kinds of request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is the share of the request of its name")]
+pub struct RequestWeights {
+    pub put: Weight,
+    pub get: Weight,
+    pub get_old: Weight,
+    pub list: Weight,
+    pub delete: Weight,
+    pub delete_range: Weight,
+    pub cas: Weight,
+    pub txn: Weight,
+    pub compact: Weight,
+    pub grant: Weight,
+    pub revoke: Weight,
+    pub keep_alive: Weight,
+    pub time_to_live: Weight,
+}
+
+/// Shares of the kinds of fault and of operations on the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is the share of the fault of its name")]
+pub struct FaultWeights {
+    pub kill: Weight,
+    pub power_cut: Weight,
+    pub power_cut_all: Weight,
+    pub pause: Weight,
+    pub partition: Weight,
+    pub one_way: Weight,
+    pub bridge: Weight,
+    pub isolate_leader: Weight,
+    pub heal: Weight,
+    pub slow_disk: Weight,
+    pub full_disk: Weight,
+    pub io_error: Weight,
+    pub rot: Weight,
+    pub clock_jump: Weight,
+    pub move_leader: Weight,
+    pub add_learner: Weight,
+    pub promote: Weight,
+    pub add_voter: Weight,
+    pub remove: Weight,
+    pub checkpoint: Weight,
+}
+
+/// Mostly nothing, sometimes a little, sometimes much.
+fn weight(dice: &mut SplitMix64) -> Weight {
+    match dice.below(10) {
+        0..=4 => 0,
+        5..=7 => 1 + draw32(dice, 4),
+        _ => 10 + draw32(dice, 20),
+    }
+}
+
+fn draw32(dice: &mut SplitMix64, below: u64) -> Weight {
+    Weight::try_from(dice.below(below)).unwrap_or(0)
+}
+
+/// Something that always occurs, rarely or often.
+fn some(dice: &mut SplitMix64) -> Weight {
+    1 + draw32(dice, 20)
+}
+
+fn one_of<T: Copy>(dice: &mut SplitMix64, choices: &[T]) -> T {
+    let at = dice.below(choices.len() as u64);
+    choices[usize::try_from(at).unwrap_or(0)]
+}
+
+impl RequestWeights {
+    fn draw(dice: &mut SplitMix64) -> Self {
+        Self {
+            put: 5 + some(dice),
+            get: some(dice),
+            get_old: weight(dice),
+            list: weight(dice),
+            delete: weight(dice),
+            delete_range: weight(dice) / 4,
+            cas: weight(dice),
+            txn: weight(dice),
+            compact: weight(dice) / 4,
+            grant: weight(dice) / 3,
+            revoke: weight(dice) / 6,
+            keep_alive: weight(dice) / 2,
+            time_to_live: weight(dice) / 4,
+        }
+    }
+}
+
+impl FaultWeights {
+    fn draw(dice: &mut SplitMix64) -> Self {
+        Self {
+            kill: weight(dice),
+            power_cut: weight(dice),
+            power_cut_all: weight(dice) / 6,
+            pause: weight(dice),
+            partition: weight(dice),
+            one_way: weight(dice),
+            bridge: weight(dice) / 2,
+            isolate_leader: weight(dice),
+            heal: 2 + weight(dice),
+            slow_disk: weight(dice),
+            full_disk: weight(dice) / 2,
+            io_error: weight(dice) / 2,
+            rot: weight(dice) / 6,
+            clock_jump: weight(dice),
+            move_leader: weight(dice),
+            add_learner: weight(dice) / 2,
+            promote: weight(dice),
+            add_voter: weight(dice) / 2,
+            remove: weight(dice) / 2,
+            checkpoint: weight(dice),
+        }
+    }
+}
+
+impl Climate {
+    /// The climate of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let dice = &mut SplitMix64::new(seed ^ 0xc11a_7e00);
+        let rough = dice.below(4) > 0;
+        let rarely =
+            |dice: &mut SplitMix64, choices: &[u64]| if rough { one_of(dice, choices) } else { 0 };
+        let election_us = one_of(dice, &[200_000, 500_000, 1_000_000]);
+        let seconds = 10 + dice.below(30);
+        Self {
+            members: one_of(dice, &[3, 3, 3, 3, 5, 5, 7]),
+            clients: one_of(dice, &[1, 2, 4, 8, 16, 32]),
+            keys: one_of(dice, &[1, 2, 5, 20, 100]),
+            seconds,
+            requests: one_of(dice, &[50, 150, 300, 600]),
+            faults: one_of(dice, &[0, 5, 15, 40]),
+            request_weights: RequestWeights::draw(dice),
+            fault_weights: FaultWeights::draw(dice),
+            delay_us: one_of(dice, &[(50, 100), (200, 2_000), (1_000, 30_000), (20_000, 60_000)]),
+            loss_one_in: rarely(dice, &[0, 0, 10, 100]),
+            duplicate_one_in: rarely(dice, &[0, 0, 10, 100]),
+            late_one_in: rarely(dice, &[0, 0, 100, 1_000]),
+            in_order: dice.below(2) == 0,
+            sync_us: one_of(dice, &[(0, 100), (200, 500), (1_000, 20_000), (5_000, 100_000)]),
+            batch_us: one_of(dice, &[0, 50, 1_000, 10_000]),
+            drift_ppm: one_of(dice, &[0, 200, 50_000]),
+            wall_error_s: one_of(dice, &[0, 1, 100_000]),
+            checkpoint_us: one_of(dice, &[50_000, 500_000, 5_000_000]),
+            checkpoint_takes_us: one_of(dice, &[100, 20_000, 1_000_000]),
+            catchup_entries: one_of(dice, &[0, 5, 50, 5_000]),
+            segment_bytes: one_of(dice, &[8 << 10, 16 << 10, 64 << 10]),
+            checkpoint_write_bytes: one_of(dice, &[1_000, 64 << 20]),
+            collect_changes: one_of(dice, &[1, 10, 8 << 10]),
+            snapshot_us: one_of(dice, &[1_000, 100_000, 3_000_000]),
+            election_us,
+            heartbeat_us: election_us / 10,
+            request_timeout_us: one_of(dice, &[1_000_000, 5_000_000, 7_000_000]),
+            append_bytes_max: one_of(dice, &[1, 200, 1 << 20]),
+            value_bytes_max: one_of(dice, &[8, 40, 400, 2_000]),
+        }
+    }
+
+    /// Raft's election timeout.
+    #[must_use]
+    pub fn election(&self) -> Duration {
+        Duration::from_micros(self.election_us)
+    }
+}

@@ -1,0 +1,105 @@
+//! Whole clusters from a seed.
+//!
+//! Three to seven members run in one process and one thread: the real core, log and state of each
+//! (all of `node` but its threads and sockets), over simulated disks, networks, clocks and
+//! processes. Clients ask through the real request path; a plan of faults befalls them meanwhile;
+//! and after every event the rules are checked. Everything follows from one number.
+//!
+//! ```text
+//!   seed -> Climate -> Plan -> World --- every event ---> check::Rules
+//!                                 |                          |
+//!                                 '----> Trace (hash, story)  '--> Broken { rule, when }
+//! ```
+//!
+//! - [`climate`]: what the world of a seed is like; each draws another (swarm testing).
+//! - [`plan`]: what happens in it, as data: printed, cut down, run again.
+//! - [`world`]: the members, and what happens to them.
+//! - [`check`]: the rules, which trust nothing of the code under test.
+//! - [`shrink`]: the smallest plan that still breaks the same rule.
+//!
+//! # What is real and what is not
+//!
+//! Real: `node::core` and all below it (raft, store, etcd, mvcc), the log with its files and its
+//! recovery, the way a member starts (`node::boot`), the encoding between members. Simulated:
+//! the disk under the log, sector by sector ([`env::SimDisk`]); the state engine by its twin in
+//! memory, which has passed the same conformance suite; connections, time, processes. Left out:
+//! watches, the doors of clients (gRPC), and the threads of the runtime, in whose place events are taken
+//! in, written and delivered in any order that they could come in.
+//!
+//! # Caveats
+//!
+//! - What clients are told is not held against a model of the store yet: the crate `history` can
+//!   do that, and what clients asked and heard is kept for it.
+//! - Damage of a member's log is noticed, and the member stays away; nobody replaces it.
+//!
+//! Sources: FoundationDB's and TigerBeetle's simulators; Groce et al., "Swarm Testing" (ISSTA
+//! 2012); Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002).
+
+pub mod check;
+pub mod climate;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+pub mod plan;
+pub mod shrink;
+pub mod tally;
+pub mod trace;
+pub mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use check::Broken;
+pub use climate::Climate;
+pub use plan::Plan;
+pub use tally::Tally;
+pub use trace::Tell;
+
+/// What came of a plan.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The rule that was broken, if one was.
+    pub broken: Option<Broken>,
+    /// What happened how often.
+    pub tally: Tally,
+    /// Stands for everything that happened.
+    pub hash: u64,
+    /// What happened, in words, as far as it was asked for.
+    pub story: Vec<String>,
+    /// Simulated time, in microseconds.
+    pub simulated_us: u64,
+}
+
+/// What is broken on purpose, to see whether a rule notices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mutants {
+    /// Of the consensus core.
+    #[cfg(feature = "mutants")]
+    pub raft: Option<raft::Mutant>,
+}
+
+impl Mutants {
+    #[cfg_attr(not(feature = "mutants"), expect(clippy::unused_self, reason = "nothing to break"))]
+    fn break_raft(self, _config: &mut raft::Config) {
+        #[cfg(feature = "mutants")]
+        {
+            _config.mutant = self.raft;
+        }
+    }
+}
+
+/// Lives through a plan.
+#[must_use]
+pub fn live(plan: &Plan, tell: Tell) -> Outcome {
+    live_broken(plan, tell, Mutants::default())
+}
+
+/// Lives through a plan with code that is broken on purpose.
+#[must_use]
+pub fn live_broken(plan: &Plan, tell: Tell, mutants: Mutants) -> Outcome {
+    let mut world = world::World::new(plan.clone(), tell, mutants);
+    let lived = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let broken = match lived {
+        Ok(lived) => lived.err(),
+        Err(panic) => Some(world.panicked(panic.as_ref())),
+    };
+    world.outcome(broken)
+}

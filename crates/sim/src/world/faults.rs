@@ -1,0 +1,277 @@
+//! What befalls the cluster.
+
+use std::time::Duration;
+
+use etcd::Request;
+use node::core::{Input, Token};
+use proto::etcdserverpb as pb;
+use std::path::Path;
+use store::NodeId;
+
+use super::host::{Host, Job};
+use super::{Happening, What, World};
+use crate::check::Fault as Broken;
+use crate::plan::Fault;
+
+fn us(micros: u64) -> Duration {
+    Duration::from_micros(micros)
+}
+
+impl World {
+    pub(super) fn befall(&mut self, fault: Fault) -> Result<(), Broken> {
+        self.trace.tell(self.now, format_args!("FAULT {fault:?}"));
+        match fault {
+            Fault::Kill { at, for_us } => self.stop(at, false, None, for_us, "kill"),
+            Fault::PowerCut { at, for_us, after_changes } => {
+                self.stop(at, true, Some(after_changes), for_us, "power cut");
+            }
+            Fault::PowerCutAll { for_us } => {
+                for at in 0..self.hosts.len() as u64 {
+                    self.stop(at, true, Some(at), for_us, "power cut of all");
+                }
+            }
+            Fault::Pause { at, for_us } => {
+                let until = self.now + us(for_us);
+                self.host_at(at, "pause", |host| host.paused_until = until);
+            }
+            Fault::Partition { side } => self.cut(side, None, "partition"),
+            Fault::Bridge { at, side } => self.cut(side, Some(self.member_at(at)), "bridge"),
+            Fault::OneWay { from, to } => {
+                self.tally.count("one-way cut");
+                self.net.block(self.member_at(from), self.member_at(to));
+            }
+            Fault::IsolateLeader => self.isolate_leader(),
+            Fault::Heal => {
+                self.tally.add("heal", u64::from(!self.net.is_whole()));
+                self.net.heal();
+            }
+            Fault::SlowDisk { at, for_us, sync_us } => {
+                let until = self.now + us(for_us);
+                self.host_at(at, "slow disk", |host| host.slow_disk = (until, sync_us));
+            }
+            Fault::FullDisk { at, for_us, left_bytes } => self.fill_disk(at, for_us, left_bytes),
+            Fault::IoError { at, after_changes, .. } => {
+                self.host_at(at, "i/o error planned", |host| host.disk.fail_after(after_changes));
+            }
+            Fault::Rot { at, byte, mask, for_us } => self.rot(at, byte, mask, for_us),
+            Fault::ClockJump { at, wall_s, monotonic_us } => {
+                let now = self.now;
+                self.host_at(at, "clock jump", |host| {
+                    host.clock.wall_s = wall_s;
+                    host.clock.jump(now, us(monotonic_us));
+                });
+                let id = self.member_at(at);
+                self.post_within(id, self.now, What::Tick);
+            }
+            Fault::Checkpoint { at } => {
+                let id = self.member_at(at);
+                self.post_within(id, self.now, What::Chores);
+            }
+            Fault::MoveLeader { to } => return self.move_leader(to),
+            Fault::AddLearner => return self.add_member(true),
+            Fault::AddVoter => return self.add_member(false),
+            Fault::Promote { at } => {
+                let promote = pb::MemberPromoteRequest { id: self.member_at(at).0 };
+                return self.operate_anywhere(Request::MemberPromote(promote));
+            }
+            Fault::Remove { at } => return self.remove_member(at),
+        }
+        Ok(())
+    }
+
+    fn host_at(&mut self, at: u64, what: &'static str, does: impl FnOnce(&mut Host)) {
+        let id = self.member_at(at);
+        if let Some(host) = self.hosts.get_mut(&id).filter(|host| host.is_up()) {
+            does(host);
+            self.tally.count(what);
+        }
+    }
+
+    fn stop(
+        &mut self,
+        at: u64,
+        power: bool,
+        changes: Option<u64>,
+        for_us: u64,
+        what: &'static str,
+    ) {
+        let id = self.member_at(at);
+        if self.hosts[&id].is_up() {
+            self.tally.count(what);
+            self.crash(id, power, changes);
+        }
+        self.post(self.now + us(for_us), Happening::Restart(id));
+    }
+
+    /// The process is gone, with all that it had in memory.
+    pub(super) fn end_process(&mut self, id: NodeId) {
+        self.hosts.entry(id).and_modify(|host| host.process = None);
+        self.disconnect(id);
+    }
+
+    /// A process is killed, or its machine loses power: then what was not synced may be lost.
+    /// With `changes` the writer and the engine's writer get so much further before it happens.
+    pub(super) fn crash(&mut self, id: NodeId, power: bool, changes: Option<u64>) {
+        if let Some(changes) = changes {
+            self.die_at_work(id, changes);
+        }
+        self.end_process(id);
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        if power {
+            host.disk.crash();
+        } else {
+            host.disk.kill();
+        }
+        host.paused_until = self.now;
+        if !self.plan.climate.in_order || changes.is_some() {
+            // Whoever was connected notices, sooner or later.
+            let others: Vec<NodeId> =
+                self.hosts.keys().copied().filter(|&other| other != id).collect();
+            for other in others {
+                let takes = self.draw_us(300_000);
+                self.post_within(other, self.now + takes, What::Unreachable(id));
+            }
+        }
+    }
+
+    /// The last that a process did before the power went: some of its work, cut off somewhere.
+    fn die_at_work(&mut self, id: NodeId, changes: u64) {
+        let partial = self.net.draw(3);
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        host.disk.power_off_after(changes);
+        let engine = std::sync::Arc::clone(host.engine());
+        let Some(process) = &mut host.process else { return };
+        let waiting = std::mem::take(&mut process.log_queue);
+        for command in waiting {
+            let super::host::LogCommand::Write(write) = command else { continue };
+            let groups = node::core::DurableWrite::log_writes(write.groups);
+            if groups.is_empty() {
+                continue;
+            }
+            // Whether it arrives whole is the disk's secret: it may have.
+            let appended = process.log.append(&groups).is_ok();
+            groups.iter().for_each(|group| host.shadow.apply(group));
+            host.units.push_back(groups);
+            if !appended {
+                break;
+            }
+        }
+        let _unknown = process.log.sync();
+        if let Some(job) = process.jobs.pop_front() {
+            engine.fail_writes_after(Some(partial));
+            let _unknown = match &job {
+                Job::Checkpoint(job) => job.run(),
+                Job::Collect(job) => job.run(),
+            };
+            engine.fail_writes_after(None);
+            self.tally.count("checkpoint cut off");
+        }
+    }
+
+    /// Members whose bit is set on one side, the others on the other; `bridge` is on both.
+    fn cut(&mut self, side: u64, bridge: Option<NodeId>, what: &'static str) {
+        self.tally.count(what);
+        self.net.heal();
+        let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
+        let left = |at: usize| side >> at & 1 == 1;
+        for (i, &one) in ids.iter().enumerate() {
+            for (j, &other) in ids.iter().enumerate() {
+                if left(i) != left(j) && ![Some(one), Some(other)].contains(&bridge) {
+                    self.net.block(one, other);
+                }
+            }
+        }
+    }
+
+    fn isolate_leader(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        self.tally.count("leader isolated");
+        let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for other in ids {
+            self.net.block(leader, other);
+            self.net.block(other, leader);
+        }
+    }
+
+    /// A byte of a member's log rots while it is down; only of a minority, or the data would be
+    /// gone.
+    fn rot(&mut self, at: u64, byte: u64, mask: u8, for_us: u64) {
+        let id = self.member_at(at);
+        let rotten = self.hosts.values().filter(|host| host.disk.faults().bits_flipped > 0).count();
+        if rotten > 0 || self.removals || self.hosts.len() < 3 || !self.hosts[&id].is_up() {
+            return;
+        }
+        self.crash(id, false, None);
+        let dir = Path::new("log");
+        let disk = &self.hosts[&id].disk;
+        let files = env::Disk::list(disk, dir).unwrap_or_default();
+        let file = usize::try_from(byte % files.len().max(1) as u64).unwrap_or(0);
+        if let Some(file) = files.get(file)
+            && disk.rot(&dir.join(file), byte >> 8 & 0x3fff, mask)
+        {
+            self.tally.count("rot");
+        }
+        self.post(self.now + us(for_us), Happening::Restart(id));
+    }
+
+    fn fill_disk(&mut self, at: u64, for_us: u64, left_bytes: u64) {
+        let id = self.member_at(at);
+        self.host_at(at, "full disk", |host| {
+            host.disk.set_capacity_bytes(Some(host.disk.used_bytes() + left_bytes));
+        });
+        self.post(self.now + us(for_us), Happening::Room(id));
+    }
+
+    pub(super) fn room(&mut self, id: NodeId) {
+        self.hosts[&id].disk.set_capacity_bytes(None);
+    }
+
+    fn move_leader(&mut self, to: u64) -> Result<(), Broken> {
+        let to = self.member_at(to);
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let Some(process) = self.process(leader) else { return Ok(()) };
+        process.tokens += 1;
+        let token = Token(process.tokens);
+        self.tally.count("leadership moved");
+        self.step(leader, Input::MoveLeader(token, to))
+    }
+
+    fn add_member(&mut self, is_learner: bool) -> Result<(), Broken> {
+        if self.hosts.len() >= 9 {
+            return Ok(());
+        }
+        let peer_urls = vec![format!("http://m{}:1", self.hosts.len() + 1)];
+        self.operate_anywhere(Request::MemberAdd(pb::MemberAddRequest { peer_urls, is_learner }))
+    }
+
+    fn remove_member(&mut self, at: u64) -> Result<(), Broken> {
+        // One member that is lost for good and another that is removed may be too many.
+        let rotten = self.hosts.values().any(|host| host.disk.faults().bits_flipped > 0);
+        // Known: docs/known-bugs.md, the leader of two.
+        let voters = |raft: &raft::Raft| raft.membership().voters.len();
+        let few = self.hosts.values().filter_map(Host::raft).any(|raft| voters(raft) < 3);
+        if rotten || few {
+            return Ok(());
+        }
+        self.removals = true;
+        let id = self.member_at(at).0;
+        self.operate_anywhere(Request::MemberRemove(pb::MemberRemoveRequest { id }))
+    }
+
+    fn operate_anywhere(&mut self, request: Request) -> Result<(), Broken> {
+        let at = self.net.draw(self.hosts.len() as u64);
+        let at = self.member_at(at);
+        self.operate(at, request)
+    }
+
+    /// A member that was added starts.
+    pub(super) fn joined(&mut self, id: NodeId) {
+        if self.hosts.contains_key(&id) {
+            return;
+        }
+        match self.add_host(id, None) {
+            Ok(()) => self.tally.count("member joined"),
+            Err((rule, what)) => panic!("{rule}: {what}"),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A process takes in what happened, and what it wants done is done.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use node::core::{Effects, Fatal, Frames, Input, SnapshotOut, snapshot_message};
+use raft::{Membership, SnapshotOutcome};
+use store::NodeId;
+
+use super::host::{LogCommand, Process};
+use super::{Crossing, Happening, What, World};
+use crate::check::Fault;
+use mvcc::engine::mem::MemEngine;
+
+/// What a member that cannot go on has broken.
+fn fatal(id: NodeId, error: &Fatal) -> Fault {
+    ("no member stops", format!("n{:x}: {error}", id.0))
+}
+
+impl World {
+    pub(super) fn process(&mut self, id: NodeId) -> Option<&mut Process> {
+        self.hosts.get_mut(&id)?.process.as_deref_mut()
+    }
+
+    /// A frame arrives, if there is somebody to receive it.
+    pub(super) fn arrives(&mut self, from: NodeId, to: NodeId, frame: Bytes) -> Result<(), Fault> {
+        let Some(host) = self.hosts.get(&to) else { return Ok(()) };
+        if host.paused_until > self.now {
+            self.post(host.paused_until, Happening::Arrives(from, to, frame));
+            return Ok(());
+        }
+        if host.is_up() {
+            let bytes = frame.len();
+            self.trace
+                .detail(self.now, format_args!("n{:x} to n{:x}: {bytes} bytes", from.0, to.0));
+            self.trace.mix(&[from.0, to.0]);
+            self.trace.mix_bytes(&frame);
+            self.step(to, Input::Frame(from, frame))?;
+        }
+        Ok(())
+    }
+
+    /// Something happens within a process.
+    pub(super) fn within(&mut self, id: NodeId, of: u64, what: What) -> Result<(), Fault> {
+        let Some(host) = self.hosts.get(&id) else { return Ok(()) };
+        if host.incarnation != of || !host.is_up() {
+            return Ok(());
+        }
+        if host.paused_until > self.now {
+            self.post(host.paused_until, Happening::Within(id, of, what));
+            return Ok(());
+        }
+        self.trace.detail(self.now, format_args!("n{:x}: {what:?}", id.0));
+        match what {
+            What::Tick => self.tick(id),
+            What::Flush => self.flush(id),
+            What::LogBegins => self.log_begins(id),
+            What::LogEnds => self.log_ends(id),
+            What::JobEnds => self.job_ends(id),
+            What::Chores => self.chores(id),
+            What::Fetched(range, fetch) => self.fetched(id, range, fetch),
+            What::SnapshotSent(range, to, outcome) => {
+                self.step(id, Input::SnapshotSent(range, to, outcome))
+            }
+            What::Unreachable(peer) => self.step(id, Input::Unreachable(peer)),
+        }
+    }
+
+    fn local(&self, id: NodeId) -> Duration {
+        self.hosts[&id].clock.monotonic(self.now)
+    }
+
+    /// Has a process take something in. What follows from it comes out a little later, together
+    /// with what follows from whatever else comes in until then.
+    pub(super) fn step(&mut self, id: NodeId, input: Input<MemEngine>) -> Result<(), Fault> {
+        let local = self.local(id);
+        let membership = self.membership(id);
+        let Some(process) = self.process(id) else { return Ok(()) };
+        process.core.step(local, input).map_err(|error| fatal(id, &error))?;
+        self.check(id, &membership)?;
+        if self.hosts[&id].process.as_ref().is_some_and(|process| process.flush_at.is_none()) {
+            let at = self.now + self.draw_us(self.plan.climate.batch_us);
+            if let Some(process) = self.process(id) {
+                process.flush_at = Some(at);
+            }
+            self.post_within(id, at, What::Flush);
+        }
+        Ok(())
+    }
+
+    fn membership(&self, id: NodeId) -> Membership {
+        self.hosts[&id].raft().map(|raft| raft.membership().clone()).unwrap_or_default()
+    }
+
+    /// Checks a member as it is.
+    pub(super) fn checked(&mut self, id: NodeId) -> Result<(), Fault> {
+        let membership = self.membership(id);
+        self.check(id, &membership)
+    }
+
+    fn check(&mut self, id: NodeId, before: &Membership) -> Result<(), Fault> {
+        let elections = self.rules.elections;
+        let (commit, hard_state) = self.rules.after_event(&self.hosts, id, before)?;
+        if self.rules.elections > elections {
+            let line = format_args!("n{:x} leads term {}", id.0, hard_state.term);
+            self.trace.tell(self.now, line);
+        }
+        if let Some(host) = self.hosts.get_mut(&id) {
+            (host.commit_checked, host.hard_state_seen) = (commit, hard_state);
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, id: NodeId) -> Result<(), Fault> {
+        if let Some(process) = self.process(id) {
+            process.tick_at = None;
+        }
+        self.flush(id)
+    }
+
+    fn flush(&mut self, id: NodeId) -> Result<(), Fault> {
+        let local = self.local(id);
+        let membership = self.membership(id);
+        let Some(process) = self.process(id) else { return Ok(()) };
+        process.flush_at = None;
+        if process.core.next_deadline().is_some_and(|deadline| deadline <= local) {
+            process.core.step(local, Input::Tick).map_err(|error| fatal(id, &error))?;
+        }
+        let effects = process.core.flush(local).map_err(|error| fatal(id, &error))?;
+        self.check(id, &membership)?;
+        self.carry_out(id, effects)?;
+        self.wake(id);
+        Ok(())
+    }
+
+    /// Sees to it that the process is woken at its next deadline.
+    fn wake(&mut self, id: NodeId) {
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let Some(process) = &mut host.process else { return };
+        let Some(deadline) = process.core.next_deadline() else { return };
+        let at = host.clock.when(deadline).max(self.now);
+        if process.tick_at.is_none_or(|due| at < due) {
+            process.tick_at = Some(at);
+            self.post_within(id, at, What::Tick);
+        }
+    }
+
+    fn carry_out(&mut self, id: NodeId, effects: Effects) -> Result<(), Fault> {
+        if effects.installed {
+            self.installed(id);
+        }
+        if effects.discarded {
+            let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
+            host.discard_staged();
+            host.process.iter_mut().for_each(|process| process.receiving = false);
+        }
+        for commit in &effects.published {
+            self.rules.published(id, commit)?;
+        }
+        let Some(process) = self.process(id) else { return Ok(()) };
+        process.log_queue.extend(effects.writes.into_iter().map(LogCommand::Write));
+        let truncate = effects.truncate.into_iter();
+        process.log_queue.extend(truncate.map(|(range, to)| LogCommand::Truncate(range, to)));
+        if !process.log_queue.is_empty() && !process.syncing {
+            self.post_within(id, self.now, What::LogBegins);
+        }
+        self.send(id, effects.send);
+        for (token, reply) in effects.replies {
+            self.replied(id, token, reply);
+        }
+        for (token, point) in effects.points {
+            self.read_point(id, token, point);
+        }
+        for (range, fetch) in effects.fetch {
+            let takes = self.draw_us(2_000);
+            self.post_within(id, self.now + takes, What::Fetched(range, fetch));
+        }
+        for out in effects.snapshots {
+            self.send_snapshot(id, out);
+        }
+        if effects.removed {
+            self.trace.tell(self.now, format_args!("n{:x} is removed, and ends", id.0));
+            self.tally.count("member removed");
+            self.end_process(id);
+            self.hosts.entry(id).and_modify(|host| host.removed = true);
+        }
+        Ok(())
+    }
+
+    /// Gives frames to the network.
+    pub(super) fn send(&mut self, from: NodeId, frames: Frames) {
+        for (to, frame) in frames {
+            let once = node::core::asks(&frame);
+            let fate = self.net.send(self.now, (from, to), &self.plan.climate, once);
+            if fate.lost {
+                self.tally.count("message lost");
+            }
+            if fate.late {
+                self.tally.count("message late");
+            }
+            if fate.arrivals.len() > 1 {
+                self.tally.count("message twice");
+            }
+            let is_up = self.hosts.get(&to).is_some_and(|host| host.is_up());
+            if (!is_up || !self.net.reaches(from, to)) && self.net.draw(8) == 0 {
+                let at = self.now + self.draw_us(500_000);
+                self.post_within(from, at, What::Unreachable(to));
+            }
+            for at in fate.arrivals {
+                self.post(at, Happening::Arrives(from, to, frame.clone()));
+            }
+        }
+    }
+
+    fn send_snapshot(&mut self, id: NodeId, out: SnapshotOut) {
+        let takes = self.draw_us(self.plan.climate.snapshot_us);
+        let Some(host) = self.hosts.get(&id) else { return };
+        let Some(process) = &host.process else { return };
+        let view = process.core.machine().view();
+        self.tally.count("snapshot sent");
+        let crossing = Crossing { from: (id, host.incarnation), to: out.node, out, view };
+        self.post(self.now + takes, Happening::SnapshotArrives(Box::new(crossing)));
+    }
+
+    /// A snapshot has crossed, unless the network or one of the two was gone.
+    pub(super) fn snapshot_arrives(&mut self, crossing: Crossing) -> Result<(), Fault> {
+        let Crossing { from: (from, incarnation), to, out, view } = crossing;
+        let sender = &self.hosts[&from];
+        let alive = sender.is_up() && sender.incarnation == incarnation;
+        if let Some(paused) = self.hosts.get(&to).map(|host| host.paused_until)
+            && paused > self.now
+        {
+            let crossing = Crossing { from: (from, incarnation), to, out, view };
+            self.post(paused, Happening::SnapshotArrives(Box::new(crossing)));
+            return Ok(());
+        }
+        let connected = self.net.reaches(from, to) && self.net.reaches(to, from);
+        let outcome = match alive && connected {
+            true => self.receive_snapshot(from, to, &out, &view)?,
+            false => SnapshotOutcome::Failed,
+        };
+        if alive {
+            let takes = self.draw_us(self.plan.climate.delay_us.1);
+            let what = What::SnapshotSent(out.range, out.send.to, outcome);
+            self.post(self.now + takes, Happening::Within(from, incarnation, what));
+        }
+        Ok(())
+    }
+
+    fn receive_snapshot(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        out: &SnapshotOut,
+        view: &mvcc::View,
+    ) -> Result<SnapshotOutcome, Fault> {
+        let broken = |what: String| -> Fault { ("a snapshot is whole", what) };
+        let limits = super::host::Host::import_limits(&self.plan.climate);
+        let cut = !self.healed && self.net.draw(10) == 0;
+        let Some(host) = self.hosts.get_mut(&to) else { return Ok(SnapshotOutcome::Failed) };
+        match &mut host.process {
+            Some(process) if !process.receiving => process.receiving = true,
+            _ => return Ok(SnapshotOutcome::Failed),
+        }
+        let Ok((position, envelope)) = snapshot_message(out, view) else {
+            host.process.iter_mut().for_each(|process| process.receiving = false);
+            return Ok(SnapshotOutcome::Failed);
+        };
+        let engine = host.stage();
+        let mut import =
+            mvcc::Import::begin(engine, limits).map_err(|error| broken(error.to_string()))?;
+        for chunk in view.export() {
+            let chunk = chunk.map_err(|error| broken(error.to_string()))?;
+            import.push(&chunk).map_err(|error| broken(error.to_string()))?;
+            if cut {
+                // The connection is lost in the middle. A process would clean up; one that is
+                // killed at this moment does not, and that is the harder case.
+                self.tally.count("snapshot cut off");
+                self.crash(to, false, None);
+                let takes = self.draw_us(2_000_000);
+                self.post(self.now + takes, Happening::Restart(to));
+                return Ok(SnapshotOutcome::Failed);
+            }
+        }
+        let state = import.finish().map_err(|error| broken(error.to_string()))?;
+        self.tally.count("snapshot received");
+        self.trace
+            .tell(self.now, format_args!("n{:x} has n{:x}'s snapshot at {position}", to.0, from.0));
+        self.step(to, Input::SnapshotStaged(from, envelope, Box::new(state)))?;
+        Ok(SnapshotOutcome::Delivered(position.index))
+    }
+
+    fn installed(&mut self, id: NodeId) {
+        self.tally.count("snapshot installed");
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        host.install_staged();
+        let Some(process) = &mut host.process else { return };
+        process.receiving = false;
+    }
+}

@@ -1,0 +1,66 @@
+//! Seeds, kept plans, and the promise that one seed is one history.
+//!
+//! `SIM_SEEDS=n` lives through n fresh seeds instead of a few, `SIM_FIRST_SEED=s` begins elsewhere.
+
+use std::path::Path;
+use std::process::Command;
+
+use sim::{Plan, Tell};
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+#[test]
+fn fresh_seeds_are_clean() {
+    let first = number("SIM_FIRST_SEED", 1);
+    for seed in first..first + number("SIM_SEEDS", 150) {
+        let outcome = sim::live(&Plan::draw(seed), Tell::Nothing);
+        if let Some(broken) = outcome.broken {
+            panic!("seed {seed}: {broken}\nreplay: cargo run -p quorate-sim -- replay {seed}");
+        }
+    }
+}
+
+/// Plans that once broke a rule: why is in docs/known-bugs.md, under the file's name.
+#[test]
+fn kept_plans_are_clean() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("kept");
+    let mut count = 0;
+    for file in std::fs::read_dir(kept).unwrap() {
+        let path = file.unwrap().path();
+        let plan: Plan = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let outcome = sim::live(&plan, Tell::Nothing);
+        if let Some(broken) = outcome.broken {
+            panic!("{}: {broken}", path.display());
+        }
+        assert!(outcome.tally.of("converged") == 1, "{} ran to its end", path.display());
+        count += 1;
+    }
+    assert!(count > 0, "there are kept plans");
+}
+
+/// Two processes and this one live through the same history.
+#[test]
+fn one_seed_is_one_history() {
+    let hash = |seed: u64| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate-sim"));
+        let output = command.args(["hash", &seed.to_string()]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    for seed in 1..=10 {
+        let here = format!("{:016x}", sim::live(&Plan::draw(seed), Tell::Nothing).hash);
+        assert_eq!([hash(seed), hash(seed)], [here.clone(), here], "seed {seed}");
+    }
+}
+
+/// A story is not another history: telling it changes nothing.
+#[test]
+fn telling_changes_nothing() {
+    let plan = Plan::draw(3);
+    let quiet = sim::live(&plan, Tell::Nothing);
+    let loud = sim::live(&plan, Tell::Everything);
+    assert_eq!(quiet.hash, loud.hash);
+    assert!(quiet.story.is_empty() && loud.story.len() > 100);
+}
