@@ -32,10 +32,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::chain::Versions;
 use crate::disk::Disk;
-use crate::engine::{Engine, EngineError, Table, Write};
+use crate::engine::partition::Partition;
+use crate::engine::{Engine, EngineError, Snapshot, Table, Write};
 use crate::layout::{self, EventsWriter, Mark};
 use crate::memtable::{Memtable, Slot};
 use crate::mutant::{self, Mutant};
+use crate::reload::ReloadJob;
 use crate::state::{Limits, Ticket};
 use crate::types::{Record, Revision};
 
@@ -67,6 +69,12 @@ impl<E: Engine> CheckpointJob<E> {
     /// job may be run again: it writes the same rows again, and then the rest.
     pub fn run(&self) -> Result<Done, EngineError> {
         let whole = self.frozen.bytes() <= self.limits.checkpoint_write_bytes;
+        self.fill(whole)?.write()?;
+        self.done(Box::new(self.engine.snapshot()?))
+    }
+
+    /// Writes all but the last piece, and says what that is; all is one piece if it is `whole`.
+    fn fill(&self, whole: bool) -> Result<Writer<'_, E>, EngineError> {
         let newest = self.disk.newest.max(self.mark.revision);
         let mut writer = Writer {
             engine: &*self.engine,
@@ -83,8 +91,12 @@ impl<E: Engine> CheckpointJob<E> {
         self.write_versions(&mut writer, covered_from)?;
         self.write_events(&mut writer)?;
         self.fill_meta(&mut writer.batch, newest);
-        writer.write()?;
-        let disk = Disk::load(Box::new(self.engine.snapshot()?))?;
+        Ok(writer)
+    }
+
+    /// What was written is to be read from this view from now on.
+    fn done(&self, snapshot: Box<dyn Snapshot>) -> Result<Done, EngineError> {
+        let disk = Disk::load(snapshot)?;
         assert_eq!(disk.mark, self.mark, "another writer in the engine");
         Ok(Done { ticket: self.ticket.clone(), disk, checkpoint: true })
     }
@@ -203,6 +215,35 @@ impl<E: Engine> CheckpointJob<E> {
             keys.advance_key();
         }
     }
+}
+
+/// Runs the jobs of many states that share an engine: one write takes all of it, and one view is
+/// what all of them read from afterwards. `reloads` are of states that have nothing to write and
+/// are to let go of the older view that they hold. What the jobs return is in their order, the
+/// checkpoints' first.
+///
+/// # Errors
+/// As [`CheckpointJob::run`]; all of it is written, or nothing.
+pub fn run_together<E: Engine>(
+    checkpoints: &[CheckpointJob<Partition<E>>],
+    reloads: &[ReloadJob<Partition<E>>],
+) -> Result<Vec<Done>, EngineError> {
+    let mut engines = checkpoints.iter().map(|job| &job.engine);
+    let Some(engine) = engines.next().or(reloads.first().map(|job| &job.engine)) else {
+        return Ok(Vec::new());
+    };
+    let mut writes = Vec::new();
+    for job in checkpoints {
+        job.engine.inward(job.fill(true)?.batch.sorted(), &mut writes);
+    }
+    writes.sort_unstable_by(|a, b| a.place().cmp(&b.place()));
+    if !writes.is_empty() {
+        engine.inner().write(&writes)?;
+    }
+    let view = Arc::new(engine.inner().snapshot()?);
+    let written = checkpoints.iter().map(|job| job.done(Box::new(job.engine.view_of(&view))));
+    let reloaded = reloads.iter().map(|job| job.done(Box::new(job.engine.view_of(&view))));
+    written.chain(reloaded).collect()
 }
 
 fn pending_row(newest: Revision) -> Write {

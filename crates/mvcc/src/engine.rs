@@ -2,6 +2,7 @@
 
 pub mod conformance;
 pub mod mem;
+pub mod partition;
 
 use std::ops::ControlFlow;
 
@@ -27,6 +28,16 @@ pub enum Write {
     Put(Table, Bytes, Bytes),
     /// Removes `key`; nothing happens if it is absent.
     Delete(Table, Bytes),
+}
+
+impl Write {
+    /// What it writes to: the order of a batch.
+    #[must_use]
+    pub fn place(&self) -> (Table, &Bytes) {
+        match self {
+            Write::Put(table, key, _) | Write::Delete(table, key) => (*table, key),
+        }
+    }
 }
 
 /// Why the engine could not do it. Only [`EngineError::Full`] is worth a retry; after any other the

@@ -90,7 +90,7 @@ mod state;
 mod types;
 mod view;
 
-pub use checkpoint::{CheckpointJob, Done};
+pub use checkpoint::{CheckpointJob, Done, run_together};
 pub use collect::CollectJob;
 pub use error::ReadError;
 pub use events::Events;

@@ -27,8 +27,7 @@ const KEY_OVERHEAD_BYTES: usize = 272;
 /// The same for a version of a meta key.
 const META_OVERHEAD_BYTES: usize = 160;
 
-/// Sizes of the roots of the indexes, as powers of 2: users' keys are many, others few.
-const VERSIONS_ROOT_BITS: u32 = 13;
+/// Size of the root of the index of meta keys, as a power of 2: they are few.
 const META_ROOT_BITS: u32 = 6;
 
 /// Where a version of a key is: a change of a commit.
@@ -70,10 +69,11 @@ pub(crate) fn stamp(revision: Revision) -> u64 {
 }
 
 impl Memtable {
-    pub(crate) fn new() -> Self {
+    /// `root_bits`: how many users' keys the index is made for from the beginning, as a power of 2.
+    pub(crate) fn new(root_bits: u32) -> Self {
         Self {
-            versions: ChainMap::new(VERSIONS_ROOT_BITS),
-            meta: ChainMap::new(META_ROOT_BITS),
+            versions: ChainMap::new(root_bits),
+            meta: ChainMap::new(root_bits.min(META_ROOT_BITS)),
             commits: SkipMap::new(),
             bytes: AtomicUsize::new(0),
         }

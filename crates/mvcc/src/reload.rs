@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::Done;
 use crate::disk::Disk;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Snapshot};
 use crate::layout::Mark;
 use crate::state::Ticket;
 
@@ -27,7 +27,11 @@ impl<E: Engine> ReloadJob<E> {
     /// # Panics
     /// If somebody else has written into the engine.
     pub fn run(&self) -> Result<Done, EngineError> {
-        let disk = Disk::load(Box::new(self.engine.snapshot()?))?;
+        self.done(Box::new(self.engine.snapshot()?))
+    }
+
+    pub(crate) fn done(&self, snapshot: Box<dyn Snapshot>) -> Result<Done, EngineError> {
+        let disk = Disk::load(snapshot)?;
         assert_eq!(disk.mark, self.mark, "another writer in the engine");
         Ok(Done { ticket: self.ticket.clone(), disk, checkpoint: false })
     }

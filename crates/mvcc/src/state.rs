@@ -53,6 +53,9 @@ pub struct Limits {
     /// The longest row that an import takes: key and value of one version, or the keys of one
     /// commit.
     pub import_row_bytes: usize,
+    /// How many keys the index of what is in memory is made for from the beginning, as a power of 2: it
+    /// grows with its keys, and takes 8 bytes for each of these before there are any. At most 24.
+    pub front_root_bits: u32,
 }
 
 impl Default for Limits {
@@ -63,6 +66,7 @@ impl Default for Limits {
             collect_changes: 8 * 1024,
             import_write_bytes: 8 * 1024 * 1024,
             import_row_bytes: 64 * 1024 * 1024,
+            front_root_bits: 13,
         }
     }
 }
@@ -111,7 +115,7 @@ impl<E: Engine> State<E> {
         }
         let disk = Disk::load(Box::new(snapshot))?;
         let mark = disk.mark;
-        let active = Arc::new(Memtable::new());
+        let active = Arc::new(Memtable::new(limits.front_root_bits));
         let levels = Levels { active, frozen: None, disk: Arc::new(disk) };
         let now = Arc::new(Published {
             levels: Arc::new(levels),
@@ -243,7 +247,7 @@ impl<E: Engine> State<E> {
         };
         let frozen = Arc::clone(&now.levels.active);
         let levels = Levels {
-            active: Arc::new(Memtable::new()),
+            active: Arc::new(Memtable::new(self.limits.front_root_bits)),
             frozen: Some(Arc::clone(&frozen)),
             disk: Arc::clone(disk),
         };

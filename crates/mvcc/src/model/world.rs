@@ -128,6 +128,7 @@ impl World {
             collect_changes: 1 + random.below(6),
             import_write_bytes: [1, 300, 1 << 20][random.below(3)],
             import_row_bytes: 1 << 16,
+            front_root_bits: 3,
         };
         let engine = Arc::new(MemEngine::new());
         let state = State::open_with(Arc::clone(&engine), limits).unwrap();

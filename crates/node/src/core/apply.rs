@@ -33,7 +33,7 @@ pub(crate) fn membership_row(membership: &Membership) -> (Bytes, Option<Bytes>) 
     (Bytes::from_static(MEMBERSHIP_ROW), Some(row.into()))
 }
 
-impl<E: Engine> Core<E> {
+impl<E: Engine> Turn<'_, E> {
     /// Takes note of what happened; gives back the membership changes, by their entry.
     pub(super) fn take_events(
         &mut self,
@@ -49,12 +49,12 @@ impl<E: Engine> Core<E> {
                 }
                 Event::TermCommitted { .. } => {}
                 Event::Membership { index, membership } => {
-                    self.store.set_nodes(self.range, nodes_of(&membership));
+                    self.shared.store.set_nodes(self.group.range, nodes_of(&membership));
                     memberships.insert(index, membership);
                 }
                 Event::TransferEnded { to, outcome } => {
                     let over = |(_, target): &mut (Origin, raft::ReplicaId)| *target == to;
-                    let origins: Vec<_> = self.transfers.extract_if(.., over).collect();
+                    let origins: Vec<_> = self.group.transfers.extract_if(.., over).collect();
                     for (origin, _) in origins {
                         let answer = match outcome {
                             raft::TransferOutcome::Yielded => Ok(etcd::Response::Published),
@@ -82,35 +82,35 @@ impl<E: Engine> Core<E> {
         term: raft::Term,
         leader: Option<NodeId>,
     ) {
-        let led = self.role == RoleKind::Leader && self.term == term;
+        let led = self.group.role == RoleKind::Leader && self.group.term == term;
         if !(led && role == RoleKind::Leader) {
             self.retire();
         }
-        if leader.is_some() && leader != self.leader {
-            self.leader_changes += 1;
+        if leader.is_some() && leader != self.group.leader {
+            self.group.leader_changes += 1;
             tracing::info!(
                 leader = format_args!("{:x}", leader.map_or(0, |node| node.0)),
                 term = term.0,
                 "leader elected"
             );
-        } else if leader.is_none() && self.leader.is_some() {
+        } else if leader.is_none() && self.group.leader.is_some() {
             tracing::warn!(term = term.0, "leader lost");
         }
-        let before = std::mem::replace(&mut self.leader, leader);
-        self.role = role;
-        self.term = term;
+        let before = std::mem::replace(&mut self.group.leader, leader);
+        self.group.role = role;
+        self.group.term = term;
         if let Some(before) = before.filter(|&before| Some(before) != leader) {
             self.read_points_lost(now, before);
         }
-        if leader.is_some_and(|leader| leader != self.config.node) {
+        if leader.is_some_and(|leader| leader != self.shared.config.node) {
             self.route_waiting(now);
         }
     }
 
     /// Stops serving: what was evaluated and not applied may never be.
     pub(super) fn retire(&mut self) {
-        if std::mem::take(&mut self.serving) {
-            self.machine.follow();
+        if std::mem::take(&mut self.group.serving) {
+            self.group.machine.follow();
             self.void_speculative();
         }
     }
@@ -135,7 +135,7 @@ impl<E: Engine> Core<E> {
                 .machine
                 .apply_with(now, index.0, term.0, &effects, row)
                 .map_err(|error| Fatal::State(format!("entry {index}: {error}")))?;
-            self.effects.published.extend(applied.commit);
+            self.shared.effects.published.extend(applied.commit);
             if applied.members_changed || membership.is_some() {
                 self.members_changed();
             }
@@ -143,20 +143,20 @@ impl<E: Engine> Core<E> {
         }
         self.raft_mut().step(now, raft::Input::Applied(last.index))?;
         self.give_confirmed();
-        if self.role == RoleKind::Leader && !self.serving && last.term == self.term {
-            self.machine.lead(now, self.term.0).map_err(|error| Fatal::State(error.to_string()))?;
-            self.serving = true;
+        if self.group.role == RoleKind::Leader && !self.group.serving && last.term == self.group.term {
+            self.group.machine.lead(now, self.group.term.0).map_err(|error| Fatal::State(error.to_string()))?;
+            self.group.serving = true;
             self.route_waiting(now);
         }
         Ok(())
     }
 
     fn members_changed(&mut self) {
-        self.effects.peers = Some(self.peers());
+        self.shared.effects.peers = Some(self.peers());
         let own = self.raft().id();
         let membership = self.raft().membership();
         if !membership.members().is_empty() && !membership.contains(own) {
-            self.effects.removed = true;
+            self.shared.effects.removed = true;
         }
     }
 }

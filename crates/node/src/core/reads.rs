@@ -76,17 +76,17 @@ impl Reads {
     }
 }
 
-impl<E: Engine> Core<E> {
+impl<E: Engine> Turn<'_, E> {
     /// Somebody wants to read the newest state.
     pub(super) fn read_point(&mut self, now: Duration, origin: Origin) {
-        match (origin, self.leader) {
-            (_, Some(leader)) if leader == self.config.node && self.serving => {
-                self.reads.gathered.push(Read::Point(origin));
+        match (origin, self.group.leader) {
+            (_, Some(leader)) if leader == self.shared.config.node && self.group.serving => {
+                self.group.reads.gathered.push(Read::Point(origin));
             }
-            (Origin::Local(_), Some(leader)) if leader != self.config.node => {
-                self.reads.gathered.push(Read::Point(origin));
+            (Origin::Local(_), Some(leader)) if leader != self.shared.config.node => {
+                self.group.reads.gathered.push(Read::Point(origin));
             }
-            (Origin::Peer(..), Some(leader)) if leader != self.config.node => {
+            (Origin::Peer(..), Some(leader)) if leader != self.shared.config.node => {
                 self.point(origin, Err(Error::NotLeader));
             }
             _ => self.read_point_waits(now, origin),
@@ -103,18 +103,18 @@ impl<E: Engine> Core<E> {
         // What was evaluated before it is proposed before the next confirmation is asked for.
         let index = LogIndex(self.raft().last().index.0 + self.evaluated_count());
         let answer = Box::new(answer);
-        self.reads.gathered.push(Read::Answer {
+        self.group.reads.gathered.push(Read::Answer {
             origin,
             answer,
             index,
-            speculative: Some(self.term),
+            speculative: Some(self.group.term),
         });
     }
 
     /// The newest evaluations were taken back: answers that were computed from them are void.
     pub(super) fn void_gathered(&mut self, error: &Error) {
         let void = |read: &mut Read| matches!(read, Read::Answer { .. });
-        for read in self.reads.gathered.extract_if(.., void).collect::<Vec<_>>() {
+        for read in self.group.reads.gathered.extract_if(.., void).collect::<Vec<_>>() {
             self.give_up(read, error);
         }
     }
@@ -123,7 +123,7 @@ impl<E: Engine> Core<E> {
     pub(super) fn void_speculative(&mut self) {
         self.void_gathered(&Error::LeaderChanged);
         let is_void = |c: &Confirmed| matches!(c.read, Read::Answer { speculative: Some(_), .. });
-        let void = self.reads.extract(is_void);
+        let void = self.group.reads.extract(is_void);
         for read in void {
             self.give_up(read, &Error::LeaderChanged);
         }
@@ -144,29 +144,29 @@ impl<E: Engine> Core<E> {
         answer: Result<Response, Error>,
         index: LogIndex,
     ) {
-        if index.0 <= self.machine.applied().index {
+        if index.0 <= self.group.machine.applied().index {
             return self.answer(origin, answer);
         }
         let answer = Box::new(answer);
         let read = Read::Answer { origin, answer, index, speculative: None };
-        let deadline = now + self.config.request_timeout;
-        self.reads.confirm(index, Confirmed { deadline, read });
+        let deadline = now + self.shared.config.request_timeout;
+        self.group.reads.confirm(index, Confirmed { deadline, read });
     }
 
     /// Asks for one confirmation for all that gathered.
     pub(super) fn begin_reads(&mut self, now: Duration) -> Result<(), Fatal> {
-        if self.reads.gathered.is_empty() {
+        if self.group.reads.gathered.is_empty() {
             return Ok(());
         }
-        let reads = std::mem::take(&mut self.reads.gathered);
+        let reads = std::mem::take(&mut self.group.reads.gathered);
         let ctx = self.id();
-        let deadline = now + self.config.request_timeout;
-        self.reads.rounds.insert(ctx, Round { deadline, reads });
-        match self.leader {
-            Some(leader) if leader != self.config.node => {
-                self.reads.asked.insert(ctx, leader);
+        let deadline = now + self.shared.config.request_timeout;
+        self.group.reads.rounds.insert(ctx, Round { deadline, reads });
+        match self.group.leader {
+            Some(leader) if leader != self.shared.config.node => {
+                self.group.reads.asked.insert(ctx, leader);
                 let point = pb::ReadPoint { id: ctx };
-                self.frames.entry(leader).or_default().read_points.push(point);
+                self.shared.frames.entry(leader).or_default().read_points.push(point);
             }
             _ => self.raft_mut().step(now, raft::Input::ReadIndex(ctx))?,
         }
@@ -175,30 +175,30 @@ impl<E: Engine> Core<E> {
 
     /// Leadership was confirmed.
     pub(super) fn read_confirmed(&mut self, now: Duration, ready: ReadReady) {
-        let Some(round) = self.reads.rounds.remove(&ready.ctx) else { return };
-        self.reads.asked.remove(&ready.ctx);
+        let Some(round) = self.group.reads.rounds.remove(&ready.ctx) else { return };
+        self.group.reads.asked.remove(&ready.ctx);
         for read in round.reads {
             let index = match &read {
                 Read::Point(_) => ready.index,
                 // Confirmed and lost again before anyone looked: what it rests on may be lost.
                 Read::Answer { speculative: Some(term), .. }
-                    if !(self.serving && self.term == *term) =>
+                    if !(self.group.serving && self.group.term == *term) =>
                 {
                     self.give_up(read, &Error::LeaderChanged);
                     continue;
                 }
                 Read::Answer { index, .. } => ready.index.max(*index),
             };
-            let deadline = now + self.config.request_timeout;
-            self.reads.confirm(index, Confirmed { deadline, read });
+            let deadline = now + self.shared.config.request_timeout;
+            self.group.reads.confirm(index, Confirmed { deadline, read });
         }
         self.give_confirmed();
     }
 
     /// Leadership was not confirmed: a read can wait for the next leader, an answer is worthless.
     pub(super) fn read_failed(&mut self, now: Duration, ctx: u64) {
-        let Some(round) = self.reads.rounds.remove(&ctx) else { return };
-        self.reads.asked.remove(&ctx);
+        let Some(round) = self.group.reads.rounds.remove(&ctx) else { return };
+        self.group.reads.asked.remove(&ctx);
         for read in round.reads {
             match read {
                 Read::Point(origin @ Origin::Local(_)) => self.read_point_waits(now, origin),
@@ -215,7 +215,7 @@ impl<E: Engine> Core<E> {
         from: NodeId,
         reply: pb::ReadPointReply,
     ) {
-        if self.reads.asked.get(&reply.id) != Some(&from) {
+        if self.group.reads.asked.get(&reply.id) != Some(&from) {
             return;
         }
         match reply.index {
@@ -243,8 +243,8 @@ impl<E: Engine> Core<E> {
 
     /// More has been applied: gives what waited for it.
     pub(super) fn give_confirmed(&mut self) {
-        let applied = self.machine.applied().index;
-        while let Some(first) = self.reads.confirmed.first_entry() {
+        let applied = self.group.machine.applied().index;
+        while let Some(first) = self.group.reads.confirmed.first_entry() {
             if first.key().0 > applied {
                 break;
             }
@@ -260,33 +260,33 @@ impl<E: Engine> Core<E> {
     /// Tells whoever asked that the state may be read now, or that it may not.
     pub(super) fn point(&mut self, origin: Origin, result: Result<(), Error>) {
         match origin {
-            Origin::Local(token) => self.effects.points.push((token, result)),
+            Origin::Local(token) => self.shared.effects.points.push((token, result)),
             Origin::Peer(node, id) => {
-                let index = result.is_ok().then(|| self.machine.applied().index);
+                let index = result.is_ok().then(|| self.group.machine.applied().index);
                 let reply = pb::ReadPointReply { id, index };
-                self.frames.entry(node).or_default().read_point_replies.push(reply);
+                self.shared.frames.entry(node).or_default().read_point_replies.push(reply);
             }
             Origin::None => {}
         }
     }
 
     pub(super) fn reads_timeout(&mut self, now: Duration) {
-        while let Some(first) = self.reads.rounds.first_entry() {
+        while let Some(first) = self.group.reads.rounds.first_entry() {
             if first.get().deadline > now {
                 break;
             }
             let (ctx, round) = first.remove_entry();
-            self.reads.asked.remove(&ctx);
+            self.group.reads.asked.remove(&ctx);
             for read in round.reads {
                 self.give_up(read, &Error::Timeout);
             }
         }
-        if self.reads.confirmed_deadline.is_some_and(|deadline| deadline <= now) {
-            for read in self.reads.extract(|confirmed| confirmed.deadline <= now) {
+        if self.group.reads.confirmed_deadline.is_some_and(|deadline| deadline <= now) {
+            for read in self.group.reads.extract(|confirmed| confirmed.deadline <= now) {
                 self.give_up(read, &Error::TimeoutWaitAppliedIndex);
             }
-            let left = self.reads.confirmed.values().flatten();
-            self.reads.confirmed_deadline = left.map(|confirmed| confirmed.deadline).min();
+            let left = self.group.reads.confirmed.values().flatten();
+            self.group.reads.confirmed_deadline = left.map(|confirmed| confirmed.deadline).min();
         }
     }
 }

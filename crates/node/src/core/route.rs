@@ -72,23 +72,23 @@ impl Routes {
     }
 }
 
-impl<E: Engine> Core<E> {
+impl<E: Engine> Turn<'_, E> {
     /// A request, from a client of this member or passed on by a peer.
     pub(super) fn request(&mut self, now: Duration, origin: Origin, request: Request) {
-        if self.serving && self.transfers.is_empty() {
+        if self.group.serving && self.group.transfers.is_empty() {
             return self.evaluate(now, origin, request);
         }
-        match (origin, self.leader) {
-            (Origin::Local(_), Some(leader)) if leader != self.config.node => {
+        match (origin, self.group.leader) {
+            (Origin::Local(_), Some(leader)) if leader != self.shared.config.node => {
                 let id = self.id();
-                let deadline = now + self.config.request_timeout;
+                let deadline = now + self.shared.config.request_timeout;
                 let (kind, bytes) = wire::request::encode_request(&request);
-                self.routes.forwarded.insert(id, Forwarded { origin, leader, deadline, request });
+                self.group.routes.forwarded.insert(id, Forwarded { origin, leader, deadline, request });
                 let forward = pb::Forward { id, kind, request: bytes };
-                self.frames.entry(leader).or_default().forwards.push(forward);
+                self.shared.frames.entry(leader).or_default().forwards.push(forward);
             }
             // Passed on once is enough: the peer tries the next leader when it knows of one.
-            (Origin::Peer(..), Some(leader)) if leader != self.config.node => {
+            (Origin::Peer(..), Some(leader)) if leader != self.shared.config.node => {
                 self.answer(origin, Err(Error::NotLeader));
             }
             _ => self.wait_for_leader(now, Unrouted::Request(origin, request)),
@@ -96,7 +96,7 @@ impl<E: Engine> Core<E> {
     }
 
     fn wait_for_leader(&mut self, now: Duration, what: Unrouted) {
-        self.routes.unrouted.push_back((now + self.config.request_timeout, what));
+        self.group.routes.unrouted.push_back((now + self.shared.config.request_timeout, what));
     }
 
     pub(super) fn read_point_waits(&mut self, now: Duration, origin: Origin) {
@@ -105,7 +105,7 @@ impl<E: Engine> Core<E> {
 
     /// There is a leader: what waited for one goes on its way.
     pub(super) fn route_waiting(&mut self, now: Duration) {
-        for (_, what) in std::mem::take(&mut self.routes.unrouted) {
+        for (_, what) in std::mem::take(&mut self.group.routes.unrouted) {
             match what {
                 Unrouted::Request(origin, request) => self.request(now, origin, request),
                 Unrouted::ReadPoint(origin) => self.read_point(now, origin),
@@ -115,7 +115,7 @@ impl<E: Engine> Core<E> {
 
     fn evaluate(&mut self, now: Duration, origin: Origin, request: Request) {
         let grows = matches!(request, Request::Put(_) | Request::Txn(_) | Request::LeaseGrant(_));
-        if self.disk_full && grows {
+        if self.shared.disk_full && grows {
             return self.answer(origin, Err(Error::NoSpace));
         }
         if matches!(
@@ -124,11 +124,11 @@ impl<E: Engine> Core<E> {
         ) {
             self.observe_cluster(now);
         }
-        match self.machine.evaluate(now, request) {
+        match self.group.machine.evaluate(now, request) {
             Evaluated::Refused(error) => self.answer(origin, Err(error)),
             Evaluated::Read(result) => self.answer_when_confirmed(origin, *result),
             Evaluated::Propose { effects, outcome } => {
-                self.routes.evaluated.push(Evaluation {
+                self.group.routes.evaluated.push(Evaluation {
                     payload: Payload::Data(effects),
                     origin,
                     outcome,
@@ -138,7 +138,7 @@ impl<E: Engine> Core<E> {
                 // Alone in its batch, so that a refusal touches nothing else.
                 self.propose(now);
                 let payload = Payload::membership(membership_change(change, effects));
-                self.routes.evaluated.push(Evaluation { payload, origin, outcome });
+                self.group.routes.evaluated.push(Evaluation { payload, origin, outcome });
                 self.propose(now);
             }
         }
@@ -151,22 +151,22 @@ impl<E: Engine> Core<E> {
         let last_index = raft.last().index.0;
         let connected = |(node, since): (&NodeId, &Duration)| (node.0, now.saturating_sub(*since));
         let facts = etcd::ClusterFacts {
-            unix_time_s: self.unix_time_s,
-            connected_for: self.heard_since.iter().map(connected).collect(),
+            unix_time_s: self.shared.unix_time_s,
+            connected_for: self.shared.heard_since.iter().map(connected).collect(),
             matched,
             last_index,
         };
-        self.machine.observe_cluster(facts);
+        self.group.machine.observe_cluster(facts);
     }
 
     /// Leases that have run out are revoked, in the name of nobody.
     pub(super) fn expire_leases(&mut self, now: Duration) -> Result<(), Fatal> {
-        if !self.serving || !self.transfers.is_empty() {
+        if !self.group.serving || !self.group.transfers.is_empty() {
             return Ok(());
         }
-        let expired = self.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
+        let expired = self.group.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
         for effects in expired {
-            self.routes.evaluated.push(Evaluation {
+            self.group.routes.evaluated.push(Evaluation {
                 payload: Payload::Data(effects),
                 origin: Origin::None,
                 outcome: Box::new(Ok(Response::Published)),
@@ -178,17 +178,17 @@ impl<E: Engine> Core<E> {
 
     /// Proposes all that was evaluated since the last time, as one batch.
     pub(super) fn propose(&mut self, now: Duration) {
-        if self.routes.evaluated.is_empty() {
+        if self.group.routes.evaluated.is_empty() {
             return;
         }
-        let evaluated = std::mem::take(&mut self.routes.evaluated);
+        let evaluated = std::mem::take(&mut self.group.routes.evaluated);
         let payloads = evaluated.iter().map(|e| e.payload.clone()).collect();
-        let deadline = now + self.config.request_timeout;
+        let deadline = now + self.shared.config.request_timeout;
         match self.raft_mut().propose(now, payloads) {
             Ok(proposed) => {
                 self.forget_overwritten(proposed.first_index);
                 for (offset, evaluation) in evaluated.into_iter().enumerate() {
-                    self.routes.in_flight.push_back(InFlight {
+                    self.group.routes.in_flight.push_back(InFlight {
                         index: proposed.first_index.plus(offset as u64),
                         term: proposed.term,
                         deadline,
@@ -199,7 +199,7 @@ impl<E: Engine> Core<E> {
             Err(refused) => {
                 // Nothing was appended: what was evaluated is taken back, so that nothing builds
                 // on revisions that never come.
-                self.machine.retract(evaluated.len());
+                self.group.machine.retract(evaluated.len());
                 self.void_gathered(&refusal(refused));
                 for evaluation in evaluated {
                     self.answer(evaluation.origin, Err(refusal(refused)));
@@ -211,8 +211,8 @@ impl<E: Engine> Core<E> {
     /// Entries of this member's are appended from `first` on. Proposals of an earlier term that
     /// stood there or behind are cut off the log: they never happened.
     fn forget_overwritten(&mut self, first: LogIndex) {
-        while self.routes.in_flight.back().is_some_and(|proposal| proposal.index >= first) {
-            let overwritten = self.routes.in_flight.pop_back().and_then(|p| p.waiting);
+        while self.group.routes.in_flight.back().is_some_and(|proposal| proposal.index >= first) {
+            let overwritten = self.group.routes.in_flight.pop_back().and_then(|p| p.waiting);
             if let Some((origin, _)) = overwritten {
                 self.answer(origin, Err(Error::LeaderChanged));
             }
@@ -221,16 +221,16 @@ impl<E: Engine> Core<E> {
 
     /// How many entries the next batch adds to the log.
     pub(super) fn evaluated_count(&self) -> u64 {
-        self.routes.evaluated.len() as u64
+        self.group.routes.evaluated.len() as u64
     }
 
     /// The entry at `index`, of `term`, is applied: whoever proposed it is answered.
     pub(super) fn proposal_applied(&mut self, index: LogIndex, term: Term) {
-        while let Some(first) = self.routes.in_flight.front() {
+        while let Some(first) = self.group.routes.in_flight.front() {
             if first.index > index {
                 break;
             }
-            let proposal = self.routes.in_flight.pop_front().expect("just looked at");
+            let proposal = self.group.routes.in_flight.pop_front().expect("just looked at");
             let Some((origin, outcome)) = proposal.waiting else { continue };
             let answer = if proposal.index == index && proposal.term == term {
                 *outcome
@@ -248,9 +248,9 @@ impl<E: Engine> Core<E> {
     /// Gives an answer to whoever asked.
     pub(super) fn answer(&mut self, origin: Origin, answer: Result<Response, Error>) {
         match origin {
-            Origin::Local(token) => self.effects.replies.push((token, answer)),
+            Origin::Local(token) => self.shared.effects.replies.push((token, answer)),
             Origin::Peer(node, id) => {
-                let applied = self.machine.applied().index;
+                let applied = self.group.machine.applied().index;
                 let reply = match answer {
                     Ok(response) => {
                         let (kind, bytes) = wire::request::encode_response(&response);
@@ -264,7 +264,7 @@ impl<E: Engine> Core<E> {
                         applied,
                     },
                 };
-                self.frames.entry(node).or_default().forward_replies.push(reply);
+                self.shared.frames.entry(node).or_default().forward_replies.push(reply);
             }
             Origin::None => {
                 if let Err(error) = answer {
@@ -293,11 +293,11 @@ impl<E: Engine> Core<E> {
         from: NodeId,
         reply: pb::ForwardReply,
     ) {
-        if self.routes.forwarded.get(&reply.id).is_none_or(|f| f.leader != from) {
+        if self.group.routes.forwarded.get(&reply.id).is_none_or(|f| f.leader != from) {
             return;
         }
         let Some(Forwarded { origin, deadline, request, .. }) =
-            self.routes.forwarded.remove(&reply.id)
+            self.group.routes.forwarded.remove(&reply.id)
         else {
             return;
         };
@@ -310,10 +310,10 @@ impl<E: Engine> Core<E> {
         if answer == Err(Error::NotLeader) {
             // To the back of the queue, with the time that it has left: queues are in the order
             // of deadlines, so it is put where it belongs.
-            let at = self.routes.unrouted.partition_point(|&(other, _)| other <= deadline);
-            self.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
+            let at = self.group.routes.unrouted.partition_point(|&(other, _)| other <= deadline);
+            self.group.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
             // The next leader may have been heard of before this answer: nobody else would say so.
-            if self.leader.is_some_and(|leader| leader != from) {
+            if self.group.leader.is_some_and(|leader| leader != from) {
                 self.route_waiting(now);
             }
             return;
@@ -331,7 +331,7 @@ impl<E: Engine> Core<E> {
             .map(|(&id, _)| id)
             .collect();
         for id in lost {
-            if let Some(lost) = self.routes.forwarded.remove(&id) {
+            if let Some(lost) = self.group.routes.forwarded.remove(&id) {
                 self.answer(lost.origin, Err(Error::TimeoutDueToConnectionLost));
             }
         }
@@ -339,17 +339,17 @@ impl<E: Engine> Core<E> {
     }
 
     pub(super) fn routes_timeout(&mut self, now: Duration) {
-        while let Some(&(deadline, _)) = self.routes.unrouted.front() {
+        while let Some(&(deadline, _)) = self.group.routes.unrouted.front() {
             if deadline > now {
                 break;
             }
-            match self.routes.unrouted.pop_front() {
+            match self.group.routes.unrouted.pop_front() {
                 Some((_, Unrouted::Request(origin, _))) => self.answer(origin, Err(Error::Timeout)),
                 Some((_, Unrouted::ReadPoint(origin))) => self.point(origin, Err(Error::Timeout)),
                 None => {}
             }
         }
-        while let Some(first) = self.routes.forwarded.first_entry() {
+        while let Some(first) = self.group.routes.forwarded.first_entry() {
             if first.get().deadline > now {
                 break;
             }
@@ -357,7 +357,7 @@ impl<E: Engine> Core<E> {
             self.answer(origin, Err(Error::Timeout));
         }
         let mut late = Vec::new();
-        for proposal in self.routes.in_flight.iter_mut().take_while(|p| p.deadline <= now) {
+        for proposal in self.group.routes.in_flight.iter_mut().take_while(|p| p.deadline <= now) {
             late.extend(proposal.waiting.take());
         }
         for (origin, _) in late {

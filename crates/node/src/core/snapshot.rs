@@ -39,15 +39,15 @@ pub fn snapshot_message(
     Ok((position, Envelope { range: out.range, message }))
 }
 
-impl<E: Engine> Core<E> {
+impl<E: Engine> Turn<'_, E> {
     /// What was frozen is durable: the log behind it may go, but for what followers that lag
     /// may still ask for.
     pub(super) fn checkpointed(&mut self, now: Duration, done: mvcc::Done) -> Result<(), Fatal> {
-        let state = self.machine.state_mut();
-        self.effects.retired.push(state.finish(done));
+        let state = self.group.machine.state_mut();
+        self.shared.effects.retired.push(state.finish(done));
         let durable = state.durable().index;
         // Without room, followers that lag are given a snapshot rather than the log.
-        let kept = if self.disk_full { 0 } else { self.config.catchup_entries };
+        let kept = if self.shared.disk_full { 0 } else { self.shared.config.catchup_entries };
         let raft = self.raft();
         // What a quorum has made durable is applied here, and may be in a checkpoint, before this
         // member's own log has it on disk. The log is not cut ahead of its own writes.
@@ -57,14 +57,14 @@ impl<E: Engine> Core<E> {
         };
         let position = LogPosition { index: upto, term };
         self.raft_mut().step(now, raft::Input::Truncate(position))?;
-        self.effects.truncate.push((self.range, position));
+        self.shared.effects.truncate.push((self.group.range, position));
         Ok(())
     }
 
     pub(super) fn send_snapshot(&mut self, range: RangeId, send: SendSnapshot) {
-        let Some(replica) = self.store.replica(range) else { return };
+        let Some(replica) = self.shared.store.replica(range) else { return };
         let Some(node) = replica.node_of(send.to) else { return };
-        self.effects.snapshots.push(SnapshotOut { range, node, send, from: replica.raft().id() });
+        self.shared.effects.snapshots.push(SnapshotOut { range, node, send, from: replica.raft().id() });
     }
 
     /// The data of a snapshot is here. Consensus decides whether it is wanted.
@@ -76,16 +76,16 @@ impl<E: Engine> Core<E> {
         state: Box<mvcc::State<E>>,
     ) -> Result<(), Fatal> {
         let Body::InstallSnapshot { snapshot, .. } = &envelope.message.body else {
-            self.effects.discarded = true;
+            self.shared.effects.discarded = true;
             return Ok(());
         };
         self.propose(now);
-        self.staged = Some(Staged { position: snapshot.position, state });
-        self.store.receive(now, from, envelope)?;
-        let output = self.store.flush();
+        self.group.staged = Some(Staged { position: snapshot.position, state });
+        self.shared.store.receive(now, from, envelope)?;
+        let output = self.shared.store.flush();
         self.take(now, output)?;
-        if self.staged.take().is_some() {
-            self.effects.discarded = true;
+        if self.group.staged.take().is_some() {
+            self.shared.effects.discarded = true;
         }
         Ok(())
     }
@@ -97,10 +97,10 @@ impl<E: Engine> Core<E> {
             .take_if(|staged| staged.position == snapshot.position)
             .ok_or_else(|| Fatal::State("a snapshot was accepted that is not here".to_owned()))?;
         self.retire();
-        self.machine = Machine::open(*staged.state, self.machine.config().clone());
-        self.store.set_nodes(self.range, nodes_of(&snapshot.membership));
-        self.effects.installed = true;
-        self.effects.peers = Some(self.peers());
+        self.group.machine = Machine::open(*staged.state, self.group.machine.config().clone());
+        self.shared.store.set_nodes(self.group.range, nodes_of(&snapshot.membership));
+        self.shared.effects.installed = true;
+        self.shared.effects.peers = Some(self.peers());
         self.proposal_applied(snapshot.position.index, snapshot.position.term);
         self.give_confirmed();
         Ok(())

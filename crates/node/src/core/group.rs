@@ -1,0 +1,128 @@
+//! A range's part of the core, and what all of them share.
+//!
+//! Each range that does something has a [`Group`]: its state machine, its requests and reads on
+//! their way, what is known of its leader. The rest of a member (replicas, frames, effects) is
+//! one for all ranges ([`Shared`]). A [`Turn`] is the two of them together, for as long as one
+//! range is stepped; everything about requests, reads and applying is said of a turn, so that no
+//! range can reach into another.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use etcd::Machine;
+use mvcc::engine::Engine;
+use raft::{ReplicaId, RoleKind, Term};
+use store::{NodeId, RangeId, Store};
+
+use super::{CoreConfig, Effects, Origin, addresses, reads, route, snapshot};
+use crate::wire::pb;
+
+/// One range, as far as the core has to do with it.
+pub(super) struct Group<E: Engine> {
+    pub(super) range: RangeId,
+    pub(super) machine: Machine<E>,
+    pub(super) role: RoleKind,
+    pub(super) term: Term,
+    pub(super) leader: Option<NodeId>,
+    pub(super) leader_changes: u64,
+    /// This member leads, and an entry of its term is applied.
+    pub(super) serving: bool,
+    pub(super) routes: route::Routes,
+    pub(super) reads: reads::Reads,
+    pub(super) staged: Option<snapshot::Staged<E>>,
+    pub(super) transfers: Vec<(Origin, ReplicaId)>,
+    /// When leadership was last given away for want of room.
+    pub(super) handed_over: Option<Duration>,
+    /// The deadline that the core's set holds for it.
+    pub(super) deadline: Option<Duration>,
+}
+
+impl<E: Engine> Group<E> {
+    pub(super) fn new(range: RangeId, machine: Machine<E>) -> Group<E> {
+        Group {
+            range,
+            machine,
+            role: RoleKind::Follower,
+            term: Term::ZERO,
+            leader: None,
+            leader_changes: 0,
+            serving: false,
+            routes: route::Routes::default(),
+            reads: reads::Reads::default(),
+            staged: None,
+            transfers: Vec::new(),
+            handed_over: None,
+            deadline: None,
+        }
+    }
+
+    /// When it has something to do that no input brings. Consensus has deadlines of its own.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        // While leadership is being handed over no lease is ended: its time has come, and waits.
+        let expires = self.serving && self.transfers.is_empty();
+        let machine = if expires { self.machine.next_deadline() } else { None };
+        [machine, self.routes.next_deadline(), self.reads.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+/// What the ranges of a member share.
+pub(super) struct Shared {
+    pub(super) config: CoreConfig,
+    pub(super) store: Store,
+    /// Numbers for what is asked of peers and of the consensus core.
+    pub(super) next_id: u64,
+    pub(super) unix_time_s: u64,
+    pub(super) disk_full: bool,
+    /// Since when each peer has been heard from, without a break.
+    pub(super) heard_since: BTreeMap<NodeId, Duration>,
+    /// Frames under construction.
+    pub(super) frames: BTreeMap<NodeId, pb::Frame>,
+    pub(super) effects: Effects,
+}
+
+impl Shared {
+    /// Numbers rise: queues by number are queues by deadline.
+    pub(super) fn id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+}
+
+/// A range while it is stepped.
+pub(super) struct Turn<'a, E: Engine> {
+    pub(super) group: &'a mut Group<E>,
+    pub(super) shared: &'a mut Shared,
+}
+
+impl<E: Engine> Turn<'_, E> {
+    pub(super) fn raft(&self) -> &raft::Raft {
+        self.shared.store.replica(self.group.range).expect("a group has its replica").raft()
+    }
+
+    pub(super) fn raft_mut(&mut self) -> &mut raft::Raft {
+        self.shared.store.raft_mut(self.group.range).expect("a group has its replica")
+    }
+
+    /// Whether this is the range that holds the members, beside all user data.
+    pub(super) fn is_dense(&self) -> bool {
+        self.group.range == RangeId::DENSE
+    }
+
+    /// The range as frames name it: nothing is the dense one.
+    pub(super) fn named(&self) -> Option<u64> {
+        (!self.is_dense()).then_some(self.group.range.0)
+    }
+
+    /// The members' addresses, as applied.
+    pub(super) fn peers(&self) -> BTreeMap<NodeId, Vec<String>> {
+        let members = self.group.machine.members().unwrap_or_else(|error| {
+            tracing::error!(%error, "the members cannot be read");
+            Vec::new()
+        });
+        addresses(members)
+    }
+}

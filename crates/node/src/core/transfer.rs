@@ -1,0 +1,68 @@
+//! Leadership given away: because somebody asked, or because there is no room here.
+
+use std::time::Duration;
+
+use etcd::Error;
+use mvcc::engine::Engine;
+use raft::{ReplicaId, RoleKind};
+use store::NodeId;
+
+use super::group::Turn;
+use super::{Fatal, Origin, Token};
+
+/// A leader without room gives leadership away at most once in this.
+const HAND_OVER_INTERVAL: Duration = Duration::from_secs(30);
+
+impl<E: Engine> Turn<'_, E> {
+    /// A leader without room refuses writes that a peer may have room for, so it gives leadership away,
+    /// to whoever has most of the log. If all are full it goes round, slowly.
+    pub(super) fn hand_over_if_full(&mut self, now: Duration) -> Result<(), Fatal> {
+        let recently = self.group.handed_over.is_some_and(|then| now < then + HAND_OVER_INTERVAL);
+        let leads = self.group.serving && self.group.transfers.is_empty();
+        if !self.shared.disk_full || !leads || recently {
+            return Ok(());
+        }
+        let raft = self.raft();
+        let voters = &raft.membership().voters;
+        let heard = |id: ReplicaId| self.shared.heard_since.contains_key(&NodeId(id.get()));
+        let peers = raft.peers().filter(|peer| voters.contains(&peer.id) && heard(peer.id));
+        let Some(to) = peers.max_by_key(|peer| peer.matched).map(|peer| peer.id) else {
+            return Ok(());
+        };
+        tracing::warn!(
+            to = format_args!("{:x}", to.get()),
+            "no room here: leadership is given away"
+        );
+        self.group.handed_over = Some(now);
+        self.propose(now);
+        self.group.transfers.push((Origin::None, to));
+        Ok(self.raft_mut().step(now, raft::Input::TransferLeadership { to })?)
+    }
+
+    pub(super) fn move_leader(
+        &mut self,
+        now: Duration,
+        token: Token,
+        to: NodeId,
+    ) -> Result<(), Fatal> {
+        let origin = Origin::Local(token);
+        let target = ReplicaId::new(to.0);
+        let error = match target {
+            _ if self.group.role != RoleKind::Leader => Some(Error::NotLeader),
+            Some(target) if self.raft().membership().voters.contains(&target) => None,
+            _ => Some(Error::BadLeaderTransferee),
+        };
+        match (error, target) {
+            (None, Some(target)) => {
+                self.propose(now);
+                self.group.transfers.push((origin, target));
+                let input = raft::Input::TransferLeadership { to: target };
+                Ok(self.raft_mut().step(now, input)?)
+            }
+            (error, _) => {
+                self.answer(origin, Err(error.unwrap_or(Error::BadLeaderTransferee)));
+                Ok(())
+            }
+        }
+    }
+}
