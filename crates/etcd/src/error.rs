@@ -240,6 +240,8 @@ errors! {
     StreamSort: Unimplemented, Never, NotApplied, "RangeStream does not support custom sort orders";
     /// A streamed range with filters.
     StreamFilter: Unimplemented, Never, NotApplied, "RangeStream does not support revision filters";
+    /// The range that is named does not live on this member.
+    RangeNotHere: NotFound, Never, NotApplied, "quorate: this member hosts no such range";
 }
 
 #[cfg(test)]

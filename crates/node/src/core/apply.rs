@@ -8,9 +8,10 @@ use etcd::Error;
 use mvcc::engine::Engine;
 use prost::Message as _;
 use raft::{Entry, Event, LogIndex, LogPosition, Membership, Payload, RoleKind};
-use store::{NodeId, RangeId};
+use store::NodeId;
 
-use super::{Core, Fatal, Origin, nodes_of};
+use super::group::Turn;
+use super::{Fatal, Origin, nodes_of};
 use crate::wire;
 
 /// The row in the state that holds the group's membership as of the applied index.
@@ -38,11 +39,11 @@ impl<E: Engine> Turn<'_, E> {
     pub(super) fn take_events(
         &mut self,
         now: Duration,
-        events: Vec<(RangeId, Event)>,
+        events: Vec<Event>,
     ) -> BTreeMap<LogIndex, Membership> {
         let mut memberships = BTreeMap::new();
         let mut transfer_ended = false;
-        for (_, event) in events {
+        for event in events {
             match event {
                 Event::Role { role, term, leader } => {
                     self.role_changed(now, role, term, leader.map(|id| NodeId(id.get())));
@@ -120,7 +121,7 @@ impl<E: Engine> Turn<'_, E> {
         &mut self,
         now: Duration,
         entries: Vec<Entry>,
-        memberships: &BTreeMap<LogIndex, Membership>,
+        memberships: Option<&BTreeMap<LogIndex, Membership>>,
     ) -> Result<(), Fatal> {
         let Some(last) = entries.last().map(Entry::position) else { return Ok(()) };
         for entry in entries {
@@ -128,23 +129,35 @@ impl<E: Engine> Turn<'_, E> {
             let (effects, membership) = match &entry.payload {
                 Payload::Empty => (Bytes::new(), None),
                 Payload::Data(effects) => (effects.clone(), None),
-                Payload::Membership(change) => (change.context.clone(), memberships.get(&index)),
+                Payload::Membership(change) => {
+                    (change.context.clone(), memberships.and_then(|known| known.get(&index)))
+                }
             };
             let row = membership.map(membership_row);
             let applied = self
+                .group
                 .machine
                 .apply_with(now, index.0, term.0, &effects, row)
                 .map_err(|error| Fatal::State(format!("entry {index}: {error}")))?;
-            self.shared.effects.published.extend(applied.commit);
-            if applied.members_changed || membership.is_some() {
+            if self.is_dense() {
+                self.shared.effects.published.extend(applied.commit);
+            }
+            if self.is_dense() && (applied.members_changed || membership.is_some()) {
                 self.members_changed();
             }
             self.proposal_applied(index, term);
         }
         self.raft_mut().step(now, raft::Input::Applied(last.index))?;
         self.give_confirmed();
-        if self.group.role == RoleKind::Leader && !self.group.serving && last.term == self.group.term {
-            self.group.machine.lead(now, self.group.term.0).map_err(|error| Fatal::State(error.to_string()))?;
+        self.serve_if_ready(now)
+    }
+
+    /// Begins to serve once this member leads and an entry of its own term is applied.
+    pub(super) fn serve_if_ready(&mut self, now: Duration) -> Result<(), Fatal> {
+        let leads = self.group.role == RoleKind::Leader && !self.group.serving;
+        if leads && self.group.machine.applied().term == self.group.term.0 {
+            let lead = self.group.machine.lead(now, self.group.term.0);
+            lead.map_err(|error| Fatal::State(error.to_string()))?;
             self.group.serving = true;
             self.route_waiting(now);
         }

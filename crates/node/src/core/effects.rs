@@ -106,4 +106,6 @@ pub struct Standing {
     pub leader_changes: u64,
     /// Proposals under way.
     pub proposals_in_flight: usize,
+    /// Ranges that this member leads.
+    pub ranges_led: usize,
 }

@@ -24,26 +24,33 @@
 
 mod apply;
 mod effects;
+mod group;
+mod ranges;
 mod reads;
 mod route;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use etcd::{Error, Machine, Request};
 use mvcc::engine::Engine;
 use prost::Message as _;
-use raft::{FetchId, LogIndex, ReplicaId, RoleKind, SnapshotOutcome, Stopped, Term};
-use store::{NodeId, RangeId, Store, WriteId};
+use raft::{FetchId, LogIndex, Membership, ReplicaId, SendSnapshot, SnapshotOutcome, Stopped};
+use store::{Envelope, NodeId, RangeId, Store, WriteId};
 
 pub(crate) use apply::membership_row;
 pub use apply::stored_membership;
 pub use effects::{DurableWrite, Effects, Frames, SnapshotOut, Standing, Token};
+pub use ranges::{RangeJobs, RangesConfig};
 pub use snapshot::snapshot_message;
+
+use group::{Group, Shared, Turn};
+use ranges::Ranges;
 
 use crate::wire::{self, pb};
 
@@ -65,6 +72,8 @@ pub struct CoreConfig {
 pub enum Input<E: Engine> {
     /// A local client's request.
     Client(Token, Request),
+    /// The same, of a range beside the dense one.
+    ClientOf(RangeId, Token, Request),
     /// A local client wants to read the newest state.
     ReadPoint(Token),
     /// Hand leadership over.
@@ -83,6 +92,8 @@ pub enum Input<E: Engine> {
     SnapshotStaged(NodeId, store::Envelope, Box<mvcc::State<E>>),
     /// A checkpoint is done.
     Checkpointed(mvcc::Done),
+    /// Checkpoints of ranges beside the dense one are done.
+    RangesCheckpointed(Vec<(RangeId, mvcc::Done)>),
     /// The wall clock's, in whole seconds since 1970. Nothing about safety hangs on it.
     WallTime(u64),
     /// There is no room on this member's disk, or there is again.
@@ -104,9 +115,6 @@ pub enum Fatal {
     State(String),
 }
 
-/// A leader without room gives leadership away at most once in this.
-const HAND_OVER_INTERVAL: Duration = Duration::from_secs(30);
-
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
@@ -120,82 +128,87 @@ enum Origin {
 
 /// A member's heart. See the [module](self).
 pub struct Core<E: Engine> {
-    config: CoreConfig,
-    range: RangeId,
-    store: Store,
-    machine: Machine<E>,
-    role: RoleKind,
-    term: Term,
-    leader: Option<NodeId>,
-    leader_changes: u64,
-    /// This member leads, and an entry of its term is applied.
-    serving: bool,
-    /// Numbers for what is asked of peers and of the consensus core.
-    next_id: u64,
-    routes: route::Routes,
-    reads: reads::Reads,
-    staged: Option<snapshot::Staged<E>>,
-    transfers: Vec<(Origin, ReplicaId)>,
-    unix_time_s: u64,
-    disk_full: bool,
-    /// When leadership was last given away for want of room.
-    handed_over: Option<Duration>,
-    /// Since when each peer has been heard from, without a break.
-    heard_since: BTreeMap<NodeId, Duration>,
-    /// Frames under construction.
-    frames: BTreeMap<NodeId, pb::Frame>,
-    effects: Effects,
+    shared: Shared,
+    /// The range that holds all user data, and the members.
+    dense: Group<E>,
+    /// Ranges made beside it, as far as they have ever done anything ([`ranges`]).
+    ranges: Ranges<E>,
+    /// Groups with something to propose or to confirm.
+    touched: BTreeSet<RangeId>,
+    /// Groups that were stepped since the last flush: their deadlines may have changed.
+    stepped: BTreeSet<RangeId>,
+    deadlines: BTreeSet<(Duration, RangeId)>,
 }
+
+/// Takes a [`Turn`] of a range, if it has a group, and evaluates an expression with it.
+macro_rules! turn {
+    ($core:ident, $range:expr, $turn:ident => $then:expr) => {{
+        let range: RangeId = $range;
+        if range == RangeId::DENSE {
+            $core.stepped.insert(range);
+            let mut $turn =
+                $crate::core::group::Turn { group: &mut $core.dense, shared: &mut $core.shared };
+            Some($then)
+        } else if let Some(group) = $core.ranges.awake.get_mut(&range) {
+            $core.stepped.insert(range);
+            let mut $turn = $crate::core::group::Turn { group, shared: &mut $core.shared };
+            Some($then)
+        } else {
+            None
+        }
+    }};
+}
+use turn;
 
 impl<E: Engine> Core<E> {
     /// A member with its one data range.
     #[must_use]
     pub fn new(config: CoreConfig, raft: raft::Raft, machine: Machine<E>) -> Core<E> {
         let mut store = Store::new(config.node);
-        let range = RangeId::DENSE;
         let nodes = nodes_of(raft.membership());
-        store.add(range, raft, nodes);
+        store.add(RangeId::DENSE, raft, nodes);
         let mut core = Core {
-            range,
-            store,
-            machine,
-            role: RoleKind::Follower,
-            term: Term::ZERO,
-            leader: None,
-            leader_changes: 0,
-            serving: false,
-            next_id: (u64::from(config.process) << 32) + 1,
-            config,
-            routes: route::Routes::default(),
-            reads: reads::Reads::default(),
-            staged: None,
-            transfers: Vec::new(),
-            unix_time_s: 0,
-            disk_full: false,
-            handed_over: None,
-            heard_since: BTreeMap::new(),
-            frames: BTreeMap::new(),
-            effects: Effects::default(),
+            shared: Shared {
+                next_id: (u64::from(config.process) << 32) + 1,
+                store,
+                config,
+                unix_time_s: 0,
+                disk_full: false,
+                heard_since: BTreeMap::new(),
+                frames: BTreeMap::new(),
+                effects: Effects::default(),
+            },
+            dense: Group::new(RangeId::DENSE, machine),
+            ranges: Ranges::default(),
+            touched: BTreeSet::new(),
+            stepped: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
         };
-        core.effects.peers = Some(core.peers()).filter(|peers| !peers.is_empty());
+        let peers = core.dense().peers();
+        core.shared.effects.peers = Some(peers).filter(|peers| !peers.is_empty());
         core
+    }
+
+    fn dense(&mut self) -> Turn<'_, E> {
+        self.stepped.insert(RangeId::DENSE);
+        Turn { group: &mut self.dense, shared: &mut self.shared }
     }
 
     /// The state machine, to be looked at.
     #[must_use]
     pub fn machine(&self) -> &Machine<E> {
-        &self.machine
+        &self.dense.machine
     }
 
     /// The state machine, for the driver's checkpoints.
     pub fn machine_mut(&mut self) -> &mut Machine<E> {
-        &mut self.machine
+        &mut self.dense.machine
     }
 
     /// The replicas, to be looked at.
     #[must_use]
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.shared.store
     }
 
     /// Where this member stands.
@@ -204,15 +217,16 @@ impl<E: Engine> Core<E> {
         let raft = self.raft();
         let own = raft.id();
         Standing {
-            leader: self.leader,
-            term: self.term,
+            leader: self.dense.leader,
+            term: self.dense.term,
             committed: raft.committed(),
             last: raft.last().index,
-            applied: LogIndex(self.machine.applied().index),
+            applied: LogIndex(self.dense.machine.applied().index),
             is_learner: !raft.membership().is_voter(own),
-            serving: self.serving,
-            leader_changes: self.leader_changes,
-            proposals_in_flight: self.routes.in_flight(),
+            serving: self.dense.serving,
+            leader_changes: self.dense.leader_changes,
+            proposals_in_flight: self.dense.routes.in_flight(),
+            ranges_led: self.ranges.led.len(),
         }
     }
 
@@ -224,34 +238,26 @@ impl<E: Engine> Core<E> {
         let own = self.raft().id();
         let membership = self.raft().membership();
         if membership.voters.iter().eq([&own]) && !membership.is_joint() {
-            self.raft_mut().step(now, raft::Input::Campaign)?;
+            for range in self.ranges_here() {
+                self.raft_input(range, now, raft::Input::Campaign)?;
+            }
         }
         Ok(())
     }
 
-    fn raft(&self) -> &raft::Raft {
-        self.store.replica(self.range).expect("the data range lives here").raft()
+    fn ranges_here(&self) -> Vec<RangeId> {
+        self.shared.store.replicas().map(|(range, _)| range).collect()
     }
 
-    fn raft_mut(&mut self) -> &mut raft::Raft {
-        self.store.raft_mut(self.range).expect("the data range lives here")
+    fn raft(&self) -> &raft::Raft {
+        self.shared.store.replica(RangeId::DENSE).expect("the data range lives here").raft()
     }
 
     /// When [`Input::Tick`] is wanted.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        // While leadership is being handed over no lease is ended: its time has come, and waits.
-        let expires = self.serving && self.transfers.is_empty();
-        let machine = if expires { self.machine.next_deadline() } else { None };
-        [
-            self.store.next_deadline(),
-            machine,
-            self.routes.next_deadline(),
-            self.reads.next_deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let group = self.deadlines.first().map(|&(deadline, _)| deadline);
+        self.shared.store.next_deadline().into_iter().chain(group).min()
     }
 
     /// Takes in what happened at `now`. What is to be done about it collects until
@@ -261,17 +267,20 @@ impl<E: Engine> Core<E> {
     /// [`Fatal`]: the core must not be stepped again.
     pub fn step(&mut self, now: Duration, input: Input<E>) -> Result<(), Fatal> {
         match input {
-            Input::Client(token, request) => self.request(now, Origin::Local(token), request),
-            Input::ReadPoint(token) => self.read_point(now, Origin::Local(token)),
-            Input::MoveLeader(token, to) => self.move_leader(now, token, to)?,
-            Input::Frame(from, bytes) => self.frame(now, from, bytes)?,
-            Input::Unreachable(node) => {
-                self.propose(now);
-                self.heard_since.remove(&node);
-                self.store.unreachable(now, node)?;
-                self.peer_lost(now, node);
+            Input::Client(token, request) => {
+                self.request(now, RangeId::DENSE, Origin::Local(token), request)?;
             }
-            Input::LogWritten(id) => self.store.log_written(now, id)?,
+            Input::ClientOf(range, token, request) => {
+                self.request(now, range, Origin::Local(token), request)?;
+            }
+            Input::ReadPoint(token) => {
+                self.touched.insert(RangeId::DENSE);
+                self.dense().read_point(now, Origin::Local(token));
+            }
+            Input::MoveLeader(token, to) => self.dense().move_leader(now, token, to)?,
+            Input::Frame(from, bytes) => self.frame(now, from, bytes)?,
+            Input::Unreachable(node) => self.unreachable(now, node)?,
+            Input::LogWritten(id) => self.shared.store.log_written(now, id)?,
             Input::Fetched(range, id, entries) => {
                 self.raft_input(range, now, raft::Input::Fetched { id, entries })?;
             }
@@ -281,14 +290,30 @@ impl<E: Engine> Core<E> {
             Input::SnapshotStaged(from, envelope, state) => {
                 self.snapshot_staged(now, from, envelope, state)?;
             }
-            Input::Checkpointed(done) => self.checkpointed(now, done)?,
-            Input::WallTime(seconds) => self.unix_time_s = seconds,
+            Input::Checkpointed(done) => self.dense().checkpointed(now, done)?,
+            Input::RangesCheckpointed(done) => self.ranges_checkpointed(now, done)?,
+            Input::WallTime(seconds) => self.shared.unix_time_s = seconds,
             Input::DiskFull(full) => {
-                self.disk_full = full;
-                self.hand_over_if_full(now)?;
+                self.shared.disk_full = full;
+                self.dense().hand_over_if_full(now)?;
             }
-            Input::StateBytes(bytes) => self.machine.observe_size(bytes),
+            Input::StateBytes(bytes) => self.dense.machine.observe_size(bytes),
             Input::Tick => self.tick(now)?,
+        }
+        Ok(())
+    }
+
+    fn request(
+        &mut self,
+        now: Duration,
+        range: RangeId,
+        origin: Origin,
+        request: Request,
+    ) -> Result<(), Fatal> {
+        self.wake(now, range)?;
+        self.touched.insert(range);
+        if turn!(self, range, turn => turn.request(now, origin, request)).is_none() {
+            self.shared.answer(Some(range.0), 0, origin, Err(Error::RangeNotHere));
         }
         Ok(())
     }
@@ -299,18 +324,52 @@ impl<E: Engine> Core<E> {
         now: Duration,
         input: raft::Input,
     ) -> Result<(), Stopped> {
-        match self.store.raft_mut(range) {
+        match self.shared.store.raft_mut(range) {
             Some(raft) => raft.step(now, input),
             None => Ok(()),
         }
     }
 
+    fn unreachable(&mut self, now: Duration, node: NodeId) -> Result<(), Fatal> {
+        self.propose_touched(now);
+        self.shared.heard_since.remove(&node);
+        self.shared.store.unreachable(now, node)?;
+        for range in self.groups() {
+            turn!(self, range, turn => turn.peer_lost(now, node));
+            self.touched.insert(range);
+        }
+        Ok(())
+    }
+
+    /// The ranges that have a group.
+    fn groups(&self) -> Vec<RangeId> {
+        std::iter::once(RangeId::DENSE).chain(self.ranges.awake.keys().copied()).collect()
+    }
+
+    fn propose_touched(&mut self, now: Duration) {
+        for range in std::mem::take(&mut self.touched) {
+            turn!(self, range, turn => turn.propose(now));
+            // Its reads are still to be confirmed.
+            self.touched.insert(range);
+        }
+    }
+
     fn tick(&mut self, now: Duration) -> Result<(), Fatal> {
-        self.propose(now);
-        self.store.timeout(now)?;
-        self.expire_leases(now)?;
-        self.routes_timeout(now);
-        self.reads_timeout(now);
+        self.propose_touched(now);
+        self.shared.store.timeout(now)?;
+        while let Some(&(deadline, range)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            self.touched.insert(range);
+            turn!(self, range, turn => {
+                turn.group.deadline = None;
+                turn.expire_leases(now)?;
+                turn.routes_timeout(now);
+                turn.reads_timeout(now);
+            });
+        }
         Ok(())
     }
 
@@ -324,20 +383,32 @@ impl<E: Engine> Core<E> {
         // waited for it, an applied entry allows the next to be handed out. One write collects
         // all of them.
         loop {
-            self.propose(now);
-            self.begin_reads(now)?;
-            let output = self.store.flush();
+            while let Some(range) = self.touched.pop_first() {
+                turn!(self, range, turn => {
+                    turn.propose(now);
+                    turn.begin_reads(now)?;
+                });
+            }
+            let output = self.shared.store.flush();
             let idle = output == store::Output::default();
             self.take(now, output)?;
-            if idle {
+            if idle && self.touched.is_empty() {
                 break;
             }
         }
-        let frames = std::mem::take(&mut self.frames);
-        for (node, frame) in frames {
-            self.effects.send.push((node, frame.encode_to_vec().into()));
+        while let Some(range) = self.stepped.pop_first() {
+            let deadlines = &mut self.deadlines;
+            if range == RangeId::DENSE {
+                note_deadline(deadlines, &mut self.dense);
+            } else if let Some(group) = self.ranges.awake.get_mut(&range) {
+                note_deadline(deadlines, group);
+            }
         }
-        Ok(std::mem::take(&mut self.effects))
+        let frames = std::mem::take(&mut self.shared.frames);
+        for (node, frame) in frames {
+            self.shared.effects.send.push((node, frame.encode_to_vec().into()));
+        }
+        Ok(std::mem::take(&mut self.shared.effects))
     }
 
     fn take(&mut self, now: Duration, output: store::Output) -> Result<(), Fatal> {
@@ -345,31 +416,61 @@ impl<E: Engine> Core<E> {
             self.take_write(write)?;
         }
         for (node, envelopes) in output.messages {
-            let frame = self.frames.entry(node).or_default();
+            let frame = self.shared.frames.entry(node).or_default();
             frame.messages.extend(envelopes.into_iter().map(wire::message::encode));
         }
         let memberships = self.take_events(now, output.events);
-        for (_, entries) in output.committed {
-            self.apply(now, entries, &memberships)?;
+        for (range, entries) in output.committed {
+            if self.asleep(now, range, &entries)? {
+                continue;
+            }
+            let known = memberships.get(&range);
+            if turn!(self, range, turn => turn.apply(now, entries, known)?).is_some() {
+                self.touched.insert(range);
+            }
         }
-        for (_, ready) in output.reads {
-            self.read_confirmed(now, ready);
+        for (range, ready) in output.reads {
+            turn!(self, range, turn => turn.read_confirmed(now, ready));
         }
-        for (_, failed) in output.failed_reads {
-            self.read_failed(now, failed.ctx);
+        for (range, failed) in output.failed_reads {
+            self.touched.insert(range);
+            turn!(self, range, turn => turn.read_failed(now, failed.ctx));
         }
-        self.effects.fetch.extend(output.fetch);
+        self.shared.effects.fetch.extend(output.fetch);
         for (range, send) in output.snapshots {
             self.send_snapshot(range, send);
         }
         Ok(())
     }
 
+    /// What happened in each range; gives back the membership changes, by range and entry.
+    fn take_events(
+        &mut self,
+        now: Duration,
+        events: Vec<(RangeId, raft::Event)>,
+    ) -> BTreeMap<RangeId, BTreeMap<LogIndex, Membership>> {
+        let mut memberships = BTreeMap::new();
+        let mut events = events.into_iter().peekable();
+        while let Some((range, event)) = events.next() {
+            let mut of_range = vec![event];
+            while let Some((_, event)) = events.next_if(|&(other, _)| other == range) {
+                of_range.push(event);
+            }
+            self.ranges.observe(range, &of_range);
+            self.touched.insert(range);
+            let changes = turn!(self, range, turn => turn.take_events(now, of_range));
+            if let Some(changes) = changes.filter(|changes| !changes.is_empty()) {
+                memberships.insert(range, changes);
+            }
+        }
+        memberships
+    }
+
     /// Writes leave as they come: `flush` may find several, and their order is their numbers'.
     fn take_write(&mut self, write: store::LogWrite) -> Result<(), Fatal> {
         for group in &write.groups {
             if let Some(snapshot) = &group.snapshot {
-                self.install(snapshot)?;
+                turn!(self, group.range, turn => turn.install(snapshot)?);
             }
         }
         let mut then = Frames::new();
@@ -378,7 +479,7 @@ impl<E: Engine> Core<E> {
             let frame = pb::Frame { messages, ..Default::default() };
             then.push((node, frame.encode_to_vec().into()));
         }
-        self.effects.writes.push(DurableWrite { id: write.id, groups: write.groups, then });
+        self.shared.effects.writes.push(DurableWrite { id: write.id, groups: write.groups, then });
         Ok(())
     }
 
@@ -390,94 +491,104 @@ impl<E: Engine> Core<E> {
                 return Ok(());
             }
         };
-        self.heard_since.entry(from).or_insert(now);
-        if !frame.messages.is_empty() {
-            self.propose(now);
-        }
+        self.shared.heard_since.entry(from).or_insert(now);
         for message in frame.messages {
             match wire::message::decode(message) {
-                Ok(envelope) => self.store.receive(now, from, envelope)?,
+                Ok(envelope) => {
+                    turn!(self, envelope.range, turn => turn.propose(now));
+                    self.shared.store.receive(now, from, envelope)?;
+                }
                 Err(error) => {
                     tracing::warn!(peer = format_args!("{:x}", from.0), %error, "dropped");
                 }
             }
         }
         for forward in frame.forwards {
-            self.forwarded(now, from, forward);
+            self.forwarded(now, from, forward)?;
         }
         for reply in frame.forward_replies {
-            self.forward_answered(now, from, reply);
+            let range = named(reply.range);
+            self.touched.insert(range);
+            turn!(self, range, turn => turn.forward_answered(now, from, reply));
         }
         for point in frame.read_points {
-            self.read_point(now, Origin::Peer(from, point.id));
+            self.touched.insert(RangeId::DENSE);
+            self.dense().read_point(now, Origin::Peer(from, point.id));
         }
         for reply in frame.read_point_replies {
-            self.read_point_answered(now, from, reply);
+            self.touched.insert(RangeId::DENSE);
+            self.dense().read_point_answered(now, from, reply);
         }
         Ok(())
     }
 
-    /// Numbers rise: queues by number are queues by deadline.
-    fn id(&mut self) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        id
-    }
-
-    /// The members' addresses, as applied.
-    fn peers(&self) -> BTreeMap<NodeId, Vec<String>> {
-        let members = self.machine.members().unwrap_or_else(|error| {
-            tracing::error!(%error, "the members cannot be read");
-            Vec::new()
-        });
-        addresses(members)
-    }
-
-    /// A leader without room refuses writes that a peer may have room for, so it gives leadership away,
-    /// to whoever has most of the log. If all are full it goes round, slowly.
-    fn hand_over_if_full(&mut self, now: Duration) -> Result<(), Fatal> {
-        let recently = self.handed_over.is_some_and(|then| now < then + HAND_OVER_INTERVAL);
-        if !self.disk_full || !self.serving || !self.transfers.is_empty() || recently {
-            return Ok(());
-        }
-        let raft = self.raft();
-        let voters = &raft.membership().voters;
-        let heard = |id: ReplicaId| self.heard_since.contains_key(&NodeId(id.get()));
-        let peers = raft.peers().filter(|peer| voters.contains(&peer.id) && heard(peer.id));
-        let Some(to) = peers.max_by_key(|peer| peer.matched).map(|peer| peer.id) else {
-            return Ok(());
-        };
-        tracing::warn!(
-            to = format_args!("{:x}", to.get()),
-            "no room here: leadership is given away"
-        );
-        self.handed_over = Some(now);
-        self.propose(now);
-        self.transfers.push((Origin::None, to));
-        Ok(self.raft_mut().step(now, raft::Input::TransferLeadership { to })?)
-    }
-
-    fn move_leader(&mut self, now: Duration, token: Token, to: NodeId) -> Result<(), Fatal> {
-        let origin = Origin::Local(token);
-        let target = ReplicaId::new(to.0);
-        let error = match target {
-            _ if self.role != RoleKind::Leader => Some(Error::NotLeader),
-            Some(target) if self.raft().membership().voters.contains(&target) => None,
-            _ => Some(Error::BadLeaderTransferee),
-        };
-        match (error, target) {
-            (None, Some(target)) => {
-                self.propose(now);
-                self.transfers.push((origin, target));
-                let input = raft::Input::TransferLeadership { to: target };
-                Ok(self.raft_mut().step(now, input)?)
-            }
-            (error, _) => {
-                self.answer(origin, Err(error.unwrap_or(Error::BadLeaderTransferee)));
-                Ok(())
+    /// A request that a peer passed on.
+    fn forwarded(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        forward: pb::Forward,
+    ) -> Result<(), Fatal> {
+        let (range, origin) = (named(forward.range), Origin::Peer(from, forward.id));
+        match wire::request::decode_request(forward.kind, forward.request) {
+            Ok(request) => self.request(now, range, origin, request)?,
+            Err(error) => {
+                tracing::warn!(peer = format_args!("{:x}", from.0), %error, "forwarded request");
+                let answer = Err(Error::Storage(error.to_string()));
+                self.shared.answer(forward.range, 0, origin, answer);
             }
         }
+        Ok(())
     }
+
+    fn send_snapshot(&mut self, range: RangeId, send: SendSnapshot) {
+        let Some(replica) = self.shared.store.replica(range) else { return };
+        let Some(node) = replica.node_of(send.to) else { return };
+        let from = replica.raft().id();
+        self.shared.effects.snapshots.push(SnapshotOut { range, node, send, from });
+    }
+
+    /// The data of a snapshot is here. Consensus decides whether it is wanted.
+    fn snapshot_staged(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        envelope: Envelope,
+        state: Box<mvcc::State<E>>,
+    ) -> Result<(), Fatal> {
+        let mut turn = self.dense();
+        turn.propose(now);
+        if !turn.stage(&envelope, state) {
+            return Ok(());
+        }
+        self.shared.store.receive(now, from, envelope)?;
+        let output = self.shared.store.flush();
+        self.take(now, output)?;
+        if self.dense.staged.take().is_some() {
+            self.shared.effects.discarded = true;
+        }
+        Ok(())
+    }
+}
+
+/// The range that a frame speaks of.
+fn named(range: Option<u64>) -> RangeId {
+    range.map_or(RangeId::DENSE, RangeId)
+}
+
+/// Puts the deadline of a group into the set of all.
+fn note_deadline<E: Engine>(set: &mut BTreeSet<(Duration, RangeId)>, group: &mut Group<E>) {
+    let deadline = group.next_deadline();
+    if deadline == group.deadline {
+        return;
+    }
+    if let Some(old) = group.deadline.take() {
+        set.remove(&(old, group.range));
+    }
+    if let Some(new) = deadline {
+        set.insert((new, group.range));
+    }
+    group.deadline = deadline;
 }
 
 /// Where the peers reach each member: `host:port`, by node. A URL that this version cannot dial is

@@ -8,7 +8,8 @@ use mvcc::engine::Engine;
 use raft::{LogIndex, ReadReady, Term};
 use store::NodeId;
 
-use super::{Core, Fatal, Origin};
+use super::group::Turn;
+use super::{Fatal, Origin};
 use crate::wire::pb;
 
 /// Something that may happen once leadership is confirmed.
@@ -159,7 +160,7 @@ impl<E: Engine> Turn<'_, E> {
             return Ok(());
         }
         let reads = std::mem::take(&mut self.group.reads.gathered);
-        let ctx = self.id();
+        let ctx = self.shared.id();
         let deadline = now + self.shared.config.request_timeout;
         self.group.reads.rounds.insert(ctx, Round { deadline, reads });
         match self.group.leader {
@@ -230,6 +231,7 @@ impl<E: Engine> Turn<'_, E> {
     /// Questions to `node` will not be answered.
     pub(super) fn read_points_lost(&mut self, now: Duration, node: NodeId) {
         let lost: Vec<u64> = self
+            .group
             .reads
             .asked
             .iter()

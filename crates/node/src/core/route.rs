@@ -9,7 +9,8 @@ use mvcc::engine::Engine;
 use raft::{LogIndex, MembershipChange, MembershipStep, Payload, ReplicaId, Term};
 use store::NodeId;
 
-use super::{Core, Fatal, Origin, Waiting};
+use super::group::{Shared, Turn};
+use super::{Fatal, Origin, Waiting};
 use crate::wire::{self, pb};
 
 /// A proposal that waits for its entry to be applied.
@@ -80,11 +81,14 @@ impl<E: Engine> Turn<'_, E> {
         }
         match (origin, self.group.leader) {
             (Origin::Local(_), Some(leader)) if leader != self.shared.config.node => {
-                let id = self.id();
+                let id = self.shared.id();
                 let deadline = now + self.shared.config.request_timeout;
                 let (kind, bytes) = wire::request::encode_request(&request);
-                self.group.routes.forwarded.insert(id, Forwarded { origin, leader, deadline, request });
-                let forward = pb::Forward { id, kind, request: bytes };
+                self.group
+                    .routes
+                    .forwarded
+                    .insert(id, Forwarded { origin, leader, deadline, request });
+                let forward = pb::Forward { id, kind, request: bytes, range: self.named() };
                 self.shared.frames.entry(leader).or_default().forwards.push(forward);
             }
             // Passed on once is enough: the peer tries the next leader when it knows of one.
@@ -164,7 +168,8 @@ impl<E: Engine> Turn<'_, E> {
         if !self.group.serving || !self.group.transfers.is_empty() {
             return Ok(());
         }
-        let expired = self.group.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
+        let expired =
+            self.group.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
         for effects in expired {
             self.group.routes.evaluated.push(Evaluation {
                 payload: Payload::Data(effects),
@@ -247,43 +252,8 @@ impl<E: Engine> Turn<'_, E> {
 
     /// Gives an answer to whoever asked.
     pub(super) fn answer(&mut self, origin: Origin, answer: Result<Response, Error>) {
-        match origin {
-            Origin::Local(token) => self.shared.effects.replies.push((token, answer)),
-            Origin::Peer(node, id) => {
-                let applied = self.group.machine.applied().index;
-                let reply = match answer {
-                    Ok(response) => {
-                        let (kind, bytes) = wire::request::encode_response(&response);
-                        pb::ForwardReply { id, kind, response: Some(bytes), error: None, applied }
-                    }
-                    Err(error) => pb::ForwardReply {
-                        id,
-                        kind: 0,
-                        response: None,
-                        error: Some(wire::request::encode_error(&error)),
-                        applied,
-                    },
-                };
-                self.shared.frames.entry(node).or_default().forward_replies.push(reply);
-            }
-            Origin::None => {
-                if let Err(error) = answer {
-                    tracing::debug!(%error, "the member's own proposal was not applied");
-                }
-            }
-        }
-    }
-
-    /// A request that a peer passed on.
-    pub(super) fn forwarded(&mut self, now: Duration, from: NodeId, forward: pb::Forward) {
-        let origin = Origin::Peer(from, forward.id);
-        match wire::request::decode_request(forward.kind, forward.request) {
-            Ok(request) => self.request(now, origin, request),
-            Err(error) => {
-                tracing::warn!(peer = format_args!("{:x}", from.0), %error, "forwarded request");
-                self.answer(origin, Err(Error::Storage(error.to_string())));
-            }
-        }
+        let (range, applied) = (self.named(), self.group.machine.applied().index);
+        self.shared.answer(range, applied, origin, answer);
     }
 
     /// The leader's answer to a request that was passed on to it.
@@ -324,6 +294,7 @@ impl<E: Engine> Turn<'_, E> {
     /// What was passed on to `node` may or may not be done there.
     pub(super) fn peer_lost(&mut self, now: Duration, node: NodeId) {
         let lost: Vec<u64> = self
+            .group
             .routes
             .forwarded
             .iter()
@@ -362,6 +333,37 @@ impl<E: Engine> Turn<'_, E> {
         }
         for (origin, _) in late {
             self.answer(origin, Err(Error::Timeout));
+        }
+    }
+}
+
+impl Shared {
+    /// Gives an answer to whoever asked something of `range`, of which so much is applied here.
+    pub(super) fn answer(
+        &mut self,
+        range: Option<u64>,
+        applied: u64,
+        origin: Origin,
+        answer: Result<Response, Error>,
+    ) {
+        match origin {
+            Origin::Local(token) => self.effects.replies.push((token, answer)),
+            Origin::Peer(node, id) => {
+                let (kind, response, error) = match answer {
+                    Ok(response) => {
+                        let (kind, bytes) = wire::request::encode_response(&response);
+                        (kind, Some(bytes), None)
+                    }
+                    Err(error) => (0, None, Some(wire::request::encode_error(&error))),
+                };
+                let reply = pb::ForwardReply { id, kind, response, error, applied, range };
+                self.frames.entry(node).or_default().forward_replies.push(reply);
+            }
+            Origin::None => {
+                if let Err(error) = answer {
+                    tracing::debug!(%error, "the member's own proposal was not applied");
+                }
+            }
         }
     }
 }

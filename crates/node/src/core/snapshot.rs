@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use etcd::Machine;
 use mvcc::engine::Engine;
-use raft::{Body, LogIndex, LogPosition, Message, SendSnapshot, SnapshotMeta};
-use store::{Envelope, NodeId, RangeId};
+use raft::{Body, LogIndex, LogPosition, Message, SnapshotMeta};
+use store::Envelope;
 
-use super::{Core, Fatal, SnapshotOut, nodes_of, stored_membership};
+use super::group::Turn;
+use super::{Fatal, SnapshotOut, nodes_of, stored_membership};
 
 /// A snapshot that has arrived and that consensus has not accepted yet.
 pub(super) struct Staged<E: Engine> {
@@ -61,46 +62,29 @@ impl<E: Engine> Turn<'_, E> {
         Ok(())
     }
 
-    pub(super) fn send_snapshot(&mut self, range: RangeId, send: SendSnapshot) {
-        let Some(replica) = self.shared.store.replica(range) else { return };
-        let Some(node) = replica.node_of(send.to) else { return };
-        self.shared.effects.snapshots.push(SnapshotOut { range, node, send, from: replica.raft().id() });
-    }
-
-    /// The data of a snapshot is here. Consensus decides whether it is wanted.
-    pub(super) fn snapshot_staged(
-        &mut self,
-        now: Duration,
-        from: NodeId,
-        envelope: Envelope,
-        state: Box<mvcc::State<E>>,
-    ) -> Result<(), Fatal> {
+    /// The data of a snapshot is here; its message comes next. Says whether it is one.
+    pub(super) fn stage(&mut self, envelope: &Envelope, state: Box<mvcc::State<E>>) -> bool {
         let Body::InstallSnapshot { snapshot, .. } = &envelope.message.body else {
             self.shared.effects.discarded = true;
-            return Ok(());
+            return false;
         };
-        self.propose(now);
         self.group.staged = Some(Staged { position: snapshot.position, state });
-        self.shared.store.receive(now, from, envelope)?;
-        let output = self.shared.store.flush();
-        self.take(now, output)?;
-        if self.group.staged.take().is_some() {
-            self.shared.effects.discarded = true;
-        }
-        Ok(())
+        true
     }
 
     /// Consensus has accepted a snapshot: its state takes the place of ours.
     pub(super) fn install(&mut self, snapshot: &SnapshotMeta) -> Result<(), Fatal> {
-        let staged = self
-            .staged
-            .take_if(|staged| staged.position == snapshot.position)
-            .ok_or_else(|| Fatal::State("a snapshot was accepted that is not here".to_owned()))?;
+        let staged =
+            self.group.staged.take_if(|staged| staged.position == snapshot.position).ok_or_else(
+                || Fatal::State("a snapshot was accepted that is not here".to_owned()),
+            )?;
         self.retire();
         self.group.machine = Machine::open(*staged.state, self.group.machine.config().clone());
         self.shared.store.set_nodes(self.group.range, nodes_of(&snapshot.membership));
-        self.shared.effects.installed = true;
-        self.shared.effects.peers = Some(self.peers());
+        if self.is_dense() {
+            self.shared.effects.installed = true;
+            self.shared.effects.peers = Some(self.peers());
+        }
         self.proposal_applied(snapshot.position.index, snapshot.position.term);
         self.give_confirmed();
         Ok(())

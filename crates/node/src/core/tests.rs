@@ -187,6 +187,7 @@ fn answers_reach_only_those_who_asked() {
         crate::wire::request::encode_response(&Response::Put(proto::wire::PutResponse::default()));
     let answer = |put: u64, read: u64| {
         let reply = pb::ForwardReply {
+            range: None,
             id: put,
             kind,
             response: Some(bytes.clone()),

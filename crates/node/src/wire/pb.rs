@@ -27,6 +27,9 @@ pub(crate) struct Forward {
     pub(crate) kind: u32,
     #[prost(bytes = "bytes", tag = "3")]
     pub(crate) request: Bytes,
+    /// Of which range; absent for the dense one.
+    #[prost(uint64, optional, tag = "4")]
+    pub(crate) range: Option<u64>,
 }
 
 /// What came of it: exactly one of `response` and `error`.
@@ -44,6 +47,9 @@ pub(crate) struct ForwardReply {
     /// serializable read here sees what it was told.
     #[prost(uint64, tag = "5")]
     pub(crate) applied: u64,
+    /// Of which range; absent for the dense one.
+    #[prost(uint64, optional, tag = "6")]
+    pub(crate) range: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

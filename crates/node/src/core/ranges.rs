@@ -1,0 +1,226 @@
+//! Ranges beside the dense one: thousands of them, of which few do anything.
+//!
+//! They are made once, when the cluster is founded, and each holds keys and revisions of its own.
+//! A request names its range; without a name it is the dense range's. What a range is asked goes
+//! the way of every request: to the leader of its group, evaluated there, proposed, written to
+//! the one log, applied everywhere, answered.
+//!
+//! A range that was never asked anything has a replica in the store and nothing here: its log
+//! holds the empty entries with which terms begin, and they are applied by being counted. It
+//! *wakes* with its first request or with the first entry that carries effects: then its state is
+//! opened, a partition of the engine that all of these ranges share. Their checkpoints are
+//! written together, too.
+//!
+//! Caveats. Their members are those that founded the cluster, and do not change. There is no one
+//! revision over them, no watch, and no lease that spans two: they are what ranges are made of,
+//! not yet what users see of them. A range once awake stays so until the process ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd::Machine;
+use mvcc::engine::Engine;
+use mvcc::engine::partition::Partition;
+use mvcc::{CheckpointJob, Done, ReloadJob, State};
+use raft::{Entry, Event, Payload, RoleKind};
+use store::{NodeId, RangeId};
+
+use super::group::Group;
+use super::{Core, Fatal, nodes_of};
+
+/// What the ranges beside the dense one need to be opened.
+pub struct RangesConfig<E: Engine> {
+    /// The engine in whose partitions their states are.
+    pub engine: Arc<E>,
+    /// The sizes of the steps in which their states work.
+    pub limits: mvcc::Limits,
+    /// What their state machines are told.
+    pub machine: etcd::Config,
+}
+
+/// The ranges beside the dense one.
+pub(super) struct Ranges<E: Engine> {
+    config: Option<RangesConfig<E>>,
+    pub(super) awake: BTreeMap<RangeId, Group<Partition<E>>>,
+    /// Those that this member leads; the dense one too.
+    pub(super) led: BTreeSet<RangeId>,
+}
+
+impl<E: Engine> Default for Ranges<E> {
+    fn default() -> Self {
+        Ranges { config: None, awake: BTreeMap::new(), led: BTreeSet::new() }
+    }
+}
+
+impl<E: Engine> Ranges<E> {
+    /// Takes note of who leads.
+    pub(super) fn observe(&mut self, range: RangeId, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Role { role: RoleKind::Leader, .. } => self.led.insert(range),
+                Event::Role { .. } => self.led.remove(&range),
+                _ => continue,
+            };
+        }
+    }
+}
+
+/// Checkpoints of many ranges, to be run together, and by whom each is awaited.
+pub struct RangeJobs<E: Engine> {
+    /// Those with something to write.
+    pub checkpoints: Vec<CheckpointJob<Partition<E>>>,
+    /// Those that only let go of an old view.
+    pub reloads: Vec<ReloadJob<Partition<E>>>,
+    /// Whose they are: the checkpoints', then the reloads'.
+    ranges: Vec<RangeId>,
+}
+
+impl<E: Engine> RangeJobs<E> {
+    /// Runs them all: one write. Meant for a thread of its own.
+    ///
+    /// # Errors
+    /// The engine's: nothing was written. After `Full` they may be run again.
+    pub fn run(&self) -> Result<Vec<(RangeId, Done)>, mvcc::engine::EngineError> {
+        let done = mvcc::run_together(&self.checkpoints, &self.reloads)?;
+        Ok(self.ranges.iter().copied().zip(done).collect())
+    }
+}
+
+impl<E: Engine> Core<E> {
+    /// Has this member host these ranges, beside the dense one. To be called before the first
+    /// step. Those whose partition holds something are awake from the beginning.
+    ///
+    /// # Errors
+    /// [`Fatal::State`] if a state cannot be opened.
+    ///
+    /// # Panics
+    /// If a range is hosted already.
+    pub fn host(
+        &mut self,
+        config: RangesConfig<E>,
+        rafts: impl IntoIterator<Item = (RangeId, raft::Raft)>,
+    ) -> Result<(), Fatal> {
+        let held = Partition::numbers(&*config.engine).map_err(state_error)?;
+        self.ranges.config = Some(config);
+        for (range, raft) in rafts {
+            let nodes = nodes_of(raft.membership());
+            self.shared.store.add(range, raft, nodes);
+        }
+        for number in held {
+            self.wake(Duration::ZERO, RangeId(number))?;
+        }
+        Ok(())
+    }
+
+    /// How many ranges are awake, beside the dense one.
+    #[must_use]
+    pub fn ranges_awake(&self) -> usize {
+        self.ranges.awake.len()
+    }
+
+    /// The state machine of a range beside the dense one, if it is awake.
+    #[must_use]
+    pub fn machine_of(&self, range: RangeId) -> Option<&Machine<Partition<E>>> {
+        self.ranges.awake.get(&range).map(|group| &group.machine)
+    }
+
+    /// Committed entries of a range that sleeps: empty ones are counted as applied, and any other
+    /// wakes it. Says whether that was all.
+    pub(super) fn asleep(
+        &mut self,
+        now: Duration,
+        range: RangeId,
+        entries: &[Entry],
+    ) -> Result<bool, Fatal> {
+        if range == RangeId::DENSE || self.ranges.awake.contains_key(&range) {
+            return Ok(false);
+        }
+        let empty = |entry: &Entry| matches!(entry.payload, Payload::Empty);
+        match entries.last() {
+            Some(last) if entries.iter().all(empty) => {
+                self.raft_input(range, now, raft::Input::Applied(last.index))?;
+                Ok(true)
+            }
+            _ => {
+                self.wake(now, range)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Opens the state of a range that is here and sleeps.
+    pub(super) fn wake(&mut self, now: Duration, range: RangeId) -> Result<(), Fatal> {
+        if range == RangeId::DENSE || self.ranges.awake.contains_key(&range) {
+            return Ok(());
+        }
+        let Some(replica) = self.shared.store.replica(range) else { return Ok(()) };
+        let Some(config) = &self.ranges.config else { return Ok(()) };
+        let partition = Arc::new(Partition::new(Arc::clone(&config.engine), range.0));
+        let state = State::open_with(partition, config.limits).map_err(state_error)?;
+        let mut machine = Machine::open(state, config.machine.clone());
+        let raft = replica.raft();
+        let applied = raft.applied();
+        if machine.applied().index < applied.0 {
+            // Empty entries, counted while it slept.
+            let term = raft.term_at(applied).unwrap_or(raft.truncated().term);
+            machine.skip(applied.0, term.0);
+        }
+        let mut group = Group::new(range, machine);
+        group.role = raft.role();
+        group.term = raft.term();
+        group.leader = raft.leader().map(|id| NodeId(id.get()));
+        self.ranges.awake.insert(range, group);
+        super::turn!(self, range, turn => turn.serve_if_ready(now)?);
+        Ok(())
+    }
+
+    /// What the ranges beside the dense one have to write, if one of them has anything.
+    pub fn freeze_ranges(&mut self) -> Option<RangeJobs<E>> {
+        let mut jobs =
+            RangeJobs { checkpoints: Vec::new(), reloads: Vec::new(), ranges: Vec::new() };
+        let mut unchanged = Vec::new();
+        for (&range, group) in &mut self.ranges.awake {
+            match group.machine.state_mut().freeze() {
+                Some(job) => {
+                    jobs.checkpoints.push(job);
+                    jobs.ranges.push(range);
+                }
+                None => unchanged.push(range),
+            }
+        }
+        if jobs.checkpoints.is_empty() {
+            return None;
+        }
+        for range in unchanged {
+            let group = self.ranges.awake.get_mut(&range);
+            if let Some(job) = group.and_then(|group| group.machine.state_mut().reload()) {
+                jobs.reloads.push(job);
+                jobs.ranges.push(range);
+            }
+        }
+        Some(jobs)
+    }
+
+    /// About how many bytes of these ranges are in memory and not yet in the engine; linear in
+    /// the number of those awake.
+    #[must_use]
+    pub fn ranges_front_bytes(&self) -> usize {
+        self.ranges.awake.values().map(|group| group.machine.state().front_bytes()).sum()
+    }
+
+    pub(super) fn ranges_checkpointed(
+        &mut self,
+        now: Duration,
+        done: Vec<(RangeId, Done)>,
+    ) -> Result<(), Fatal> {
+        for (range, done) in done {
+            super::turn!(self, range, turn => turn.checkpointed(now, done)?);
+        }
+        Ok(())
+    }
+}
+
+fn state_error(error: impl std::fmt::Display) -> Fatal {
+    Fatal::State(error.to_string())
+}
