@@ -3,18 +3,25 @@
 //! Over any disk and any engine, so that a simulator restarts its members by the very lines by
 //! which real ones restart.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use env::Disk;
 use etcd::{FoundingMember, Machine};
-use mvcc::engine::Engine;
+use mvcc::OpenError;
+use mvcc::engine::partition::Partition;
+use mvcc::engine::{Engine, Snapshot as _, Table, Write};
+use prost::Message as _;
 use raft::{GroupId, HardState, LogPosition, Membership, ReplicaId, Restored};
 use storage::Log;
 use storage::log::{GroupWrite, RecoveredGroup};
+use store::RangeId;
 
 use crate::core::membership_row;
 pub use crate::core::stored_membership;
+
+use crate::wire::{self, pb};
 
 /// Why a member cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,10 @@ pub enum BootError {
 
 fn damaged(error: impl std::fmt::Display) -> BootError {
     BootError::Damaged(error.to_string())
+}
+
+fn log_error(error: impl std::fmt::Display) -> BootError {
+    BootError::Log(error.to_string())
 }
 
 /// The members as Raft knows them.
@@ -66,6 +77,144 @@ pub fn write_founding_state<E: Engine>(
     Ok(())
 }
 
+/// What the first partition of the ranges' engine says of them.
+const RANGES_ROW: &[u8] = b"ranges";
+
+/// Where that stands: no range has this number.
+const RANGES_PARTITION: u64 = 0;
+
+/// The ranges beside the dense one, as the cluster was founded with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranges {
+    /// How many: their numbers follow that of the dense one.
+    pub count: u64,
+    /// Who has a replica of each.
+    pub membership: Membership,
+}
+
+impl Ranges {
+    /// Their numbers.
+    pub fn ids(&self) -> impl Iterator<Item = RangeId> + use<> {
+        (1..=self.count).map(|nth| RangeId(RangeId::DENSE.0 + nth))
+    }
+
+    /// Writes into an empty engine which ranges there are. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`BootError::Damaged`] if the engine fails.
+    pub fn found<E: Engine>(&self, engine: &Arc<E>) -> Result<(), BootError> {
+        let row = pb::Ranges {
+            count: self.count,
+            membership: Some(wire::message::encode_membership(&self.membership)),
+        };
+        let partition = Partition::new(Arc::clone(engine), RANGES_PARTITION);
+        let row = Write::Put(Table::Meta, RANGES_ROW.into(), row.encode_to_vec().into());
+        partition.write(&[row]).map_err(damaged)
+    }
+
+    /// Which ranges an engine says that there are; none if it is empty.
+    ///
+    /// # Errors
+    /// [`BootError::Damaged`] if it cannot be read.
+    pub fn read<E: Engine>(engine: &Arc<E>) -> Result<Option<Ranges>, BootError> {
+        let partition = Partition::new(Arc::clone(engine), RANGES_PARTITION);
+        let snapshot = partition.snapshot().map_err(damaged)?;
+        let Some(row) = snapshot.get(Table::Meta, RANGES_ROW).map_err(damaged)? else {
+            return Ok(None);
+        };
+        let row = pb::Ranges::decode(row).map_err(damaged)?;
+        let membership = row.membership.unwrap_or_default();
+        let membership = wire::message::decode_membership(membership).map_err(damaged)?;
+        Ok(Some(Ranges { count: row.count, membership }))
+    }
+
+    /// What each of them starts from, according to log and states. A range that was never
+    /// written to is founded in the log first, all of them by one sync.
+    ///
+    /// # Errors
+    /// As [`reconcile`].
+    pub fn restore<D: Disk, E: Engine>(
+        &self,
+        log: &mut Log<D>,
+        groups: &mut BTreeMap<GroupId, RecoveredGroup>,
+        engine: &Arc<E>,
+        limits: mvcc::Limits,
+    ) -> Result<Vec<(RangeId, Restored)>, BootError> {
+        let held = states_held(engine)?;
+        let founded = Restored::founding(self.membership.clone());
+        let mut restored = Vec::new();
+        let mut founding = Vec::new();
+        for range in self.ids() {
+            let group = range.group();
+            let Some(found) = groups.remove(&group) else {
+                founding.push(GroupWrite {
+                    reset: Some(Restored::FOUNDED_AT),
+                    hard_state: Some(founded.hard_state),
+                    ..GroupWrite::new(group)
+                });
+                restored.push((range, founded.clone()));
+                continue;
+            };
+            let (applied, membership) = if held.contains(&range) {
+                let state = open_range(engine, range, limits).map_err(damaged)?;
+                let applied = LogPosition::new(state.applied().index, state.applied().term);
+                let membership = stored_membership(&state.view()).map_err(BootError::Damaged)?;
+                (applied, membership)
+            } else {
+                (Restored::FOUNDED_AT, self.membership.clone())
+            };
+            restored.push((range, fit(log, group, found, applied, membership)?));
+        }
+        for writes in founding.chunks(FOUNDED_AT_ONCE) {
+            log.append(writes).map_err(log_error)?;
+        }
+        if !founding.is_empty() {
+            log.sync().map_err(log_error)?;
+        }
+        Ok(restored)
+    }
+}
+
+/// Ranges founded by one append to the log.
+const FOUNDED_AT_ONCE: usize = 10_000;
+
+/// A range has two partitions: one in use, and one into which a snapshot is received. What is
+/// further along is the range's state, so that a crash at any moment leaves one or the other in
+/// force.
+pub(crate) fn partitions_of(range: RangeId) -> [u64; 2] {
+    [2 * range.0, 2 * range.0 + 1]
+}
+
+/// The ranges of which an engine holds a state.
+pub(crate) fn states_held<E: Engine>(engine: &Arc<E>) -> Result<BTreeSet<RangeId>, BootError> {
+    let numbers = Partition::numbers(&**engine).map_err(damaged)?;
+    let numbers = numbers.into_iter().filter(|&number| number != RANGES_PARTITION);
+    Ok(numbers.map(|number| RangeId(number / 2)).collect())
+}
+
+/// Opens the state of a range beside the dense one: empty if nothing was ever written to it.
+pub(crate) fn open_range<E: Engine>(
+    engine: &Arc<E>,
+    range: RangeId,
+    limits: mvcc::Limits,
+) -> Result<mvcc::State<Partition<E>>, OpenError> {
+    let mut furthest: Option<mvcc::State<Partition<E>>> = None;
+    for number in partitions_of(range) {
+        let partition = Arc::new(Partition::new(Arc::clone(engine), number));
+        match mvcc::State::open_with(partition, limits) {
+            Ok(state) => {
+                if furthest.as_ref().is_none_or(|other| other.applied() < state.applied()) {
+                    furthest = Some(state);
+                }
+            }
+            Err(OpenError::ImportUnfinished) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // Only one of the two can be in the middle of an import.
+    furthest.ok_or(OpenError::ImportUnfinished)
+}
+
 /// Fits the log to the state. The state may be ahead: it is written without waiting for this
 /// member's log, and a snapshot is the state first and the log's reset second. Then the log
 /// begins anew behind it: all that is in the state is committed.
@@ -79,9 +228,19 @@ pub fn reconcile<D: Disk, E: Engine>(
     found: RecoveredGroup,
     state: &mvcc::State<E>,
 ) -> Result<Restored, BootError> {
-    let applied = state.applied();
-    let applied = LogPosition::new(applied.index, applied.term);
+    let applied = LogPosition::new(state.applied().index, state.applied().term);
     let membership = stored_membership(&state.view()).map_err(BootError::Damaged)?;
+    fit(log, group, found, applied, membership)
+}
+
+/// The same for a state that has applied so much, and holds this membership.
+fn fit<D: Disk>(
+    log: &mut Log<D>,
+    group: GroupId,
+    found: RecoveredGroup,
+    applied: LogPosition,
+    membership: Membership,
+) -> Result<Restored, BootError> {
     let mut hard_state = found.hard_state;
     if hard_state.term < applied.term {
         hard_state = HardState { term: applied.term, vote: None, commit: applied.index };
@@ -117,8 +276,8 @@ pub fn reconcile<D: Disk, E: Engine>(
             hard_state: Some(hard_state),
             ..GroupWrite::new(group)
         };
-        log.append(&[write]).map_err(|error| BootError::Log(error.to_string()))?;
-        log.sync().map_err(|error| BootError::Log(error.to_string()))?;
+        log.append(&[write]).map_err(log_error)?;
+        log.sync().map_err(log_error)?;
     }
     restored.hard_state.commit = restored.hard_state.commit.min(restored.last_index);
     Ok(restored)

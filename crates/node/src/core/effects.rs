@@ -81,6 +81,10 @@ pub struct Effects {
     pub retired: Vec<mvcc::Retired>,
     /// A staged snapshot is not wanted.
     pub discarded: bool,
+    /// The staged snapshot of a range beside the dense one is its state now.
+    pub range_installed: bool,
+    /// It is not wanted.
+    pub range_discarded: bool,
     /// This member was removed from the cluster.
     pub removed: bool,
 }

@@ -39,6 +39,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd::{Error, Machine, Request};
 use mvcc::engine::Engine;
+use mvcc::engine::partition::Partition;
 use prost::Message as _;
 use raft::{FetchId, LogIndex, Membership, ReplicaId, SendSnapshot, SnapshotOutcome, Stopped};
 use store::{Envelope, NodeId, RangeId, Store, WriteId};
@@ -90,6 +91,8 @@ pub enum Input<E: Engine> {
     SnapshotSent(RangeId, ReplicaId, SnapshotOutcome),
     /// A snapshot has arrived in full: the message that goes with it, and the opened state.
     SnapshotStaged(NodeId, store::Envelope, Box<mvcc::State<E>>),
+    /// The same of a range beside the dense one.
+    RangeSnapshotStaged(NodeId, store::Envelope, Box<mvcc::State<Partition<E>>>),
     /// A checkpoint is done.
     Checkpointed(mvcc::Done),
     /// Checkpoints of ranges beside the dense one are done.
@@ -289,6 +292,9 @@ impl<E: Engine> Core<E> {
             }
             Input::SnapshotStaged(from, envelope, state) => {
                 self.snapshot_staged(now, from, envelope, state)?;
+            }
+            Input::RangeSnapshotStaged(from, envelope, state) => {
+                self.range_snapshot_staged(now, from, envelope, state)?;
             }
             Input::Checkpointed(done) => self.dense().checkpointed(now, done)?,
             Input::RangesCheckpointed(done) => self.ranges_checkpointed(now, done)?,

@@ -19,15 +19,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use etcd::Machine;
 use mvcc::engine::Engine;
 use mvcc::engine::partition::Partition;
 use mvcc::{CheckpointJob, Done, ReloadJob, State};
-use raft::{Entry, Event, Payload, RoleKind};
-use store::{NodeId, RangeId};
+use raft::{Entry, Event, Payload, Restored, RoleKind};
+use store::{Envelope, NodeId, RangeId};
 
-use super::group::Group;
-use super::{Core, Fatal, nodes_of};
+use super::group::{Group, Turn};
+use super::{Core, Fatal, membership_row, nodes_of};
+use crate::boot::{open_range, states_held};
 
 /// What the ranges beside the dense one need to be opened.
 pub struct RangesConfig<E: Engine> {
@@ -101,14 +103,14 @@ impl<E: Engine> Core<E> {
         config: RangesConfig<E>,
         rafts: impl IntoIterator<Item = (RangeId, raft::Raft)>,
     ) -> Result<(), Fatal> {
-        let held = Partition::numbers(&*config.engine).map_err(state_error)?;
+        let held = states_held(&config.engine).map_err(state_error)?;
         self.ranges.config = Some(config);
         for (range, raft) in rafts {
             let nodes = nodes_of(raft.membership());
             self.shared.store.add(range, raft, nodes);
         }
-        for number in held {
-            self.wake(Duration::ZERO, RangeId(number))?;
+        for range in held {
+            self.wake(Duration::ZERO, range)?;
         }
         Ok(())
     }
@@ -156,14 +158,19 @@ impl<E: Engine> Core<E> {
         }
         let Some(replica) = self.shared.store.replica(range) else { return Ok(()) };
         let Some(config) = &self.ranges.config else { return Ok(()) };
-        let partition = Arc::new(Partition::new(Arc::clone(&config.engine), range.0));
-        let state = State::open_with(partition, config.limits).map_err(state_error)?;
+        let state = open_range(&config.engine, range, config.limits).map_err(state_error)?;
         let mut machine = Machine::open(state, config.machine.clone());
         let raft = replica.raft();
+        let founded = Restored::FOUNDED_AT;
+        if machine.applied().index == 0 {
+            let row = Some(membership_row(raft.membership()));
+            let (index, term) = (founded.index.0, founded.term.0);
+            machine.apply_with(now, index, term, &Bytes::new(), row).map_err(state_error)?;
+        }
         let applied = raft.applied();
         if machine.applied().index < applied.0 {
             // Empty entries, counted while it slept.
-            let term = raft.term_at(applied).unwrap_or(raft.truncated().term);
+            let term = raft.term_at(applied).unwrap_or(founded.term);
             machine.skip(applied.0, term.0);
         }
         let mut group = Group::new(range, machine);
@@ -207,6 +214,35 @@ impl<E: Engine> Core<E> {
     #[must_use]
     pub fn ranges_front_bytes(&self) -> usize {
         self.ranges.awake.values().map(|group| group.machine.state().front_bytes()).sum()
+    }
+
+    /// The data of a snapshot of a range beside the dense one is here.
+    pub(super) fn range_snapshot_staged(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        envelope: Envelope,
+        state: Box<State<Partition<E>>>,
+    ) -> Result<(), Fatal> {
+        let range = envelope.range;
+        self.wake(now, range)?;
+        let Some(group) = self.ranges.awake.get_mut(&range) else {
+            self.shared.effects.range_discarded = true;
+            return Ok(());
+        };
+        let mut turn = Turn { group, shared: &mut self.shared };
+        turn.propose(now);
+        if !turn.stage(&envelope, state) {
+            return Ok(());
+        }
+        self.shared.store.receive(now, from, envelope)?;
+        let output = self.shared.store.flush();
+        self.stepped.insert(range);
+        self.take(now, output)?;
+        if self.ranges.awake.get_mut(&range).is_some_and(|group| group.staged.take().is_some()) {
+            self.shared.effects.range_discarded = true;
+        }
+        Ok(())
     }
 
     pub(super) fn ranges_checkpointed(

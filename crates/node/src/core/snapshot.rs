@@ -65,7 +65,10 @@ impl<E: Engine> Turn<'_, E> {
     /// The data of a snapshot is here; its message comes next. Says whether it is one.
     pub(super) fn stage(&mut self, envelope: &Envelope, state: Box<mvcc::State<E>>) -> bool {
         let Body::InstallSnapshot { snapshot, .. } = &envelope.message.body else {
-            self.shared.effects.discarded = true;
+            match self.is_dense() {
+                true => self.shared.effects.discarded = true,
+                false => self.shared.effects.range_discarded = true,
+            }
             return false;
         };
         self.group.staged = Some(Staged { position: snapshot.position, state });
@@ -84,6 +87,8 @@ impl<E: Engine> Turn<'_, E> {
         if self.is_dense() {
             self.shared.effects.installed = true;
             self.shared.effects.peers = Some(self.peers());
+        } else {
+            self.shared.effects.range_installed = true;
         }
         self.proposal_applied(snapshot.position.index, snapshot.position.term);
         self.give_confirmed();

@@ -267,3 +267,12 @@ pub(crate) struct InstallSnapshot {
     #[prost(message, optional, tag = "3")]
     pub(crate) membership: Option<Membership>,
 }
+
+/// The ranges beside the dense one, as they are founded. Not on the wire, but on disk.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Ranges {
+    #[prost(uint64, tag = "1")]
+    pub(crate) count: u64,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) membership: Option<Membership>,
+}
