@@ -35,6 +35,9 @@ pub struct Config {
     pub initial_cluster_token: String,
     /// Start a cluster or join one. Ignored once the member has a state.
     pub initial_state: InitialState,
+    /// Ranges founded beside the one that holds all user data, each with keys and revisions of its own.
+    /// Ignored once the member has a state.
+    pub ranges: u64,
     /// Make a cluster of one from what this member has: for when the majority is lost for good.
     pub force_new_cluster: bool,
     /// How often a leader is heard from.
@@ -82,6 +85,7 @@ impl Config {
             initial_cluster: BTreeMap::from([("default".to_owned(), vec![peer])]),
             initial_cluster_token: "etcd-cluster".to_owned(),
             initial_state: InitialState::New,
+            ranges: 0,
             force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
@@ -113,6 +117,13 @@ impl Config {
                  --heartbeat-interval[{}ms]",
                 self.election_timeout.as_millis(),
                 self.heartbeat_interval.as_millis()
+            ));
+        }
+        if self.ranges > crate::runtime::RANGES_MAX {
+            return Err(format!(
+                "{} ranges are more than the {} that a cluster may be founded with",
+                self.ranges,
+                crate::runtime::RANGES_MAX
             ));
         }
         self.validate_initial_cluster()

@@ -8,7 +8,7 @@ use etcd::{Error, Request, Response, Route};
 use mvcc::engine::Engine as _;
 use mvcc::{Commit, Reader, View};
 use prometheus_client::registry::Registry;
-use store::NodeId;
+use store::{NodeId, RangeId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Engine;
@@ -96,6 +96,15 @@ impl Handle {
             }
             Route::Here => etcd::read(&self.view(), &request, &self.shared.limits),
         }
+    }
+
+    /// Has the request done in a range beside the dense one, wherever its leader is. Reads are
+    /// evaluated by the leader, too. Revisions in the answer are the range's own.
+    ///
+    /// # Errors
+    /// As [`Handle::execute`]; [`Error::RangeNotHere`] if this member hosts no such range.
+    pub async fn execute_in(&self, range: RangeId, request: Request) -> Result<Response, Error> {
+        self.ask(|reply| Event::ClientOf(range, request, reply)).await
     }
 
     /// A view that contains everything acknowledged, by any member, before this was called.

@@ -19,7 +19,7 @@ pub use config::{Config, InitialState};
 pub use engines::EnginesError;
 pub use handle::{FEED_COMMITS_MAX, Handle};
 pub use runtime::{Node, Outcome, Restore, RestoreError, RestoredRevisions, StartError, restore};
-pub use store::NodeId;
+pub use store::{NodeId, RangeId};
 pub use transport::{address_of, bind};
 
 /// Bytes that may still be written to the file system of `dir`.

@@ -29,7 +29,7 @@ use store::{Envelope, NodeId, RangeId};
 
 use super::group::{Group, Turn};
 use super::{Core, Fatal, membership_row, nodes_of};
-use crate::boot::{open_range, states_held};
+use crate::boot::{open_range, partitions_of, states_held};
 
 /// What the ranges beside the dense one need to be opened.
 pub struct RangesConfig<E: Engine> {
@@ -214,6 +214,23 @@ impl<E: Engine> Core<E> {
     #[must_use]
     pub fn ranges_front_bytes(&self) -> usize {
         self.ranges.awake.values().map(|group| group.machine.state().front_bytes()).sum()
+    }
+
+    /// Where the snapshot of such a range is to be received: beside the state that is in use.
+    /// `None` if the range does not live here.
+    ///
+    /// # Errors
+    /// [`Fatal::State`] if its state cannot be opened.
+    pub fn free_partition(
+        &mut self,
+        now: Duration,
+        range: RangeId,
+    ) -> Result<Option<Partition<E>>, Fatal> {
+        self.wake(now, range)?;
+        let Some(group) = self.ranges.awake.get(&range) else { return Ok(None) };
+        let used = group.machine.state().engine();
+        let free = partitions_of(range).into_iter().find(|&number| number != used.number());
+        Ok(free.map(|number| Partition::new(Arc::clone(used.inner()), number)))
     }
 
     /// The data of a snapshot of a range beside the dense one is here.

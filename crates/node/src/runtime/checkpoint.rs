@@ -16,6 +16,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 use super::{Event, Inbox};
 use crate::Engine;
+use crate::core::RangeJobs;
 use crate::metrics::{Metrics, timed};
 
 /// What the checkpoint thread is told.
@@ -23,6 +24,8 @@ pub(super) enum Job {
     Checkpoint(mvcc::CheckpointJob<Engine>),
     Collect(mvcc::CollectJob<Engine>),
     Reload(mvcc::ReloadJob<Engine>),
+    /// Of all ranges beside the dense one that have something to write.
+    Ranges(RangeJobs<Engine>),
     /// Dropping a memtable takes a while.
     Drop(mvcc::Retired),
 }
@@ -41,6 +44,17 @@ pub(super) fn spawn(
                     .until_room(&inbox, || timed(&metrics.backend_commit_seconds, || job.run())),
                 Job::Collect(job) => queue.until_room(&inbox, || job.run()),
                 Job::Reload(job) => Some(job.run()),
+                Job::Ranges(job) => {
+                    match queue.until_room(&inbox, || job.run()) {
+                        Some(Ok(done)) => inbox.send(Event::RangesDone(done)),
+                        Some(Err(error)) => {
+                            inbox.send(Event::Fatal(format!("ranges cannot be written: {error}")));
+                            return;
+                        }
+                        None => return,
+                    }
+                    continue;
+                }
                 Job::Drop(_) => continue,
             };
             match done {

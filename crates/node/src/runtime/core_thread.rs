@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use env::{Disk as _, RealDisk};
 use etcd::{Error, Response};
 use mvcc::engine::Engine as _;
+use store::RangeId;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Job;
@@ -65,6 +66,10 @@ pub(super) struct Checkpoints {
     pub(super) last: Duration,
     pub(super) chores: Duration,
     pub(super) busy: bool,
+    /// The same of the ranges beside the dense one.
+    ranges_busy: bool,
+    ranges_last: Duration,
+    ranges_front_bytes: usize,
     /// The log has no room, and the file system has less than its reserve.
     pub(super) log_full: bool,
     pub(super) space_low: bool,
@@ -153,6 +158,7 @@ impl CoreThread {
         let removed = effects.removed;
         self.carry_out(effects);
         self.checkpoint(now);
+        self.checkpoint_ranges(now);
         Ok(removed.then_some(Ended::Removed))
     }
 
@@ -167,6 +173,11 @@ impl CoreThread {
                 let token = self.waiting.token();
                 self.waiting.requests.insert(token, reply);
                 Input::Client(token, request)
+            }
+            Event::ClientOf(range, request, reply) => {
+                let token = self.waiting.token();
+                self.waiting.requests.insert(token, reply);
+                Input::ClientOf(range, token, request)
             }
             Event::ReadPoint(reply) => {
                 let token = self.waiting.token();
@@ -190,9 +201,20 @@ impl CoreThread {
             Event::SnapshotStaged(from, envelope, state) => {
                 Input::SnapshotStaged(from, envelope, state)
             }
+            Event::RangeSnapshotStaged(from, envelope, state) => {
+                Input::RangeSnapshotStaged(from, envelope, state)
+            }
+            Event::RangeTarget(range, reply) => {
+                let _ = reply.send(self.core.free_partition(now, range)?);
+                return Ok(None);
+            }
             Event::JobDone(done) => {
                 self.checkpoints.busy = false;
                 Input::Checkpointed(done)
+            }
+            Event::RangesDone(done) => {
+                self.checkpoints.ranges_busy = false;
+                Input::RangesCheckpointed(done)
             }
             Event::Reload => {
                 self.checkpoints.reload = true;
@@ -232,6 +254,9 @@ impl CoreThread {
         if effects.discarded {
             self.snapshots.discard();
         }
+        if effects.range_installed || effects.range_discarded {
+            self.snapshots.range_decided();
+        }
         self.shared.publish(&effects.published);
         for write in effects.writes {
             let _ = self.log.commands.send(LogCommand::Write(write));
@@ -267,8 +292,16 @@ impl CoreThread {
     }
 
     fn send_snapshot(&self, snapshot: SnapshotOut) {
+        let view = match snapshot.range {
+            RangeId::DENSE => self.core.machine().view(),
+            // A range that sleeps has lost nothing of its log: nobody is sent a snapshot of it.
+            range => match self.core.machine_of(range) {
+                Some(machine) => machine.view(),
+                None => return,
+            },
+        };
         self.shared.metrics.snapshots_sent.inc();
-        self.snapshots.send(snapshot, self.core.machine().view(), Arc::clone(&self.transport));
+        self.snapshots.send(snapshot, view, Arc::clone(&self.transport));
     }
 
     fn installed(&mut self) {
@@ -288,6 +321,7 @@ impl CoreThread {
         let size = self.shared.engine.load().size_bytes();
         let (_, in_use) = size.map_err(|error| Fatal::State(error.to_string()))?;
         self.core.step(now, Input::StateBytes(in_use + self.front_bytes() as u64))?;
+        self.checkpoints.ranges_front_bytes = self.core.ranges_front_bytes();
         self.look_for_space(now)
     }
 
@@ -352,6 +386,23 @@ impl CoreThread {
     }
 }
 
+impl CoreThread {
+    /// The same for the ranges beside the dense one, all of them at once.
+    fn checkpoint_ranges(&mut self, now: Duration) {
+        let checkpoints = &mut self.checkpoints;
+        let full = checkpoints.ranges_front_bytes >= checkpoints.bytes;
+        let due = now >= checkpoints.ranges_last + checkpoints.interval;
+        if checkpoints.ranges_busy || !(due || full) {
+            return;
+        }
+        checkpoints.ranges_last = now;
+        checkpoints.ranges_front_bytes = 0;
+        if let Some(jobs) = self.core.freeze_ranges() {
+            self.checkpoints.ranges_busy = self.jobs.send(Job::Ranges(jobs)).is_ok();
+        }
+    }
+}
+
 impl Checkpoints {
     pub(super) fn new(bytes: usize, interval: Duration) -> Checkpoints {
         Checkpoints {
@@ -360,6 +411,9 @@ impl Checkpoints {
             last: Duration::ZERO,
             chores: Duration::ZERO,
             busy: false,
+            ranges_busy: false,
+            ranges_last: Duration::ZERO,
+            ranges_front_bytes: 0,
             log_full: false,
             space_low: false,
             looked_at_bytes: 0,

@@ -19,6 +19,7 @@ mod force;
 mod log_thread;
 mod peers;
 mod queue;
+mod ranges;
 mod restore;
 mod snapshots;
 mod start;
@@ -28,10 +29,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use etcd::{Error, Request, Response};
+use mvcc::engine::partition::Partition;
 use raft::{Entry, FetchId, ReplicaId, SnapshotOutcome};
 use store::{Envelope, NodeId, RangeId, WriteId};
 use tokio::sync::oneshot;
 
+pub(crate) use ranges::RANGES_MAX;
 pub use restore::{Restore, RestoreError, RestoredRevisions, restore};
 pub use start::{Node, Outcome, StartError};
 
@@ -47,6 +50,8 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// What comes in to the core thread.
 pub(crate) enum Event {
     Client(Request, Reply<Response>),
+    /// The same, of a range beside the dense one.
+    ClientOf(RangeId, Request, Reply<Response>),
     ReadPoint(Reply<()>),
     MoveLeader(NodeId, Reply<Response>),
     Frame(NodeId, Bytes),
@@ -60,7 +65,12 @@ pub(crate) enum Event {
     Fetched(RangeId, FetchId, Vec<Entry>),
     SnapshotSent(RangeId, ReplicaId, SnapshotOutcome),
     SnapshotStaged(NodeId, Envelope, Box<mvcc::State<Engine>>),
+    /// The same, of a range beside the dense one.
+    RangeSnapshotStaged(NodeId, Envelope, Box<mvcc::State<Partition<Engine>>>),
+    /// Where the snapshot of such a range may be received.
+    RangeTarget(RangeId, oneshot::Sender<Option<Partition<Engine>>>),
     JobDone(mvcc::Done),
+    RangesDone(Vec<(RangeId, mvcc::Done)>),
     /// Write what is in memory to the state engine now, and tell when it is done.
     Checkpoint(oneshot::Sender<Result<(), Error>>),
     /// The state engine has moved to another file: the old one is to be let go.

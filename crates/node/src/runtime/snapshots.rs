@@ -13,14 +13,17 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mvcc::engine::partition::Partition;
 use prost::Message as _;
 use raft::{Body, LogPosition, SnapshotOutcome};
-use store::{Envelope, NodeId};
+use store::{Envelope, NodeId, RangeId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::ranges::FRONT_ROOT_BITS;
 use super::{Event, Inbox};
 use crate::Engine;
 use crate::core::{SnapshotOut, snapshot_message};
@@ -73,6 +76,12 @@ impl Snapshots {
     /// The staged snapshot is the state now: older files go.
     pub(super) fn installed(&self) {
         self.engines.install();
+        self.receiving.busy.store(false, Ordering::Release);
+    }
+
+    /// What was received of a range beside the dense one is its state now, or is not wanted: then it
+    /// lies where the next one will be received, and is emptied first.
+    pub(super) fn range_decided(&self) {
         self.receiving.busy.store(false, Ordering::Release);
     }
 
@@ -130,10 +139,15 @@ impl Receiving {
         let spawned = thread::Builder::new().name("snapshot-in".to_owned()).spawn(move || {
             let peer = format_args!("{:x}", from.0);
             match receiving.runtime.block_on(receiving.take(stream)) {
-                Ok((envelope, state)) => {
+                Ok((envelope, staged)) => {
                     receiving.metrics.snapshots_received.inc();
-                    tracing::info!(peer, index = state.applied().index, "received a snapshot");
-                    receiving.inbox.send(Event::SnapshotStaged(from, envelope, state));
+                    let range = envelope.range.0;
+                    let event = match staged {
+                        Staged::Dense(state) => Event::SnapshotStaged(from, envelope, state),
+                        Staged::Other(state) => Event::RangeSnapshotStaged(from, envelope, state),
+                    };
+                    tracing::info!(peer, range, "received a snapshot");
+                    receiving.inbox.send(event);
                 }
                 Err(error) => {
                     tracing::warn!(peer, error, "could not receive a snapshot");
@@ -148,37 +162,61 @@ impl Receiving {
         }
     }
 
-    async fn take(
-        &self,
-        mut socket: TcpStream,
-    ) -> Result<(Envelope, Box<mvcc::State<Engine>>), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let head = next(&mut socket).await.map_err(|error| text(&error))?;
-        let head = wire::pb::GroupMessage::decode(head).map_err(|error| text(&error))?;
-        let envelope = wire::message::decode(head).map_err(|error| text(&error))?;
+    async fn take(&self, mut socket: TcpStream) -> Result<(Envelope, Staged), String> {
+        let head = next(&mut socket).await.map_err(text)?;
+        let head = wire::pb::GroupMessage::decode(head).map_err(text)?;
+        let envelope = wire::message::decode(head).map_err(text)?;
         let Body::InstallSnapshot { snapshot, .. } = &envelope.message.body else {
             return Err("the stream begins with another message".to_owned());
         };
         let position = snapshot.position;
-        let engine = self.engines.stage().map_err(|error| text(&error))?;
-        let mut import =
-            mvcc::Import::begin(Arc::new(engine), self.limits).map_err(|error| text(&error))?;
-        loop {
-            let chunk = next(&mut socket).await.map_err(|error| text(&error))?;
-            if chunk.is_empty() {
-                break;
-            }
-            import.push(&chunk).map_err(|error| text(&error))?;
-        }
-        let state = import.finish().map_err(|error| text(&error))?;
-        let applied = state.applied();
-        if LogPosition::new(applied.index, applied.term) != position {
-            return Err(format!("the message says {position}, the state {applied:?}"));
-        }
-        frame::write(&mut socket, b"taken").await.map_err(|error| text(&error))?;
-        socket.flush().await.map_err(|error| text(&error))?;
-        Ok((envelope, Box::new(state)))
+        let staged = if envelope.range == RangeId::DENSE {
+            let engine = Arc::new(self.engines.stage().map_err(text)?);
+            Staged::Dense(import(&mut socket, engine, self.limits, position).await?)
+        } else {
+            let (reply, target) = oneshot::channel();
+            self.inbox.send(Event::RangeTarget(envelope.range, reply));
+            let target = target.await.ok().flatten().ok_or("the range does not live here")?;
+            let limits = mvcc::Limits { front_root_bits: FRONT_ROOT_BITS, ..self.limits };
+            Staged::Other(import(&mut socket, Arc::new(target), limits, position).await?)
+        };
+        frame::write(&mut socket, b"taken").await.map_err(text)?;
+        socket.flush().await.map_err(text)?;
+        Ok((envelope, staged))
     }
+}
+
+/// A state that was received.
+enum Staged {
+    Dense(Box<mvcc::State<Engine>>),
+    Other(Box<mvcc::State<Partition<Engine>>>),
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Takes chunks until the empty one, into an engine or a part of one.
+async fn import<E: mvcc::engine::Engine>(
+    socket: &mut TcpStream,
+    engine: Arc<E>,
+    limits: mvcc::Limits,
+    position: LogPosition,
+) -> Result<Box<mvcc::State<E>>, String> {
+    let mut import = mvcc::Import::begin(engine, limits).map_err(text)?;
+    loop {
+        let chunk = next(socket).await.map_err(text)?;
+        if chunk.is_empty() {
+            break;
+        }
+        import.push(&chunk).map_err(text)?;
+    }
+    let state = import.finish().map_err(text)?;
+    let applied = state.applied();
+    if LogPosition::new(applied.index, applied.term) != position {
+        return Err(format!("the message says {position}, the state {applied:?}"));
+    }
+    Ok(Box::new(state))
 }
 
 async fn next(socket: &mut TcpStream) -> io::Result<Bytes> {

@@ -22,6 +22,7 @@ use super::core_thread::{Checkpoints, CoreThread, Ended, Waiting};
 use super::log_thread::{self, LogThreads};
 use super::peers::FromPeers;
 use super::queue::queue;
+use super::ranges::{self, RangesFound};
 use super::restore::refuse_unfinished;
 use super::snapshots::{Receiving, Snapshots};
 use super::{Event, Inbox, Limit, checkpoint, force};
@@ -181,7 +182,7 @@ fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, Star
     }
     fs::File::create(&mark).and_then(|file| file.sync_all()).map_err(io(&mark))?;
     RealDisk.sync_dir(data.path()).map_err(io(data.path()))?;
-    for path in [&log, &data.engine_dir()] {
+    for path in [&log, &data.engine_dir(), &ranges::engine_dir(data)] {
         match fs::remove_dir_all(path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io(path)(source).into());
@@ -195,6 +196,7 @@ fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, Star
             let engines = Engines::open(&data.engine_dir(), config.engine_cache_bytes)?;
             boot::write_founding_state(Arc::new(engines.stage()?), &config.limits, &members)?;
             engines.install();
+            ranges::found(config, data, ranges::membership(&members)?)?;
             identity
         }
         InitialState::Existing => {
@@ -329,6 +331,7 @@ struct Parts {
     log: Log<RealDisk>,
     raft: Raft,
     machine: Machine<Engine>,
+    ranges: Option<RangesFound>,
 }
 
 fn restore(
@@ -358,7 +361,7 @@ fn restore(
     let seed = process_seed(identity.member_id);
     let machine_config =
         etcd::Config { member_id: identity.member_id, limits: config.limits.clone(), seed };
-    let mut machine = Machine::open(state, machine_config);
+    let mut machine = Machine::open(state, machine_config.clone());
     if config.force_new_cluster {
         restored = force::alone(&mut log, group, restored, &mut machine, own)?;
     }
@@ -369,12 +372,14 @@ fn restore(
         uncommitted_bytes_max: config.uncommitted_bytes_max,
         ..raft::Config::new(own, seed)
     };
+    let groups = &mut recovered.groups;
+    let ranges = ranges::restore(config, data, &mut log, groups, &raft_config, &machine_config)?;
     let raft = Raft::new(Duration::ZERO, raft_config, restored)
         .map_err(|error| StartError::Damaged(error.to_string()))?;
-    Ok(Parts { log, raft, machine })
+    Ok(Parts { log, raft, machine, ranges })
 }
 
-fn mvcc_limits(config: &Config) -> mvcc::Limits {
+pub(super) fn mvcc_limits(config: &Config) -> mvcc::Limits {
     mvcc::Limits { collect_changes: config.compaction_batch, ..mvcc::Limits::default() }
 }
 
@@ -400,7 +405,7 @@ fn run(
     parts: Parts,
 ) -> Result<Node, StartError> {
     let node = NodeId(identity.member_id);
-    let Parts { log, raft, machine } = parts;
+    let Parts { log, raft, machine, ranges } = parts;
     let (inbox, events) = Inbox::new();
     let metrics = Arc::new(Metrics::new());
     let shared = Arc::new(Shared {
@@ -449,8 +454,12 @@ fn run(
         catchup_entries: config.snapshot_catchup_entries,
         process: process_number(process_seed(identity.member_id)),
     };
+    let mut core = Core::new(core_config, raft, machine);
+    if let Some(RangesFound { config, rafts }) = ranges {
+        core.host(config, rafts).map_err(|error| StartError::Damaged(error.to_string()))?;
+    }
     let core_thread = CoreThread {
-        core: Core::new(core_config, raft, machine),
+        core,
         epoch: Instant::now(),
         events,
         shared: Arc::clone(&shared),
