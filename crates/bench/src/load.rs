@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::BenchError;
 use crate::progress::bar;
 use crate::report::{Report, Tally, thread_cpu};
-use crate::workload::{Keys, Operation, User, value_pool};
+use crate::workload::{Keys, Operation, User, range_of, value_pool};
 
 /// Writes in flight while the key space is filled.
 const FILL_CLIENTS: u64 = 64;
@@ -41,6 +41,8 @@ pub struct LoadConfig {
     pub operation: Operation,
     /// On which keys.
     pub keys: Keys,
+    /// Over how many ranges they are spread, beside the one that holds all keys; 0 is that one.
+    pub ranges: u64,
     /// Bytes of a value.
     pub value_bytes: usize,
     /// HTTP/2 connections; at least one a thread.
@@ -157,7 +159,7 @@ fn one_thread(
             let seed =
                 config.seed.wrapping_add(1 + index as u64).wrapping_mul(0x2545_f491_4f6c_dd1d);
             let (keys, pool) = (config.keys.clone(), shared.pool.clone());
-            let user = User::new(client, keys, pool, config.value_bytes, seed);
+            let user = User::new(client, config.ranges, keys, pool, config.value_bytes, seed);
             local.spawn_local(one_user(Arc::clone(shared), user, index, start, Rc::clone(&tally)))
         })
         .collect();
@@ -271,7 +273,7 @@ fn fill(config: &LoadConfig, pool: &Bytes) -> Result<(), BenchError> {
             .map(|_| {
                 let (next, client, bar) = (Arc::clone(&next), client.clone(), bar.clone());
                 let (keys, pool) = (config.keys.clone(), pool.clone());
-                let value_bytes = config.value_bytes;
+                let (value_bytes, ranges) = (config.value_bytes, config.ranges);
                 tokio::spawn(async move {
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -281,6 +283,10 @@ fn fill(config: &LoadConfig, pool: &Bytes) -> Result<(), BenchError> {
                         let room = (pool.len() - value_bytes) as u64 + 1;
                         let from = usize::try_from(number % room).unwrap_or(0);
                         let value = pool.slice(from..from + value_bytes);
+                        let client = match range_of(number, ranges) {
+                            Some(range) => client.in_range(range),
+                            None => client.clone(),
+                        };
                         fill_one(&client, Put::new(keys.key(number), value)).await?;
                         bar.inc(1);
                     }
@@ -315,6 +321,7 @@ mod tests {
             client: Config::new(["127.0.0.1:1"]).unwrap(),
             operation: Operation::Put,
             keys: Keys::new("k", 4, 10, Distribution::Uniform),
+            ranges: 0,
             value_bytes: 8,
             connections: 1,
             clients: 4,

@@ -7,6 +7,9 @@ use proto::etcdserverpb::response_op::Response;
 /// Bytes from which values are cut.
 const POOL_BYTES: usize = 1 << 16;
 
+/// The first range beside the one that holds all keys.
+const FIRST_RANGE: u64 = 2;
+
 /// Exponent of the Zipf distribution, the usual one of YCSB.
 const ZIPF_THETA: f64 = 0.99;
 
@@ -220,6 +223,8 @@ impl Operation {
 #[derive(Debug)]
 pub struct User {
     client: Client,
+    /// Over how many ranges the keys are spread; 0 is the one that holds all keys.
+    ranges: u64,
     keys: Keys,
     random: Random,
     pool: Bytes,
@@ -241,9 +246,16 @@ pub struct Done {
 
 impl User {
     /// A user of `client` with random numbers of its own.
-    pub fn new(client: Client, keys: Keys, pool: Bytes, value_bytes: usize, seed: u64) -> Self {
+    pub fn new(
+        client: Client,
+        ranges: u64,
+        keys: Keys,
+        pool: Bytes,
+        value_bytes: usize,
+        seed: u64,
+    ) -> Self {
         let revisions = std::collections::BTreeMap::new();
-        Self { client, keys, random: Random::new(seed), pool, value_bytes, revisions }
+        Self { client, ranges, keys, random: Random::new(seed), pool, value_bytes, revisions }
     }
 
     /// Does one request.
@@ -253,6 +265,9 @@ impl User {
     pub async fn act(&mut self, operation: Operation, turn: u64) -> client::Result<Done> {
         let number = self.keys.draw(&mut self.random, turn);
         let key = self.keys.key(number);
+        if let Some(range) = range_of(number, self.ranges) {
+            self.client = self.client.in_range(range);
+        }
         match operation {
             Operation::Put => self.put(key).await,
             Operation::Get { serializable } => self.get(Get::key(key), serializable).await,
@@ -350,6 +365,11 @@ impl User {
         self.revisions.insert(number, revision);
         Ok(Done { conflict: !response.succeeded, ..Done::default() })
     }
+}
+
+/// The range in which a key is, if keys are spread over so many.
+pub(crate) fn range_of(key: u64, ranges: u64) -> Option<u64> {
+    key.checked_rem(ranges).map(|nth| FIRST_RANGE + nth)
 }
 
 /// Random bytes from which values of up to `value_bytes` are cut.

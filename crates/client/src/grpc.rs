@@ -279,6 +279,9 @@ impl Connection {
         if options.require_leader {
             headers.insert("hasleader", HeaderValue::from_static("true"));
         }
+        if let Some(range) = options.range {
+            headers.insert("quorate-range", HeaderValue::from(range));
+        }
         let mut sender = self.sender.clone();
         sender.try_send_request(request).await.map_err(|mut error| {
             let unsent = error.take_message().is_some();
@@ -295,6 +298,8 @@ pub struct CallOptions {
     pub timeout: Option<Duration>,
     /// Whether a member without a leader should refuse.
     pub require_leader: bool,
+    /// The range that is asked, if not the one that holds all of a cluster's keys.
+    pub range: Option<u64>,
 }
 
 /// `grpc-timeout`: at most eight digits and a unit.

@@ -25,6 +25,7 @@ pub enum Safety {
 #[derive(Debug, Clone)]
 pub struct Client {
     shared: Arc<Shared>,
+    range: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl Client {
             preferred: AtomicUsize::new(0),
             search: AtomicBool::new(search),
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), range: None }
     }
 
     /// What this client was told.
@@ -101,6 +102,14 @@ impl Client {
         let mut config = self.shared.config.clone();
         config.endpoints = vec![endpoint.clone()];
         Self::new(config)
+    }
+
+    /// The same client, over the same connections, for a range that a cluster of Quorate was founded
+    /// with beside the one that holds all its keys. Such a range has keys, leases and revisions of
+    /// its own, and cannot be watched.
+    #[must_use]
+    pub fn in_range(&self, range: u64) -> Self {
+        Self { shared: Arc::clone(&self.shared), range: Some(range) }
     }
 
     /// The endpoint that would be asked first now.
@@ -171,7 +180,11 @@ impl Client {
     ) -> Result<R, Failure> {
         let config = &self.shared.config;
         let connection = self.shared.slots[slot].connection(config).await?;
-        let options = CallOptions { timeout: Some(timeout), require_leader: config.require_leader };
+        let options = CallOptions {
+            timeout: Some(timeout),
+            require_leader: config.require_leader,
+            range: self.range,
+        };
         tokio::time::timeout(timeout, connection.unary(method, request, options))
             .await
             .unwrap_or(Err(Failure::TimedOut))
@@ -273,7 +286,7 @@ impl Client {
         first: &Q,
     ) -> Result<(Requests<Q>, Responses<R>), Failure> {
         let config = &self.shared.config;
-        let options = CallOptions { timeout: None, require_leader: true };
+        let options = CallOptions { timeout: None, require_leader: true, range: self.range };
         let start = self.preferred_slot();
         let mut last = Failure::NotSent("no endpoint".into());
         for offset in 0..self.shared.slots.len() {
@@ -320,7 +333,13 @@ impl Client {
             let opened = async {
                 let connection = self.shared.slots[slot].connection(config).await?;
                 let outgoing = Outgoing::one(request);
-                connection.streaming(Method(path), outgoing, CallOptions::default()).await
+                connection
+                    .streaming(
+                        Method(path),
+                        outgoing,
+                        CallOptions { range: self.range, ..CallOptions::default() },
+                    )
+                    .await
             };
             match opened.await {
                 Ok(responses) => return Ok(responses),

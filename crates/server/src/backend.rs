@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use etcd::{Error, Request, Response};
 use mvcc::{Commit, View};
+use node::RangeId;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
@@ -54,6 +55,13 @@ pub trait Backend: Clone + Send + 'static {
     /// Has the request done, wherever the leader is, and waits for its effect to be applied
     /// here, so that a view taken afterwards contains it.
     fn execute(&self, request: Request) -> impl Future<Output = Result<Response, Error>>;
+
+    /// The same of one of the ranges beside the one that holds all keys; reads, too.
+    fn execute_in(
+        &self,
+        range: RangeId,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, Error>>;
 
     /// A view that contains everything acknowledged before this was called.
     fn read_point(&self) -> impl Future<Output = Result<View, Error>>;

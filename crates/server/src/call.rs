@@ -124,6 +124,22 @@ impl Call {
         )
     }
 
+    /// These can be asked of one range alone.
+    pub(crate) fn is_for_one_range(self) -> bool {
+        matches!(
+            self,
+            Call::Range
+                | Call::Put
+                | Call::Txn
+                | Call::DeleteRange
+                | Call::Compact
+                | Call::LeaseGrant
+                | Call::LeaseRevoke
+                | Call::LeaseTimeToLive
+                | Call::LeaseLeases
+        )
+    }
+
     /// These may wait for other clients, for as long as they like.
     pub(crate) fn may_wait(self) -> bool {
         matches!(self, Call::Lock | Call::Campaign) || self.kind() != Kind::Unary

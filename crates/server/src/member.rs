@@ -2,7 +2,7 @@
 
 use etcd::{Error, Request, Response};
 use mvcc::View;
-use node::Handle;
+use node::{Handle, RangeId};
 use prometheus_client::registry::Registry;
 
 use crate::backend::{Backend, Feed, MemberStatus, Standing};
@@ -16,6 +16,10 @@ pub const CLUSTER_VERSION: &str = "3.5.0";
 impl Backend for Handle {
     async fn execute(&self, request: Request) -> Result<Response, Error> {
         Handle::execute(self, request).await
+    }
+
+    async fn execute_in(&self, range: RangeId, request: Request) -> Result<Response, Error> {
+        Handle::execute_in(self, range, request).await
     }
 
     async fn read_point(&self) -> Result<View, Error> {

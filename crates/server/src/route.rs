@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use etcd::{Code, Error, Request as Ask};
 use http2::{Head, Method, StreamId};
+use node::RangeId;
 use prost::Message;
 
 use crate::backend::Backend;
@@ -34,6 +35,8 @@ pub(crate) struct Context<B: Backend> {
     peer: SocketAddr,
     began: Instant,
     require_leader: bool,
+    /// The range that is asked, if not the one that holds all keys.
+    range: Option<RangeId>,
     is_finished: Cell<bool>,
 }
 
@@ -89,6 +92,7 @@ pub(crate) fn serve<B: Backend>(
         peer,
         began: Instant::now(),
         require_leader: metadata.as_ref().is_ok_and(|metadata| metadata.require_leader),
+        range: metadata.as_ref().ok().and_then(|metadata| metadata.range).map(RangeId),
         is_finished: Cell::new(false),
     });
     Box::pin(context.run(metadata, incoming))
@@ -130,6 +134,9 @@ impl<B: Backend> Context<B> {
         }
         if self.require_leader && standing.leader.is_none() {
             return Err(Error::NoLeader.into());
+        }
+        if self.range.is_some() && !self.call.is_for_one_range() {
+            return Err(Status::unimplemented("this call cannot be asked of one range alone"));
         }
         let messages = Messages::new(incoming, metadata.encoding, door.config.message_bytes_max());
         if self.call.kind() != Kind::Unary {
@@ -266,7 +273,10 @@ async fn state<B: Backend, Q: Message + Default>(
     wrap: impl FnOnce(Q) -> Ask,
 ) -> Result<Bytes, Status> {
     let request = wrap(context.only(messages).await?);
-    let bytes = ask::encoded(&context.door, request).await?;
+    let bytes = match context.range {
+        None => ask::encoded(&context.door, request).await?,
+        Some(range) => ask::in_range(&context.door, range, request).await?,
+    };
     context.door.metrics.sent(context.call, bytes.len());
     Ok(bytes)
 }

@@ -123,6 +123,9 @@ struct Load {
     /// How keys are drawn: uniform, zipf or sequential
     #[arg(long, value_name = "NAME", default_value = "uniform")]
     dist: Distribution,
+    /// Spread the keys over so many of the ranges that the cluster was founded with (--experimental-ranges)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    ranges: u64,
     /// Seed of keys and values
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -205,6 +208,7 @@ impl Load {
             client: global.config()?,
             operation,
             keys,
+            ranges: self.ranges,
             value_bytes: self.common.value_size,
             connections: self.common.connections,
             clients: self.clients,

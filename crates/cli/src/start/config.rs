@@ -84,6 +84,8 @@ pub(crate) struct Logging {
 pub(crate) struct Limits {
     /// Entries kept for slow followers after a snapshot.
     pub(crate) snapshot_catchup_entries: u64,
+    /// Ranges founded beside the one that holds all keys.
+    pub(crate) ranges: u64,
     /// Size of the database beyond which writes are refused.
     pub(crate) quota_bytes: Option<u64>,
     /// Most operations of a transaction.
@@ -387,6 +389,7 @@ fn limits(flags: &Flags, warnings: &mut Vec<String>) -> std::result::Result<Limi
     };
     Ok(Limits {
         snapshot_catchup_entries: catchup_entries(flags)?,
+        ranges: flags.experimental_ranges.unwrap_or(0),
         quota_bytes: flags
             .quota_backend_bytes
             .and_then(|bytes| u64::try_from(bytes).ok())

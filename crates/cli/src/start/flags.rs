@@ -147,6 +147,9 @@ flags! {
             max_concurrent_streams: "max-concurrent-streams" "ETCD_MAX_CONCURRENT_STREAMS" u32;
             /// Changes looked at in one step of a compaction [default: 8192]
             compaction_batch_limit: "compaction-batch-limit" "ETCD_EXPERIMENTAL_COMPACTION_BATCH_LIMIT" u64;
+            /// Ranges founded beside the one that holds all keys, each with keys and revisions of its
+            /// own, asked by the gRPC header quorate-range; only when a cluster is founded [default: 0]
+            experimental_ranges: "experimental-ranges" "QUORATE_EXPERIMENTAL_RANGES" u64;
         }
         switches {
             /// Refuse membership changes that would lose the quorum [default: true]

@@ -134,6 +134,7 @@ pub(crate) fn node_config(config: &StartConfig) -> node::Config {
             ClusterState::New => InitialState::New,
             ClusterState::Existing => InitialState::Existing,
         },
+        ranges: config.limits.ranges,
         force_new_cluster: config.force_new_cluster,
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,

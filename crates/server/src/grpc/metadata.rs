@@ -20,11 +20,20 @@ pub(crate) struct Metadata {
     pub(crate) require_leader: bool,
     /// The version of the API it was written for, if it says so.
     pub(crate) client_api_version: Option<Bytes>,
+    /// The range that is asked, if not the one that holds all of a cluster's keys.
+    pub(crate) range: Option<u64>,
 }
 
 /// The headers that are looked for; the others are not kept.
-pub(crate) const WORDS: &[&str] =
-    &["content-type", "grpc-timeout", "grpc-encoding", "hasleader", "client-api-version", "accept"];
+pub(crate) const WORDS: &[&str] = &[
+    "content-type",
+    "grpc-timeout",
+    "grpc-encoding",
+    "hasleader",
+    "client-api-version",
+    "accept",
+    "quorate-range",
+];
 const CONTENT_TYPE: usize = 0;
 const TIMEOUT: usize = 1;
 const ENCODING: usize = 2;
@@ -32,6 +41,7 @@ const HAS_LEADER: usize = 3;
 const CLIENT_API_VERSION: usize = 4;
 /// What a page is wanted as.
 pub(crate) const ACCEPT: usize = 5;
+const RANGE: usize = 6;
 
 /// Whether these are the headers of a gRPC call.
 pub(crate) fn is_grpc(head: &Head) -> bool {
@@ -73,7 +83,18 @@ impl Metadata {
         {
             return Err(Error::InvalidClientApiVersion.into());
         }
-        Ok(Metadata { timeout, encoding, require_leader, client_api_version })
+        let range = word(RANGE).map(|value| {
+            let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            number.ok_or_else(|| {
+                let value = String::from_utf8_lossy(value);
+                Status::new(
+                    Code::InvalidArgument,
+                    format!("quorate-range \"{value}\" is no number"),
+                )
+            })
+        });
+        let range = range.transpose()?;
+        Ok(Metadata { timeout, encoding, require_leader, client_api_version, range })
     }
 }
 
@@ -131,6 +152,11 @@ mod tests {
         headers[CLIENT_API_VERSION] = Some(Bytes::from_static(b"\xff"));
         assert_eq!(read(&headers), Err(Error::InvalidClientApiVersion.into()));
         headers[CLIENT_API_VERSION] = None;
+        headers[RANGE] = Some("17".into());
+        assert_eq!(read(&headers).unwrap().range, Some(17));
+        headers[RANGE] = Some("-1".into());
+        assert_eq!(read(&headers).unwrap_err().code, Code::InvalidArgument);
+        headers[RANGE] = None;
         headers[ENCODING] = Some("snappy".into());
         assert_eq!(read(&headers).unwrap_err().code, Code::Unimplemented);
     }
@@ -144,6 +170,7 @@ mod tests {
             (HAS_LEADER, "hasleader"),
             (CLIENT_API_VERSION, "client-api-version"),
             (ACCEPT, "accept"),
+            (RANGE, "quorate-range"),
         ] {
             assert_eq!(WORDS[place], name);
         }

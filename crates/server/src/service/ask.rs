@@ -10,6 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use etcd::{Error, Request, Response, Route};
 use mvcc::{KeySpan, Revision, View};
+use node::RangeId;
 use proto::etcdserverpb as pb;
 use proto::etcdserverpb::request_op::Request as Op;
 
@@ -63,6 +64,15 @@ pub(crate) async fn encoded<B: Backend>(
         encode_response(&response)
     })
     .await?
+}
+
+/// Has `request` answered by one range, and the answer encoded.
+pub(crate) async fn in_range<B: Backend>(
+    door: &Rc<Door<B>>,
+    range: RangeId,
+    request: Request,
+) -> Result<Bytes, Status> {
+    encode_response(&stamped(door, door.backend.execute_in(range, request).await?))
 }
 
 /// From where the request is answered; a learner answers only what is serializable.

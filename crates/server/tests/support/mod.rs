@@ -132,6 +132,10 @@ impl Backend for Memory {
         }
     }
 
+    async fn execute_in(&self, _: node::RangeId, _: Request) -> Result<Response, Error> {
+        Err(Error::RangeNotHere)
+    }
+
     async fn read_point(&self) -> Result<View, Error> {
         if self.0.has_leader.load(Ordering::Relaxed) {
             Ok(self.view())
