@@ -50,6 +50,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Requests that may be under way at once; more are refused with "too many requests".
     pub requests_in_flight_max: usize,
+    /// Of those, requests that may wait in one range beside the dense one.
+    pub range_requests_max: usize,
     /// Bytes of proposals under way; more are refused with "too many requests".
     pub uncommitted_bytes_max: usize,
     /// Bytes of changes kept in memory before they are written to the state engine.
@@ -92,6 +94,7 @@ impl Config {
             pre_vote: true,
             request_timeout: Duration::from_secs(7),
             requests_in_flight_max: 65_536,
+            range_requests_max: 4_096,
             uncommitted_bytes_max: 512 << 20,
             checkpoint_bytes: 32 << 20,
             checkpoint_interval: Duration::from_secs(30),

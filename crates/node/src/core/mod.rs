@@ -317,6 +317,10 @@ impl<E: Engine> Core<E> {
         request: Request,
     ) -> Result<(), Fatal> {
         self.wake(now, range)?;
+        if self.is_crowded(range) {
+            self.shared.answer(Some(range.0), 0, origin, Err(Error::TooManyRequests));
+            return Ok(());
+        }
         self.touched.insert(range);
         if turn!(self, range, turn => turn.request(now, origin, request)).is_none() {
             self.shared.answer(Some(range.0), 0, origin, Err(Error::RangeNotHere));

@@ -39,6 +39,9 @@ pub struct RangesConfig<E: Engine> {
     pub limits: mvcc::Limits,
     /// What their state machines are told.
     pub machine: etcd::Config,
+    /// Requests that may wait in one range at once; more are refused with "too many requests", so that
+    /// a range that cannot answer leaves the others their part of what a member takes in.
+    pub requests_max: usize,
 }
 
 /// The ranges beside the dense one.
@@ -113,6 +116,13 @@ impl<E: Engine> Core<E> {
             self.wake(Duration::ZERO, range)?;
         }
         Ok(())
+    }
+
+    /// Whether the range has as many requests under way as it may have.
+    pub(super) fn is_crowded(&self, range: RangeId) -> bool {
+        let max = self.ranges.config.as_ref().map_or(usize::MAX, |config| config.requests_max);
+        let group = self.ranges.awake.get(&range);
+        group.is_some_and(|group| group.routes.under_way() >= max)
     }
 
     /// How many ranges are awake, beside the dense one.

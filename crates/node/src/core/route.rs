@@ -63,6 +63,11 @@ impl Routes {
         self.in_flight.len()
     }
 
+    /// Requests that wait, for a leader, for another member or for their entry.
+    pub(super) fn under_way(&self) -> usize {
+        self.evaluated.len() + self.in_flight.len() + self.forwarded.len() + self.unrouted.len()
+    }
+
     /// Waits are equally long, so the first of each queue is the earliest; what was answered
     /// already does not wait.
     pub(super) fn next_deadline(&self) -> Option<Duration> {

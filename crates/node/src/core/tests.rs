@@ -10,9 +10,9 @@ use mvcc::engine::mem::MemEngine;
 use prost::Message as _;
 use proto::etcdserverpb as ep;
 use raft::{Membership, Raft, ReplicaId, Restored};
-use store::NodeId;
+use store::{NodeId, RangeId};
 
-use super::{Core, CoreConfig, Input, Token, membership_row};
+use super::{Core, CoreConfig, Input, RangesConfig, Token, membership_row};
 use crate::wire::pb;
 
 const NODES: [u64; 3] = [1, 2, 3];
@@ -137,6 +137,109 @@ impl Table {
     fn take(&mut self, from: u64, to: u64) -> Vec<Bytes> {
         let taken = self.frames.extract_if(.., |(f, t, _)| (*f, *t) == (from, to));
         taken.map(|(_, _, frame)| frame).collect()
+    }
+}
+
+/// The numbers of the ranges beside the dense one.
+const RANGES: [u64; 3] = [2, 3, 4];
+
+/// Requests that may wait in one of them.
+const RANGE_REQUESTS_MAX: usize = 10;
+
+impl Table {
+    /// The same cores, with ranges beside the dense one.
+    fn with_ranges() -> Table {
+        let mut table = Table::new();
+        for (&node, core) in &mut table.cores {
+            let config = RangesConfig {
+                engine: Arc::new(MemEngine::new()),
+                limits: mvcc::Limits { front_root_bits: 4, ..mvcc::Limits::default() },
+                machine: core.machine().config().clone(),
+                requests_max: RANGE_REQUESTS_MAX,
+            };
+            let rafts = RANGES.map(|range| {
+                let config = raft::Config::new(replica(node), 11 * node + range);
+                let restored = Restored::founding(Membership::of_voters(NODES.map(replica)));
+                (RangeId(range), Raft::new(Duration::ZERO, config, restored).unwrap())
+            });
+            core.host(config, rafts).unwrap();
+        }
+        table
+    }
+
+    fn put_in(&mut self, node: u64, range: u64, token: u64) {
+        let put = ep::PutRequest { key: Bytes::from_static(b"k"), ..Default::default() };
+        self.does(node, Input::ClientOf(RangeId(range), Token(token), Request::Put(put)));
+    }
+
+    /// Delivers everything but what concerns one range, which is lost.
+    fn settle_without(&mut self, lost: u64) {
+        while !self.frames.is_empty() {
+            for (from, to, bytes) in std::mem::take(&mut self.frames) {
+                let mut frame = pb::Frame::decode(bytes).unwrap();
+                frame.messages.retain(|message| message.range != lost);
+                let frame = frame.encode_to_vec().into();
+                self.does(to, Input::Frame(NodeId(from), frame));
+            }
+        }
+    }
+}
+
+/// A range that can agree on nothing delays no other, takes no more than its part of the requests, and
+/// answers those in the end.
+#[test]
+fn a_blocked_range_delays_no_other() {
+    let mut table = Table::with_ranges();
+    table.elect(1, &NODES);
+    assert_eq!(table.cores[&1].standing().ranges_led, 1 + RANGES.len());
+    assert_eq!(table.cores[&1].ranges_awake(), 0, "nobody has asked them anything");
+    let [blocked, others @ ..] = RANGES;
+    let many = 2 * RANGE_REQUESTS_MAX as u64;
+    for token in 0..many {
+        table.put_in(1, blocked, token);
+    }
+    for (token, range) in (100..).zip(others) {
+        table.put_in(2, range, token);
+    }
+    table.put(3, 200, "k");
+    table.settle_without(blocked);
+    for token in [100, 101, 200] {
+        assert!(is_put(table.replies.get(&token)), "{token}: {:?}", table.replies.get(&token));
+    }
+    let refused = |(token, reply): (&u64, &Result<Response, Error>)| {
+        (*token < many && reply == &Err(Error::TooManyRequests)).then_some(*token)
+    };
+    let refused: Vec<u64> = table.replies.iter().filter_map(refused).collect();
+    assert_eq!(refused, (many / 2..many).collect::<Vec<_>>());
+    table.now += Duration::from_secs(8);
+    table.does(1, Input::Tick);
+    for token in 0..many / 2 {
+        assert_eq!(table.replies.get(&token), Some(&Err(Error::Timeout)), "{token}");
+    }
+}
+
+/// What a range has to write goes down together with what the others have, and its log is cut behind it.
+#[test]
+fn checkpoints_of_ranges_are_one_write() {
+    let mut table = Table::with_ranges();
+    table.elect(1, &NODES);
+    for (token, range) in (0..).zip(RANGES) {
+        table.put_in(1, range, token);
+        table.settle(&NODES);
+    }
+    let core = table.cores.get_mut(&1).unwrap();
+    assert_eq!(core.ranges_awake(), RANGES.len());
+    assert!(core.ranges_front_bytes() > 0);
+    let jobs = core.freeze_ranges().unwrap();
+    assert!(core.freeze_ranges().is_none(), "one at a time");
+    let done = jobs.run().unwrap();
+    table.does(1, Input::RangesCheckpointed(done));
+    let core = table.cores.get_mut(&1).unwrap();
+    assert_eq!(core.ranges_front_bytes(), 0);
+    assert!(core.freeze_ranges().is_none(), "there is nothing new");
+    for range in RANGES {
+        let state = core.machine_of(RangeId(range)).unwrap().state();
+        assert_eq!(state.durable(), state.applied());
     }
 }
 

@@ -96,7 +96,8 @@ pub(super) fn restore(
         rafts.push((range, raft));
     }
     tracing::info!(count = rafts.len(), "ranges beside the dense one");
-    let config = RangesConfig { engine, limits, machine: machine.clone() };
+    let requests_max = config.range_requests_max;
+    let config = RangesConfig { engine, limits, machine: machine.clone(), requests_max };
     Ok(Some(RangesFound { config, rafts }))
 }
 

@@ -64,11 +64,14 @@ async fn run(
     let mut backoff = BACKOFF_MIN;
     let mut complained = false;
     loop {
+        // Whether anything that was sent may not have arrived.
+        let mut lost = false;
         match dial(&addresses, &hello).await {
             Ok(stream) => {
                 tracing::info!(peer = format_args!("{:x}", id.0), "connected to peer");
                 backoff = BACKOFF_MIN;
                 complained = false;
+                lost = true;
                 if let Err(error) = pump(stream, &mut frames).await {
                     tracing::warn!(peer = format_args!("{:x}", id.0), %error, "lost peer");
                 }
@@ -84,8 +87,12 @@ async fn run(
             Err(_) => {}
         }
         // What waited is stale by the time there is a connection again.
-        while frames.try_recv().is_ok() {}
-        inbound.unreachable(id);
+        while frames.try_recv().is_ok() {
+            lost = true;
+        }
+        if lost {
+            inbound.unreachable(id);
+        }
         sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
