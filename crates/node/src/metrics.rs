@@ -24,6 +24,17 @@ pub(crate) struct Metrics {
     pub(crate) proposals_applied: Gauge,
     pub(crate) snapshots_sent: Counter,
     pub(crate) snapshots_received: Counter,
+    /// Entries appended to the log, of all ranges.
+    pub(crate) log_entries: Counter,
+    pub(crate) ranges_led: Gauge,
+    pub(crate) sent: Sent,
+}
+
+/// What went out to peers, snapshots aside.
+#[derive(Clone, Default)]
+pub(crate) struct Sent {
+    pub(crate) frames: Counter,
+    pub(crate) bytes: Counter,
 }
 
 impl Metrics {
@@ -42,6 +53,9 @@ impl Metrics {
             proposals_applied: Gauge::default(),
             snapshots_sent: Counter::default(),
             snapshots_received: Counter::default(),
+            log_entries: Counter::default(),
+            ranges_led: Gauge::default(),
+            sent: Sent::default(),
         }
     }
 
@@ -54,6 +68,7 @@ impl Metrics {
         let seen = self.leader_changes.get();
         self.leader_changes.inc_by(standing.leader_changes.saturating_sub(seen));
         self.proposals_pending.set(int(standing.proposals_in_flight as u64));
+        self.ranges_led.set(int(standing.ranges_led as u64));
         self.proposals_committed.set(int(standing.committed.0));
         self.proposals_applied.set(int(standing.applied.0));
     }
@@ -80,6 +95,22 @@ impl Metrics {
             "etcd_server_proposals_applied_total",
             "Last log index applied",
             &self.proposals_applied,
+        );
+        gauge("quorate_ranges_led", "Ranges that this member leads", &self.ranges_led);
+        registry.register(
+            "quorate_log_entries",
+            "Entries appended to the log, of all ranges",
+            self.log_entries.clone(),
+        );
+        registry.register(
+            "quorate_peer_sent_frames",
+            "Frames sent to peers, snapshots aside",
+            self.sent.frames.clone(),
+        );
+        registry.register(
+            "quorate_peer_sent_bytes",
+            "Bytes sent to peers, snapshots aside",
+            self.sent.bytes.clone(),
         );
         registry.register(
             "etcd_server_leader_changes_seen",

@@ -142,6 +142,8 @@ impl Writer {
                 Err(error) => return Err(error.to_string()),
             }
         }
+        let entries: usize = groups.iter().map(|group| group.entries.len()).sum();
+        self.metrics.log_entries.inc_by(entries as u64);
         self.dirty = true;
         if self.full {
             tracing::info!("the disk has room again");

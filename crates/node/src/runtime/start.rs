@@ -441,7 +441,10 @@ fn run(
         node,
         instance: process_seed(identity.member_id),
     };
-    let transport = Transport::start(transport_identity, listeners, from_peers, runtime.clone())?;
+    let transport = {
+        let sent = metrics.sent.clone();
+        Transport::start(transport_identity, listeners, from_peers, runtime.clone(), sent)?
+    };
     transport.set_peers(&known_peers(config, &machine)?);
 
     let (jobs, job_queue) = crossbeam_channel::unbounded();

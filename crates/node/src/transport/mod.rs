@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use crate::NodeId;
+use crate::metrics::Sent;
 
 /// Frames that may wait for one peer.
 pub(crate) const OUTBOUND_FRAMES_MAX: usize = 4096;
@@ -73,6 +74,7 @@ pub(crate) struct Transport {
     identity: Identity,
     runtime: Handle,
     inbound: Arc<dyn Inbound>,
+    sent: Sent,
     peers: Mutex<BTreeMap<NodeId, outbound::Peer>>,
 }
 
@@ -83,6 +85,7 @@ impl Transport {
         listeners: Vec<TcpListener>,
         inbound: Arc<dyn Inbound>,
         runtime: Handle,
+        sent: Sent,
     ) -> io::Result<Arc<Transport>> {
         let door = Arc::new(inbound::Door::new(identity, Arc::clone(&inbound)));
         for listener in listeners {
@@ -91,7 +94,8 @@ impl Transport {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             runtime.spawn(Arc::clone(&door).listen(listener));
         }
-        Ok(Arc::new(Transport { identity, runtime, inbound, peers: Mutex::new(BTreeMap::new()) }))
+        let peers = Mutex::new(BTreeMap::new());
+        Ok(Arc::new(Transport { identity, runtime, inbound, sent, peers }))
     }
 
     /// Makes `peers` (id -> `host:port` addresses, tried in turn) the peers: connections to others
@@ -107,6 +111,7 @@ impl Transport {
                     id,
                     addresses.clone(),
                     Arc::clone(&self.inbound),
+                    self.sent.clone(),
                 );
                 current.insert(id, peer);
             }

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::hello::{self, Hello, HelloError, Purpose, Welcome};
 use super::{Identity, Inbound, KEEPALIVE_INTERVAL, OUTBOUND_FRAMES_MAX, frame};
 use crate::NodeId;
+use crate::metrics::Sent;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -42,10 +43,11 @@ impl Peer {
         id: NodeId,
         addresses: Vec<String>,
         inbound: Arc<dyn Inbound>,
+        sent: Sent,
     ) -> Peer {
         let (queue, frames) = mpsc::channel(OUTBOUND_FRAMES_MAX);
         let hello = identity.hello(id, Purpose::Messages);
-        let task = runtime.spawn(run(id, addresses.clone(), hello, frames, inbound));
+        let task = runtime.spawn(run(id, addresses.clone(), hello, frames, inbound, sent));
         Peer { addresses, queue, task }
     }
 
@@ -60,6 +62,7 @@ async fn run(
     hello: Hello,
     mut frames: mpsc::Receiver<Bytes>,
     inbound: Arc<dyn Inbound>,
+    sent: Sent,
 ) {
     let mut backoff = BACKOFF_MIN;
     let mut complained = false;
@@ -72,7 +75,7 @@ async fn run(
                 backoff = BACKOFF_MIN;
                 complained = false;
                 lost = true;
-                if let Err(error) = pump(stream, &mut frames).await {
+                if let Err(error) = pump(stream, &mut frames, &sent).await {
                     tracing::warn!(peer = format_args!("{:x}", id.0), %error, "lost peer");
                 }
                 if frames.is_closed() {
@@ -100,7 +103,11 @@ async fn run(
 
 /// Writes frames until the connection breaks or the peer is dropped. The peer never sends on
 /// this connection, so a read that returns tells that it has gone.
-async fn pump(stream: TcpStream, frames: &mut mpsc::Receiver<Bytes>) -> io::Result<()> {
+async fn pump(
+    stream: TcpStream,
+    frames: &mut mpsc::Receiver<Bytes>,
+    sent: &Sent,
+) -> io::Result<()> {
     let (mut gone, mut out) = stream.into_split();
     let mut gather = BytesMut::with_capacity(GATHER_BYTES);
     let mut probe = [0; 1];
@@ -113,6 +120,8 @@ async fn pump(stream: TcpStream, frames: &mut mpsc::Receiver<Bytes>) -> io::Resu
         let Some(mut payload) = payload else { return Ok(()) };
         loop {
             gather.put_slice(&frame::header(&payload)?);
+            sent.frames.inc();
+            sent.bytes.inc_by((frame::HEADER_BYTES + payload.len()) as u64);
             if payload.len() > GATHER_BYTES {
                 out.write_all(&gather).await?;
                 gather.clear();
