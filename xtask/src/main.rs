@@ -16,6 +16,7 @@
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
 //! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
 //! | `large ...` | one member with 10 GiB: restart, memory, lists, beside a real etcd |
+//! | `ranges ...` | what many ranges on three members cost, and how they come back when one dies |
 //! | `engines` | the engines of decision 0001: do they still build, conform, and have allowed licenses |
 //!
 //! Caveat: the scan of `sources` is by token, not by type. It catches slips, not intent.
@@ -28,6 +29,7 @@ mod licenses;
 mod links;
 mod metadata;
 mod process;
+mod ranges;
 mod run;
 mod scan;
 mod sources;
@@ -54,6 +56,7 @@ Usage: cargo xtask TASK
                                kill -9 and SIGSTOP under load
   compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
   large [OPTION VALUE]...      one member with 10 GiB: restart, memory, lists (--help)
+  ranges [OPTION VALUE]...     what many ranges on three members cost (--help)
   engines                      lints, tests and licenses of docs/decisions/0001-engines
 
 Environment:
@@ -91,6 +94,7 @@ fn dispatch() -> Result<()> {
         "disk" => suites::disk(rest),
         "compare" => compare::run(rest),
         "large" => large::run(rest),
+        "ranges" => ranges::run(rest),
         "engines" => engines(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
