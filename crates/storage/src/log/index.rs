@@ -177,10 +177,10 @@ impl Index {
         let before = group.terms.back().map_or(group.truncated.term, |(_, term)| *term);
         assert!(before <= position.term, "terms never fall along a log");
         if group.terms.is_empty() || before < position.term {
-            group.terms.push_back((position.index, position.term));
+            push_tight(&mut group.terms, (position.index, position.term));
         }
         group.oldest_segment_bound = group.oldest_segment_bound.min(place.at.segment);
-        group.places.push_back(place);
+        push_tight(&mut group.places, place);
     }
 
     /// Sets hard state and truncation, as a record at `place` says.
@@ -259,6 +259,14 @@ impl Index {
         };
         self.live.lose(old.expect("only what is there is carried"));
     }
+}
+
+/// Most of very many groups hold one entry, with which their term began: room for no more than that.
+fn push_tight<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.capacity() == 0 {
+        queue.reserve_exact(1);
+    }
+    queue.push_back(item);
 }
 
 #[cfg(test)]
