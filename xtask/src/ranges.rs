@@ -306,7 +306,7 @@ impl Cluster {
             2,
         );
         let spent = |name: usize| -> f64 {
-            after.iter().zip(&before).map(|(a, b)| a[name] - b[name]).sum()
+            after.iter().map(|(member, after)| after[name] - before[member][name]).sum()
         };
         table.row(
             "frames and bytes for that, for each leader",
@@ -319,13 +319,12 @@ impl Cluster {
     }
 
     /// Frames and bytes sent to peers by the members that are there.
-    fn sent(&self) -> Result<Vec<[f64; 2]>> {
+    fn sent(&self) -> Result<BTreeMap<usize, [f64; 2]>> {
         let names = ["quorate_peer_sent_frames_total", "quorate_peer_sent_bytes_total"];
-        let mut sent = Vec::new();
-        let survivors = self.members.values().map(Member::metrics);
-        for metrics in survivors {
-            let metrics = metrics?;
-            sent.push([of(&metrics, names[0])?, of(&metrics, names[1])?]);
+        let mut sent = BTreeMap::new();
+        for (&number, member) in &self.members {
+            let metrics = member.metrics()?;
+            sent.insert(number, [of(&metrics, names[0])?, of(&metrics, names[1])?]);
         }
         Ok(sent)
     }
