@@ -11,7 +11,8 @@
 //! opened, a partition of the engine that all of these ranges share. Their checkpoints are
 //! written together, too.
 //!
-//! Caveats. Their members are those that founded the cluster, and do not change. There is no one
+//! Caveats. Their members are those that founded the cluster, and do not change: a member that is
+//! replaced, or `--force-new-cluster`, leaves them with fewer. There is no one
 //! revision over them, no watch, and no lease that spans two: they are what ranges are made of,
 //! not yet what users see of them. A range once awake stays so until the process ends.
 
