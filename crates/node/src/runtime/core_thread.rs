@@ -154,7 +154,8 @@ impl CoreThread {
         } else if self.front_bytes() > self.checkpoints.looked_at_bytes + LOOK_BYTES {
             self.look_for_space(now)?;
         }
-        let effects = self.core.flush(now)?;
+        // Later than all that was taken in: reads are confirmed as of this moment.
+        let effects = self.core.flush(self.now())?;
         let removed = effects.removed;
         self.carry_out(effects);
         self.checkpoint(now);
@@ -169,26 +170,16 @@ impl CoreThread {
 
     fn take(&mut self, now: Duration, event: Event) -> Result<Option<Ended>, Fatal> {
         let input = match event {
-            Event::Client(request, reply) => {
-                let token = self.waiting.token();
-                self.waiting.requests.insert(token, reply);
-                Input::Client(token, request)
-            }
+            Event::Client(request, reply) => Input::Client(self.waiting.request(reply), request),
             Event::ClientOf(range, request, reply) => {
-                let token = self.waiting.token();
-                self.waiting.requests.insert(token, reply);
-                Input::ClientOf(range, token, request)
+                Input::ClientOf(range, self.waiting.request(reply), request)
             }
             Event::ReadPoint(reply) => {
                 let token = self.waiting.token();
                 self.waiting.points.insert(token, reply);
                 Input::ReadPoint(token)
             }
-            Event::MoveLeader(to, reply) => {
-                let token = self.waiting.token();
-                self.waiting.requests.insert(token, reply);
-                Input::MoveLeader(token, to)
-            }
+            Event::MoveLeader(to, reply) => Input::MoveLeader(self.waiting.request(reply), to),
             Event::Frame(from, bytes) => Input::Frame(from, bytes),
             Event::Unreachable(node) => Input::Unreachable(node),
             Event::Written(id) => Input::LogWritten(id),
@@ -424,6 +415,12 @@ impl Checkpoints {
 }
 
 impl Waiting {
+    fn request(&mut self, reply: Reply<Response>) -> Token {
+        let token = self.token();
+        self.requests.insert(token, reply);
+        token
+    }
+
     fn token(&mut self) -> Token {
         self.next += 1;
         Token(self.next)

@@ -329,9 +329,7 @@ fn join(config: &Config) -> Result<Identity, StartError> {
 /// What was on disk, fit together.
 struct Parts {
     log: Log<RealDisk>,
-    raft: Raft,
-    machine: Machine<Engine>,
-    ranges: Option<RangesFound>,
+    core: Core<Engine>,
 }
 
 fn restore(
@@ -376,7 +374,17 @@ fn restore(
     let ranges = ranges::restore(config, data, &mut log, groups, &raft_config, &machine_config)?;
     let raft = Raft::new(Duration::ZERO, raft_config, restored)
         .map_err(|error| StartError::Damaged(error.to_string()))?;
-    Ok(Parts { log, raft, machine, ranges })
+    let core_config = CoreConfig {
+        node: NodeId(identity.member_id),
+        request_timeout: config.request_timeout,
+        catchup_entries: config.snapshot_catchup_entries,
+        process: process_number(seed),
+    };
+    let mut core = Core::new(core_config, raft, machine);
+    if let Some(RangesFound { config, rafts }) = ranges {
+        core.host(config, rafts).map_err(|error| StartError::Damaged(error.to_string()))?;
+    }
+    Ok(Parts { log, core })
 }
 
 pub(super) fn mvcc_limits(config: &Config) -> mvcc::Limits {
@@ -405,7 +413,8 @@ fn run(
     parts: Parts,
 ) -> Result<Node, StartError> {
     let node = NodeId(identity.member_id);
-    let Parts { log, raft, machine, ranges } = parts;
+    let Parts { log, core } = parts;
+    let state = core.machine().state();
     let (inbox, events) = Inbox::new();
     let metrics = Arc::new(Metrics::new());
     let shared = Arc::new(Shared {
@@ -413,8 +422,8 @@ fn run(
         node,
         limits: config.limits.clone(),
         election_timeout: config.election_timeout,
-        reader: ArcSwap::from_pointee(machine.state().reader()),
-        engine: ArcSwap::new(Arc::clone(machine.state().engine())),
+        reader: ArcSwap::from_pointee(state.reader()),
+        engine: ArcSwap::new(Arc::clone(state.engine())),
         standing: ArcSwap::from_pointee(Standing::default()),
         feeds: Mutex::default(),
         in_flight: Limit::new(config.requests_in_flight_max),
@@ -445,22 +454,12 @@ fn run(
         let sent = metrics.sent.clone();
         Transport::start(transport_identity, listeners, from_peers, runtime.clone(), sent)?
     };
-    transport.set_peers(&known_peers(config, &machine)?);
+    transport.set_peers(&known_peers(config, core.machine())?);
 
     let (jobs, job_queue) = crossbeam_channel::unbounded();
     threads.push(checkpoint::spawn(job_queue, inbox.clone(), Arc::clone(&metrics))?);
     let log = log_threads(log, &mut threads, &transport, &inbox, metrics)?;
 
-    let core_config = CoreConfig {
-        node,
-        request_timeout: config.request_timeout,
-        catchup_entries: config.snapshot_catchup_entries,
-        process: process_number(process_seed(identity.member_id)),
-    };
-    let mut core = Core::new(core_config, raft, machine);
-    if let Some(RangesFound { config, rafts }) = ranges {
-        core.host(config, rafts).map_err(|error| StartError::Damaged(error.to_string()))?;
-    }
     let core_thread = CoreThread {
         core,
         epoch: Instant::now(),
