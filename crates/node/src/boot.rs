@@ -84,7 +84,8 @@ pub fn reconcile<D: Disk, E: Engine>(
     let membership = stored_membership(&state.view()).map_err(BootError::Damaged)?;
     let mut hard_state = found.hard_state;
     if hard_state.term < applied.term {
-        hard_state = HardState { term: applied.term, vote: None, commit: applied.index };
+        hard_state =
+            HardState { term: applied.term, vote: None, commit: applied.index, binding: None };
     }
     hard_state.commit = hard_state.commit.max(applied.index);
     let term_of = |index| {

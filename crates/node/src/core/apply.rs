@@ -47,7 +47,7 @@ impl<E: Engine> Core<E> {
                 Event::Role { role, term, leader } => {
                     self.role_changed(now, role, term, leader.map(|id| NodeId(id.get())));
                 }
-                Event::TermCommitted { .. } => {}
+                Event::TermCommitted { .. } | Event::SupportWanted { .. } => {}
                 Event::Membership { index, membership } => {
                     self.store.set_nodes(self.range, nodes_of(&membership));
                     memberships.insert(index, membership);
