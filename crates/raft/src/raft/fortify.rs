@@ -384,6 +384,12 @@ impl Raft {
         Some(until)
     }
 
+    /// Whether those of its voters for whom `of` holds make a quorum, of both halves if the
+    /// membership is joint.
+    pub fn is_quorum(&self, of: impl Fn(ReplicaId) -> bool) -> bool {
+        self.quorums().verdict(|id| Some(of(id))) == quorum::Verdict::Won
+    }
+
     /// Whether no lease that was given out under an earlier membership goes further than those of
     /// the present one.
     pub(super) fn support_has_caught_up(&self, leader: &Leader) -> bool {
