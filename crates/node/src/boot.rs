@@ -243,7 +243,8 @@ fn fit<D: Disk>(
 ) -> Result<Restored, BootError> {
     let mut hard_state = found.hard_state;
     if hard_state.term < applied.term {
-        hard_state = HardState { term: applied.term, vote: None, commit: applied.index };
+        hard_state =
+            HardState { term: applied.term, vote: None, commit: applied.index, binding: None };
     }
     hard_state.commit = hard_state.commit.max(applied.index);
     let term_of = |index| {

@@ -22,6 +22,11 @@ pub struct Config {
     /// Leaders step down without a quorum, and followers stand by a leader they hear
     /// (thesis §6.2, §4.2.3).
     pub check_quorum: bool,
+    /// Ask followers to stand by this leader for as long as their stores support its store, and
+    /// stay silent towards those who do (see `raft/fortify.rs`); answer when asked. Needs a
+    /// driver that answers [`Event::SupportWanted`](crate::Event::SupportWanted); without one, or
+    /// with peers that do not know of it, everything goes on by timers.
+    pub fortify: bool,
     /// Bytes of entries in one append message; one entry is always allowed.
     pub append_bytes_max: usize,
     /// Append messages under way to one peer.
@@ -58,6 +63,7 @@ impl Config {
             heartbeat_interval: Duration::from_millis(100),
             pre_vote: true,
             check_quorum: true,
+            fortify: false,
             append_bytes_max: 1 << 20,
             inflight_messages_max: 256,
             inflight_bytes_max: 16 << 20,

@@ -39,4 +39,20 @@ pub enum Mutant {
     VoteRequestBeforeDurable,
     /// A completed write counts even for entries overwritten in the meantime.
     OverwrittenCountsDurable,
+    /// What binds a replica is not stored with its term and vote.
+    BindingNotPersisted,
+    /// A bound replica votes for others.
+    VoteThoughBound,
+    /// A range lease counts followers that are not bound.
+    LeaseCountsUnbound,
+    /// A range lease is computed under the membership of when the term began.
+    LeaseUnderOldMembership,
+    /// A range lease in a joint configuration counts one half.
+    LeaseOfHalfAJoint,
+    /// A leader that hands over goes on serving.
+    ReleasedBeforeServingEnds,
+    /// A candidate, which may lead in its term, releases followers in it.
+    ReleasedByCandidate,
+    /// A range lease is taken before an entry of the own term is committed and applied.
+    LeaseBeforeTermApplied,
 }

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::types::{Entry, FetchId, LogIndex, Session};
+use crate::types::{Entry, Epoch, FetchId, LogIndex, Session};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
@@ -41,6 +41,16 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// The commit index it was last told.
     pub(crate) commit_told: LogIndex,
+    /// The commit index that it was last heard to know.
+    pub(crate) commit_known: LogIndex,
+    /// It is bound to this leader under this epoch.
+    pub(crate) fortified: Option<Epoch>,
+    /// It is to be asked to bind itself.
+    pub(crate) ask: bool,
+    /// Since when its store's support has run out.
+    gone: Option<Duration>,
+    /// When anything at all was last heard of it.
+    heard: Duration,
     /// An acknowledgement came since the last answered heartbeat.
     acked_lately: bool,
     /// Send an empty append to find out whether something was lost.
@@ -63,11 +73,57 @@ impl Progress {
             contact: now,
             round: 0,
             commit_told: LogIndex::ZERO,
+            commit_known: LogIndex::ZERO,
+            fortified: None,
+            ask: true,
+            gone: None,
+            heard: now,
             acked_lately: true,
             recheck: false,
             fetch: None,
             fetched: Vec::new(),
         }
+    }
+
+    /// Something came from it, whatever it was.
+    pub(crate) fn heard(&mut self, now: Duration) {
+        self.heard = now;
+    }
+
+    /// The support of its store has run out.
+    pub(crate) fn lapsed(&mut self, now: Duration) {
+        if self.gone.is_none() {
+            // So far its support stood for an answer.
+            self.contact = if self.fortified.is_some() { now } else { self.contact };
+            self.gone = Some(now);
+        }
+    }
+
+    /// Its store gives support under this epoch.
+    pub(crate) fn present(&mut self, epoch: Epoch) {
+        self.gone = None;
+        if self.fortified != Some(epoch) {
+            self.fortified = None;
+            self.ask = true;
+        }
+    }
+
+    /// Whether there is no point in sending it anything: its store has lapsed, and nothing was
+    /// heard of it for a while since. What still comes shows that it is there after all, and that
+    /// only the stores do not agree.
+    pub(crate) fn is_absent(&self, now: Duration, patience: Duration) -> bool {
+        self.gone.is_some_and(|gone| self.heard <= gone || now >= self.heard + patience)
+    }
+
+    /// Whether it stands by this leader, as far as anyone knows.
+    pub(crate) fn stands_by(&self) -> bool {
+        self.fortified.is_some() && self.gone.is_none()
+    }
+
+    /// Whether there is nothing to tell it: it has the log up to `last` and knows that it is
+    /// committed up to `committed`.
+    pub(crate) fn is_quiet(&self, last: LogIndex, committed: LogIndex) -> bool {
+        self.flow == Flow::Replicate && self.matched == last && self.commit_known >= committed
     }
 
     /// The index before the next entry.

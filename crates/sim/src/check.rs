@@ -118,7 +118,8 @@ impl Rules {
         let host = &hosts[&id];
         let before = host.hard_state_seen;
         let Some(raft) = host.raft() else { return Ok((host.commit_checked, before)) };
-        let seen = HardState { term: raft.term(), vote: raft.vote(), commit: raft.committed() };
+        let (term, vote, commit) = (raft.term(), raft.vote(), raft.committed());
+        let seen = HardState { term, vote, commit, binding: raft.binding() };
         let revoted = seen.term == before.term && before.vote.is_some() && seen.vote != before.vote;
         if seen.term < before.term || revoted {
             return Err(("term and vote", format!("member {}: {before:?}, then {seen:?}", id.0)));

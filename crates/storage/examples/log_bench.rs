@@ -85,7 +85,8 @@ fn write(group: u64, last: &mut [u64], payload: &Bytes) -> GroupWrite {
     let (index, term) = (LogIndex(*slot), Term(1));
     let mut write = GroupWrite::new(GroupId(group));
     write.entries.push(Entry { index, term, payload: Payload::Data(payload.clone()) });
-    write.hard_state = Some(HardState { term, vote: None, commit: LogIndex(*slot - 1) });
+    write.hard_state =
+        Some(HardState { term, commit: LogIndex(*slot - 1), ..HardState::default() });
     let lags = group.is_multiple_of(100);
     if !lags && slot.is_multiple_of(64) && *slot > 64 {
         write.truncate_to = Some(LogPosition::new(*slot - 64, 1));

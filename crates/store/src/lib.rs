@@ -18,45 +18,103 @@
 //! ([`LogWrite::then`]); there is no other way for it to leave.
 //!
 //! INVARIANT: writes complete in the order in which they were given out.
+//!
+//! With [`Config::liveness`], stores tell each other that they are there, replicas bind themselves
+//! to leaders on the strength of it, and a replica to whom nothing happens has no deadline:
+//! `support.rs` and `waves.rs` say how. [`Store::lease`] tells whether a read may be served.
 
+mod config;
 pub mod liveness;
 mod mutants;
 mod output;
 mod replica;
+mod support;
 mod types;
+mod waves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use raft::{Input, Raft, ReplicaId, Stopped, WriteToken};
+use liveness::{Liveness, Record};
+use raft::{Body, Input, Raft, ReplicaId, Stopped, WriteToken};
+use waves::Waves;
 
+pub use config::Config;
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 pub use output::{GroupWrite, LogWrite, Outbox, Output};
 pub use replica::Replica;
 pub use types::{Envelope, NodeId, RangeId, WriteId};
 
+/// A write that is under way, and who has to know when it is durable.
+struct UnderWay {
+    id: WriteId,
+    groups: Vec<(RangeId, WriteToken)>,
+    liveness: Option<liveness::WriteToken>,
+}
+
 /// The replicas of one node.
 pub struct Store {
     node: NodeId,
+    config: Config,
+    /// The latest time given; never goes back.
+    now: Duration,
     replicas: BTreeMap<RangeId, Replica>,
     touched: BTreeSet<RangeId>,
     deadlines: BTreeSet<(Duration, RangeId)>,
-    writes: VecDeque<(WriteId, Vec<(RangeId, WriteToken)>)>,
+    writes: VecDeque<UnderWay>,
     next_write: WriteId,
+    liveness: Option<Liveness>,
+    /// To be put into the next write.
+    liveness_write: Option<liveness::Write>,
+    /// Stores that supported this one and do not any more; when anything was last heard of them
+    /// since.
+    gone: BTreeMap<NodeId, Option<Duration>>,
+    waves: Waves,
+    /// Answers for replicas that are not here.
+    answers: Outbox,
 }
 
 impl Store {
-    /// A store without replicas.
+    /// A store without replicas and without store liveness.
     #[must_use]
     pub fn new(node: NodeId) -> Store {
+        Store::with(Duration::ZERO, node, Config::default(), None)
+    }
+
+    /// A store without replicas that starts with the liveness record it last wrote
+    /// ([`LogWrite::liveness`]), or without one if it has never written any. It asks nobody for
+    /// support before [`Store::set_peers`].
+    ///
+    /// # Errors
+    /// A sentence that names the setting that cannot work.
+    pub fn open(
+        now: Duration,
+        node: NodeId,
+        config: Config,
+        record: Option<Record>,
+    ) -> Result<Store, &'static str> {
+        config.check()?;
+        let liveness = config.liveness.clone();
+        let liveness = liveness.map(|config| Liveness::new(now, config, record)).transpose()?;
+        Ok(Store::with(now, node, config, liveness))
+    }
+
+    fn with(now: Duration, node: NodeId, config: Config, liveness: Option<Liveness>) -> Store {
         Store {
             node,
+            config,
+            now,
             replicas: BTreeMap::new(),
             touched: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             writes: VecDeque::new(),
             next_write: WriteId(1),
+            liveness,
+            liveness_write: None,
+            gone: BTreeMap::new(),
+            waves: Waves::default(),
+            answers: Outbox::new(),
         }
     }
 
@@ -75,6 +133,17 @@ impl Store {
         let before = self.replicas.insert(range, Replica::new(raft, nodes));
         assert!(before.is_none(), "range {range:?} has a replica here already");
         self.touched.insert(range);
+        self.tell_if_withdrawn(range);
+    }
+
+    /// Hosts the replica of `range` no more, and gives it back. What it has under way is lost. A
+    /// replica that led must not go before it has released those that are bound to it.
+    pub fn remove(&mut self, range: RangeId) -> Option<Raft> {
+        let replica = self.replicas.remove(&range)?;
+        if let Some(deadline) = replica.deadline {
+            self.deadlines.remove(&(deadline, range));
+        }
+        Some(replica.raft)
     }
 
     /// The replica of `range`.
@@ -115,10 +184,17 @@ impl Store {
         node: NodeId,
         envelope: Envelope,
     ) -> Result<(), Stopped> {
-        let Some(replica) = self.replicas.get_mut(&envelope.range) else { return Ok(()) };
-        if replica.raft.id() != envelope.message.to {
+        self.now = self.now.max(now);
+        self.heard_of(node);
+        let replica = self.replicas.get_mut(&envelope.range);
+        if replica.is_none_or(|replica| replica.raft.id() != envelope.message.to) {
+            self.answer_for_absent(node, &envelope);
             return Ok(());
         }
+        if matches!(envelope.message.body, Body::PreVote { .. } | Body::Vote { .. }) {
+            self.tell_if_withdrawn(envelope.range);
+        }
+        let Some(replica) = self.replicas.get_mut(&envelope.range) else { return Ok(()) };
         replica.nodes.entry(envelope.message.from).or_insert(node);
         self.touched.insert(envelope.range);
         replica.raft.step(now, Input::Receive(envelope.message))
@@ -132,9 +208,13 @@ impl Store {
     /// # Panics
     /// If writes complete out of order: what a later one makes durable rests on the earlier.
     pub fn log_written(&mut self, now: Duration, write: WriteId) -> Result<(), Stopped> {
-        let (expected, tokens) = self.writes.pop_front().expect("a write is under way");
-        assert_eq!(expected, write, "writes complete in order");
-        for (range, token) in tokens {
+        self.now = self.now.max(now);
+        let done = self.writes.pop_front().expect("a write is under way");
+        assert_eq!(done.id, write, "writes complete in order");
+        if let Some(token) = done.liveness {
+            self.step_liveness(liveness::Input::Written(token));
+        }
+        for (range, token) in done.groups {
             // A replica may have been removed while its last write was under way.
             if let Some(replica) = self.replicas.get_mut(&range) {
                 self.touched.insert(range);
@@ -147,26 +227,40 @@ impl Store {
     /// When [`Store::timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|&(deadline, _)| deadline)
+        let replicas = self.deadlines.first().map(|&(deadline, _)| deadline);
+        let liveness = self.liveness.as_ref().and_then(Liveness::next_deadline);
+        let deadlines = replicas.into_iter().chain(liveness).chain(self.waves.next_deadline());
+        deadlines.min()
     }
 
-    /// Tells every replica whose deadline has come.
+    /// Tells every replica whose deadline has come; those that would campaign wait for a wave.
     ///
     /// # Errors
     /// [`Stopped`] if a replica cannot go on.
     pub fn timeout(&mut self, now: Duration) -> Result<(), Stopped> {
+        self.now = self.now.max(now);
+        self.step_liveness(liveness::Input::Timeout);
         while let Some(&(deadline, range)) = self.deadlines.first() {
             if deadline > now {
                 break;
             }
             self.deadlines.pop_first();
-            if let Some(replica) = self.replicas.get_mut(&range) {
-                replica.deadline = None;
-                self.touched.insert(range);
-                replica.raft.step(now, Input::Timeout)?;
+            let Some(replica) = self.replicas.get_mut(&range) else { continue };
+            let raft = &replica.raft;
+            let campaigns = !raft.is_leader()
+                && raft.binding().is_none()
+                && raft.membership().is_voter(raft.id());
+            if self.liveness.is_some() && campaigns {
+                // The deadline stays noted: if it is still the replica's when the wave comes, it
+                // is due, and if not, it has heard of a leader.
+                self.waves.campaign_due(deadline, range);
+                continue;
             }
+            replica.deadline = None;
+            self.touched.insert(range);
+            replica.raft.step(now, Input::Timeout)?;
         }
-        Ok(())
+        self.wave()
     }
 
     /// `node` cannot be reached: every group slows down towards its replica there.
@@ -187,12 +281,21 @@ impl Store {
     /// Collects what the touched replicas want done, in the order in which it must be begun:
     /// the log write and the free messages may go side by side.
     pub fn flush(&mut self) -> Output {
-        let mut output = Output::default();
+        let mut output =
+            Output { messages: std::mem::take(&mut self.answers), ..Output::default() };
         let mut tokens = Vec::new();
+        let gone: Vec<NodeId> =
+            self.gone.keys().copied().filter(|&node| self.is_gone(node)).collect();
         let mut write = LogWrite::new(self.next_write);
         while let Some(range) = self.touched.pop_first() {
             let Some(replica) = self.replicas.get_mut(&range) else { continue };
             while let Some(mut ready) = replica.raft.ready() {
+                let about = support::Surroundings {
+                    now: self.now,
+                    liveness: self.liveness.as_ref(),
+                    gone: &gone,
+                };
+                about.attend(replica, &mut ready.events);
                 if let Some(persist) = ready.persist.take() {
                     tokens.push((range, persist.token));
                     write.add(range, replica, persist);
@@ -210,8 +313,13 @@ impl Store {
                 replica.deadline = deadline;
             }
         }
-        if !tokens.is_empty() {
-            self.writes.push_back((write.id, tokens));
+        let liveness = self.liveness_write.take().map(|liveness| {
+            write.liveness = Some(liveness.record.encode());
+            write.support = liveness.then;
+            liveness.token
+        });
+        if !tokens.is_empty() || liveness.is_some() {
+            self.writes.push_back(UnderWay { id: write.id, groups: tokens, liveness });
             self.next_write = WriteId(self.next_write.0 + 1);
             output.write = Some(write);
         }

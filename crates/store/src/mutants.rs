@@ -28,4 +28,12 @@ pub enum Mutant {
     RestartKeepsEpoch,
     /// An answer that refuses is taken for one that grants what it names.
     RefusalTakenForSupport,
+    /// A lease counts support under whatever epoch a replica is bound.
+    LeaseOfAnyEpoch,
+    /// A lease is taken to last for ever once it was there.
+    LeaseWithoutEnd,
+    /// A replica binds itself although its store does not support the leader's.
+    BoundWithoutSupport,
+    /// A withdrawal from one store frees replicas that are bound to leaders on another.
+    WithdrawnFromTheWrongStore,
 }

@@ -7,6 +7,7 @@ use raft::{
     SendSnapshot, SnapshotMeta,
 };
 
+use crate::liveness;
 use crate::replica::Replica;
 use crate::types::{Envelope, NodeId, RangeId, WriteId};
 
@@ -42,13 +43,24 @@ pub struct LogWrite {
     pub id: WriteId,
     /// What each group writes.
     pub groups: Vec<GroupWrite>,
+    /// The store's liveness record, which takes the place of the one before. A write with one has
+    /// to reach the disk, even if the record is the same: what it proves is that the disk works.
+    pub liveness: Option<Vec<u8>>,
     /// Messages that may leave once the write is durable, not before.
     pub then: Outbox,
+    /// Messages between stores that may leave once the write is durable, not before.
+    pub support: Vec<(NodeId, liveness::Message)>,
 }
 
 impl LogWrite {
     pub(crate) fn new(id: WriteId) -> LogWrite {
-        LogWrite { id, groups: Vec::new(), then: Outbox::new() }
+        LogWrite {
+            id,
+            groups: Vec::new(),
+            liveness: None,
+            then: Outbox::new(),
+            support: Vec::new(),
+        }
     }
 
     pub(crate) fn add(&mut self, range: RangeId, replica: &Replica, persist: Persist) {

@@ -48,7 +48,7 @@ impl<E: Engine> Turn<'_, E> {
                 Event::Role { role, term, leader } => {
                     self.role_changed(now, role, term, leader.map(|id| NodeId(id.get())));
                 }
-                Event::TermCommitted { .. } => {}
+                Event::TermCommitted { .. } | Event::SupportWanted { .. } => {}
                 Event::Membership { index, membership } => {
                     self.shared.store.set_nodes(self.group.range, nodes_of(&membership));
                     memberships.insert(index, membership);

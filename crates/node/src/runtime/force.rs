@@ -66,7 +66,7 @@ pub(super) fn alone(
         let done = job.run().map_err(damaged)?;
         drop(machine.state_mut().finish(done));
     }
-    let hard_state = HardState { term, vote: None, commit: position.index };
+    let hard_state = HardState { term, vote: None, commit: position.index, binding: None };
     let write = GroupWrite {
         reset: Some(position),
         hard_state: Some(hard_state),

@@ -10,8 +10,8 @@ use etcd::{Publish, Request};
 use prost::Message as _;
 use proto::etcdserverpb as api;
 use raft::{
-    Body, Entry, LogIndex, LogPosition, Membership, MembershipChange, MembershipStep, Message,
-    Payload, ReplicaId, Session, SnapshotMeta, Term, Transition,
+    Body, Entry, Epoch, LogIndex, LogPosition, Membership, MembershipChange, MembershipStep,
+    Message, Payload, ReplicaId, Session, SnapshotMeta, Term, Transition,
 };
 use store::{Envelope, RangeId};
 
@@ -93,11 +93,16 @@ fn bodies() -> Vec<Body> {
         Body::AppendAccepted { session, matched: LogIndex(7) },
         Body::AppendRejected { session, rejected: LogIndex(7), hint: at(5, 2) },
         Body::Heartbeat { commit: at(6, 3), round: 12 },
-        Body::HeartbeatResponse { round: 12 },
+        Body::HeartbeatResponse { round: 12, commit: LogIndex(6) },
         Body::Commit { commit: at(6, 3) },
         Body::InstallSnapshot { session, snapshot: Box::new(snapshot) },
         Body::TimeoutNow,
         Body::StaleTerm,
+        Body::Fortify,
+        Body::Fortified { epoch: Epoch(17) },
+        Body::Counted { epoch: Epoch(17), commit: at(6, 3) },
+        Body::Release,
+        Body::Released,
     ]
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use raft::{
-    Body, Entry, LogIndex, LogPosition, Membership, MembershipChange, MembershipStep, Message,
-    Payload, ReplicaId, Session, SnapshotMeta, Term, Transition,
+    Body, Entry, Epoch, LogIndex, LogPosition, Membership, MembershipChange, MembershipStep,
+    Message, Payload, ReplicaId, Session, SnapshotMeta, Term, Transition,
 };
 use store::{Envelope, RangeId};
 
@@ -73,8 +73,8 @@ fn encode_body(body: Body) -> pb::Body {
         Body::Heartbeat { commit, round } => {
             pb::Body::Heartbeat(pb::Heartbeat { commit: encode_position(commit), round })
         }
-        Body::HeartbeatResponse { round } => {
-            pb::Body::HeartbeatResponse(pb::HeartbeatResponse { round })
+        Body::HeartbeatResponse { round, commit } => {
+            pb::Body::HeartbeatResponse(pb::HeartbeatResponse { round, commit: commit.0 })
         }
         Body::Commit { commit } => pb::Body::Commit(pb::Commit { commit: encode_position(commit) }),
         Body::InstallSnapshot { session, snapshot } => {
@@ -82,6 +82,13 @@ fn encode_body(body: Body) -> pb::Body {
         }
         Body::TimeoutNow => pb::Body::TimeoutNow(pb::Nothing {}),
         Body::StaleTerm => pb::Body::StaleTerm(pb::Nothing {}),
+        Body::Fortify => pb::Body::Fortify(pb::Nothing {}),
+        Body::Fortified { epoch } => pb::Body::Fortified(pb::Fortified { epoch: epoch.0 }),
+        Body::Counted { epoch, commit } => {
+            pb::Body::Counted(pb::Counted { epoch: epoch.0, commit: encode_position(commit) })
+        }
+        Body::Release => pb::Body::Release(pb::Nothing {}),
+        Body::Released => pb::Body::Released(pb::Nothing {}),
     }
 }
 
@@ -112,7 +119,9 @@ fn decode_body(body: pb::Body) -> Result<Body, Malformed> {
         pb::Body::Heartbeat(m) => {
             Body::Heartbeat { commit: decode_position(m.commit)?, round: m.round }
         }
-        pb::Body::HeartbeatResponse(m) => Body::HeartbeatResponse { round: m.round },
+        pb::Body::HeartbeatResponse(m) => {
+            Body::HeartbeatResponse { round: m.round, commit: LogIndex(m.commit) }
+        }
         pb::Body::Commit(m) => Body::Commit { commit: decode_position(m.commit)? },
         pb::Body::InstallSnapshot(m) => {
             let (session, snapshot) = decode_snapshot(m)?;
@@ -120,6 +129,13 @@ fn decode_body(body: pb::Body) -> Result<Body, Malformed> {
         }
         pb::Body::TimeoutNow(_) => Body::TimeoutNow,
         pb::Body::StaleTerm(_) => Body::StaleTerm,
+        pb::Body::Fortify(_) => Body::Fortify,
+        pb::Body::Fortified(m) => Body::Fortified { epoch: Epoch(m.epoch) },
+        pb::Body::Counted(m) => {
+            Body::Counted { epoch: Epoch(m.epoch), commit: decode_position(m.commit)? }
+        }
+        pb::Body::Release(_) => Body::Release,
+        pb::Body::Released(_) => Body::Released,
     })
 }
 

@@ -86,7 +86,10 @@ pub(crate) struct GroupMessage {
     pub(crate) to: u64,
     #[prost(uint64, tag = "4")]
     pub(crate) term: u64,
-    #[prost(oneof = "Body", tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(
+        oneof = "Body",
+        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22"
+    )]
     pub(crate) body: Option<Body>,
 }
 
@@ -118,6 +121,30 @@ pub(crate) enum Body {
     TimeoutNow(Nothing),
     #[prost(message, tag = "17")]
     StaleTerm(Nothing),
+    #[prost(message, tag = "18")]
+    Fortify(Nothing),
+    #[prost(message, tag = "19")]
+    Fortified(Fortified),
+    #[prost(message, tag = "20")]
+    Counted(Counted),
+    #[prost(message, tag = "21")]
+    Release(Nothing),
+    #[prost(message, tag = "22")]
+    Released(Nothing),
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Fortified {
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Counted {
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) commit: Option<Position>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -250,6 +277,9 @@ pub(crate) struct Heartbeat {
 pub(crate) struct HeartbeatResponse {
     #[prost(uint64, tag = "1")]
     pub(crate) round: u64,
+    /// What its sender knows to be committed; 0 if it is of a version that does not tell.
+    #[prost(uint64, tag = "2")]
+    pub(crate) commit: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -78,7 +78,8 @@ impl Raft {
 
     /// The driver asks for a campaign: at once, or when what has to be delivered before is.
     pub(super) fn on_campaign_wanted(&mut self) {
-        if !self.is_leader() && self.membership.is_voter(self.config.id) {
+        let free = !self.is_leader() && self.binding.is_none();
+        if free && self.membership.is_voter(self.config.id) {
             let wanted = Postponed { term: self.term, transfer: false };
             self.postponed_campaign.get_or_insert(wanted);
         }
@@ -87,9 +88,15 @@ impl Raft {
     /// Only a voter may lead. And whoever knows that a membership change is committed counts
     /// votes by it, not by an older membership: so it waits until it is delivered.
     fn may_campaign(&self) -> bool {
-        let undelivered = self.log.delivered() < self.log.committed()
-            && self.log.delivered() < self.membership_entries_to;
-        self.membership.is_voter(self.config.id) && !undelivered
+        self.membership.is_voter(self.config.id)
+            && self.binding.is_none()
+            && !self.has_undelivered_change()
+    }
+
+    /// Whether a membership change may be known to be committed and is not delivered.
+    pub(super) fn has_undelivered_change(&self) -> bool {
+        self.log.delivered() < self.log.committed()
+            && self.log.delivered() < self.membership_entries_to
     }
 
     fn pre_campaign(&mut self) {
@@ -140,7 +147,9 @@ impl Raft {
     pub(super) fn on_pre_vote(&mut self, from: ReplicaId, campaign_term: Term, last: LogPosition) {
         let granted = campaign_term > self.term
             && last.at_least_as_up_to_date_as(self.log.last())
-            && !self.hears_leader();
+            && !self.hears_leader()
+            && !self.is_bound();
+        self.doubt_leader();
         let commit = self.log.committed_position();
         self.send(from, Body::PreVoteResponse { campaign_term, granted, commit });
     }
@@ -152,7 +161,7 @@ impl Raft {
         campaign_term: Term,
         granted: bool,
     ) {
-        if !granted && term > self.term {
+        if !granted && term > self.term && !self.is_bound() {
             // The answer comes from a term ahead of ours: no campaign can be won before we are
             // in it too.
             self.become_follower(term, None);
@@ -190,7 +199,7 @@ impl Raft {
         } else {
             last.at_least_as_up_to_date_as(own)
         };
-        let granted = up_to_date && (free || self.vote == Some(from));
+        let granted = up_to_date && (free || self.vote == Some(from)) && !self.is_bound();
         if !granted {
             self.send(from, self.vote_response(granted));
             return;
@@ -227,6 +236,7 @@ impl Raft {
     pub(super) fn on_timeout_now(&mut self, from: ReplicaId) {
         let from_another = self.leader().is_some_and(|leader| leader != from);
         if !from_another && !self.is_leader() {
+            self.unbind();
             self.postponed_campaign = Some(Postponed { term: self.term, transfer: true });
         }
     }

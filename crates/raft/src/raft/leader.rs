@@ -17,6 +17,7 @@ use crate::types::{
     ReplicaId, SendSnapshot, Session, Term,
 };
 
+use super::fortify::Lease;
 use super::reads::Reads;
 use super::transfer::Transfer;
 use super::{Proposed, Raft, Role};
@@ -28,7 +29,10 @@ pub(super) struct Leader {
     pub(super) peers: BTreeMap<ReplicaId, Progress>,
     /// The entry with which the term began.
     pub(super) term_start: LogIndex,
-    heartbeat_deadline: Duration,
+    pub(super) heartbeat_deadline: Duration,
+    /// Whether anybody needs heartbeats, or their answers are needed.
+    pub(super) beats: bool,
+    pub(super) lease: Lease,
     pub(super) transfer: Option<Transfer>,
     pub(super) reads: Reads,
     /// No membership change may be proposed before this entry is delivered.
@@ -39,9 +43,9 @@ pub(super) struct Leader {
 
 impl Leader {
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let heartbeat = (!self.peers.is_empty()).then_some(self.heartbeat_deadline);
+        let heartbeat = (self.beats && !self.peers.is_empty()).then_some(self.heartbeat_deadline);
         let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);
-        heartbeat.into_iter().chain(transfer).min()
+        heartbeat.into_iter().chain(transfer).chain(self.lease.change_deadline).min()
     }
 
     pub(super) fn delivered(&mut self, entry: &Entry) {
@@ -61,11 +65,14 @@ impl Raft {
             peers: others.map(peer).collect(),
             term_start,
             heartbeat_deadline: self.now + self.config.heartbeat_interval,
+            beats: true,
+            lease: Lease::default(),
             transfer: None,
             reads: Reads::default(),
             no_change_before: term_start,
             undelivered_bytes: 0,
         };
+        self.releasing = None;
         self.enter(self.term, self.vote, Role::Leader(Box::new(leader)));
         // Raft §8: a leader learns what is committed by committing an entry of its own term.
         self.append_own([Payload::Empty]);
@@ -74,6 +81,7 @@ impl Raft {
     /// What follows for others when leadership ends.
     pub(super) fn left_leadership(&mut self, leader: Leader) {
         self.fail_reads(leader.reads);
+        self.release(leader.peers.keys().copied().collect());
         if let Some(transfer) = leader.transfer {
             self.transfer_ended(transfer.to, crate::TransferOutcome::Yielded);
         }
@@ -204,12 +212,13 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_heartbeat_response(&mut self, from: ReplicaId, round: u64) {
+    pub(super) fn on_heartbeat_response(&mut self, from: ReplicaId, round: u64, commit: LogIndex) {
         let now = self.now;
         let Some(leader) = self.as_leader_mut() else { return };
         let last_round = leader.reads.last_round();
         let Some(peer) = leader.peers.get_mut(&from) else { return };
         peer.contact = now;
+        peer.commit_known = peer.commit_known.max(commit);
         peer.heartbeat_answered();
         if round > peer.round && round <= last_round {
             peer.round = round;
@@ -239,7 +248,7 @@ impl Raft {
                 self.become_follower(self.term, None);
                 return;
             }
-            self.send_heartbeats(|_| true);
+            self.beat();
             if let Some(leader) = self.as_leader_mut() {
                 leader.heartbeat_deadline = deadline;
             }
@@ -250,12 +259,10 @@ impl Raft {
     /// Thesis §6.2: "a leader steps down if an election timeout elapses without a successful
     /// round of heartbeats to a majority of its cluster".
     fn hears_quorum(&self, leader: &Leader) -> bool {
-        let heard = self.quorums().reached(|id| {
-            if id == self.config.id {
-                Some(self.now)
-            } else {
-                leader.peers.get(&id).map(|peer| peer.contact)
-            }
+        let heard = self.quorums().reached(|id| match leader.peers.get(&id) {
+            Some(peer) if !peer.stands_by() => Some(peer.contact),
+            Some(_) => Some(self.now),
+            None => (id == self.config.id).then_some(self.now),
         });
         heard.definite().is_none_or(|heard| self.now < heard + self.config.election_timeout)
     }
@@ -292,6 +299,8 @@ impl Raft {
         for (&to, peer) in &mut leader.peers {
             feeder.feed(to, peer);
         }
+        self.ask_to_stand_by();
+        self.rest_or_beat();
         self.step_down_if_removed();
     }
 

@@ -28,7 +28,8 @@ impl Raft {
         change: &MembershipChange,
     ) -> Result<(), Refused> {
         let pending = self.log.delivered() < leader.no_change_before;
-        if pending && !self.broken(Mutant::MembershipUnguarded) {
+        let early = pending || !self.support_has_caught_up(leader);
+        if early && !self.broken(Mutant::MembershipUnguarded) {
             return Err(Refused::MembershipPending);
         }
         match crate::membership::after(&self.membership, change) {
@@ -58,6 +59,7 @@ impl Raft {
         let (own, term, now) = (self.config.id, self.term, self.now);
         let members = self.membership.members();
         let Role::Leader(leader) = &mut self.role else { return };
+        leader.lease.membership_changed();
         for (&to, peer) in &leader.peers {
             if !members.contains(&to) && peer.prev() >= index {
                 // It was sent the entry that removes it: let it know that this is final.
@@ -81,7 +83,8 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { return };
         let due = self.membership.auto_leave
             && self.log.delivered() >= leader.no_change_before
-            && leader.transfer.is_none();
+            && leader.transfer.is_none()
+            && self.support_has_caught_up(leader);
         if due {
             self.append_own([Payload::membership(MembershipChange::leave_joint())]);
         }

@@ -9,6 +9,7 @@
 mod deliver;
 mod election;
 mod follower;
+mod fortify;
 mod leader;
 mod membership;
 mod reads;
@@ -26,12 +27,14 @@ use crate::mutants::Mutant;
 use crate::pcg::Pcg;
 use crate::progress::Flow;
 use crate::types::{
-    Body, Entry, Event, FetchId, HardState, Input, LogIndex, LogPosition, Membership, Message,
-    Payload, Persist, Ready, ReplicaId, Restored, RoleKind, SnapshotMeta, Term,
+    Binding, Body, Entry, Epoch, Event, FetchId, HardState, Input, LogIndex, LogPosition,
+    Membership, Message, Payload, Persist, Ready, ReplicaId, Restored, RoleKind, SnapshotMeta,
+    Term,
 };
 use crate::writes::Writes;
 use election::Ballots;
 use follower::PendingAck;
+use fortify::Releasing;
 use leader::Leader;
 
 /// Where accepted proposals will be in the log, if they are committed.
@@ -89,6 +92,14 @@ pub struct Raft {
     pcg: Pcg,
     term: Term,
     vote: Option<ReplicaId>,
+    /// To the leader of `term`.
+    binding: Option<Binding>,
+    /// That leader has told, in this life, that it counts on the binding.
+    counted_on: bool,
+    /// The latest term whose leader has released this replica: it binds itself to it no more.
+    released: Term,
+    /// Followers that an ended leadership has not seen released yet.
+    releasing: Option<Box<Releasing>>,
     role: Role,
     membership: Membership,
     /// The entry with which the membership took effect, or a later one.
@@ -126,7 +137,7 @@ impl Raft {
     pub fn new(now: Duration, config: Config, restored: Restored) -> Result<Self, RestoreError> {
         config.check().map_err(RestoreError::Config)?;
         restored.membership.check().map_err(RestoreError::Membership)?;
-        let HardState { term, vote, .. } = restored.hard_state;
+        let HardState { term, vote, binding, .. } = restored.hard_state;
         let hard_state = restored.hard_state;
         let membership = restored.membership.clone();
         // Unless the recent entries tell otherwise, any entry not applied may change membership.
@@ -148,7 +159,11 @@ impl Raft {
             pcg: Pcg::new(config.seed),
             term,
             vote,
-            role: Role::Follower { leader: None, ack: None },
+            binding,
+            counted_on: false,
+            released: Term::ZERO,
+            releasing: None,
+            role: Role::Follower { leader: binding.map(|binding| binding.leader), ack: None },
             membership,
             membership_at: restored.applied,
             log: Log::restore(restored)?,
@@ -208,6 +223,10 @@ impl Raft {
             Input::ReadIndex(ctx) => self.on_read_index(ctx),
             Input::Truncate(position) => self.log.truncate_to(position),
             Input::PeerUnreachable(id) => self.on_peer_unreachable(id),
+            Input::Supported { term, leader, epoch } => self.on_supported(term, leader, epoch),
+            Input::SupportWithdrawn { epoch } => self.on_support_withdrawn(epoch),
+            Input::PeerAbsent(id) => self.on_peer_absent(id),
+            Input::PeerPresent { id, epoch } => self.on_peer_present(id, epoch),
             Input::Receive(_) | Input::Fetched { .. } => unreachable!("stepped elsewhere"),
         }
     }
@@ -215,12 +234,18 @@ impl Raft {
     /// When to step [`Input::Timeout`] next, if nothing happens before; `None` if time alone
     /// changes nothing. To be asked again after every step, proposal and ready.
     pub fn next_deadline(&self) -> Option<Duration> {
-        match &self.role {
-            _ if self.stopped.is_some() => None,
+        if self.stopped.is_some() {
+            return None;
+        }
+        let own = match &self.role {
             Role::Leader(leader) => leader.next_deadline(),
+            // Whoever is bound waits for its store, once its leader counts on it.
+            _ if self.binding.is_some() => (!self.counted_on).then_some(self.election_deadline),
             _ if self.membership.is_voter(self.config.id) => Some(self.election_deadline),
             _ => None,
-        }
+        };
+        let release = self.releasing.as_ref().map(|releasing| releasing.deadline);
+        own.into_iter().chain(release).min()
     }
 
     /// Work for the driver, or `None` if there is none. One call may not return all there is;
@@ -230,6 +255,7 @@ impl Raft {
             return None;
         }
         self.deliver();
+        self.unbind_from_removed();
         self.campaign_if_postponed();
         self.flush_leader();
         self.flush_ack();
@@ -250,9 +276,15 @@ impl Raft {
     fn flush_write(&mut self) {
         let snapshot = self.accepted_snapshot.take();
         let written = self.writes.hard_state();
-        let hard_state =
-            HardState { term: self.term, vote: self.vote, commit: self.log.committed() };
-        let ballot_changed = (written.term, written.vote) != (self.term, self.vote);
+        let (term, vote, binding) = (self.term, self.vote, self.binding);
+        let hard_state = HardState { term, vote, commit: self.log.committed(), binding };
+        assert!(
+            binding.is_none() || self.role.kind() == RoleKind::Follower,
+            "only followers stand by"
+        );
+        // That a binding has ended need not be known after a restart: whoever is bound then asks.
+        let bound_anew = binding.is_some() && written.binding != binding;
+        let ballot_changed = (written.term, written.vote) != (term, vote) || bound_anew;
         let log_changed = snapshot.is_some() || self.log.has_unwritten();
         if !ballot_changed && !log_changed && self.then.is_empty() {
             return;
@@ -266,6 +298,7 @@ impl Raft {
         let token = self.writes.begin(hard_state, entries_to);
         let hard_state = hard_state.map(|state| HardState {
             vote: state.vote.filter(|_| !self.broken(Mutant::VoteForgotten)),
+            binding: state.binding.filter(|_| !self.broken(Mutant::BindingNotPersisted)),
             ..state
         });
         let then = std::mem::take(&mut self.then);
@@ -291,8 +324,10 @@ impl Raft {
     }
 
     fn on_timeout(&mut self) {
+        self.release_again();
         match &self.role {
             Role::Leader(_) => self.on_leader_timeout(),
+            _ if self.binding.is_some() => self.on_bound_timeout(),
             _ if self.now < self.election_deadline => {}
             _ => self.on_election_timeout(),
         }
@@ -333,6 +368,7 @@ impl Raft {
             // What waits for a write speaks of a term that is over.
             self.then.clear();
             self.leader_contact = None;
+            self.binding = None;
         } else {
             assert!(self.vote.is_none() || self.vote == vote, "one vote for each term");
         }
@@ -378,6 +414,11 @@ impl Raft {
     /// Whom it voted for in this term.
     pub fn vote(&self) -> Option<ReplicaId> {
         self.vote
+    }
+
+    /// Whom it is bound to in this term.
+    pub fn binding(&self) -> Option<Binding> {
+        self.binding
     }
 
     /// The role it plays.
@@ -469,6 +510,7 @@ impl Raft {
                     Flow::Snapshot => PeerFlow::Snapshot,
                 },
                 contact: progress.contact,
+                fortified: progress.fortified,
                 inflight_messages,
                 inflight_bytes,
             }
@@ -521,6 +563,8 @@ pub struct PeerStatus {
     pub flow: PeerFlow,
     /// When something was last heard of it.
     pub contact: Duration,
+    /// It is bound to this leader under this epoch.
+    pub fortified: Option<Epoch>,
     /// Appends under way to it.
     pub inflight_messages: usize,
     /// Their bytes.

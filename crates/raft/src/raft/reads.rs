@@ -34,6 +34,11 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    /// Whether a round is out that is later than this one.
+    pub(super) fn wait_for(&self, round: u64) -> bool {
+        self.rounds.back().is_some_and(|latest| latest.number > round)
+    }
+
     /// The latest round begun in this term; 0 before the first.
     pub(super) fn last_round(&self) -> u64 {
         self.last_round

@@ -3,7 +3,8 @@
 //! `receive` settles the term once (Raft §5.1: "if one server's current term is smaller than the
 //! other's, then it updates its current term to the larger value"), so that everything behind it
 //! deals with messages of its own term only. Two kinds stand apart: a pre-vote is a question
-//! about a term nobody is in, and must move nobody's term (thesis §9.6).
+//! about a term nobody is in, and must move nobody's term (thesis §9.6). And whoever is bound to a
+//! leader leaves its term for a later leader, not for a candidate.
 
 use crate::error::Stopped;
 use crate::types::{Body, Entry, LogIndex, LogPosition, Message, ReplicaId, Term};
@@ -20,8 +21,14 @@ impl Raft {
             return Ok(());
         }
         let Message { from, term, body, .. } = message;
+        let now = self.now;
+        if let Some(peer) = self.peer_mut(from) {
+            peer.heard(now);
+        }
         match body {
             Body::PreVote { campaign_term, last } => {
+                self.unbind_from_former_leader(from, term);
+                self.is_not_stood_by(from, term);
                 self.on_pre_vote(from, campaign_term, last);
                 return Ok(());
             }
@@ -40,6 +47,9 @@ impl Raft {
             if matches!(body, Body::Vote { transfer: false, .. }) && self.hears_leader() {
                 // Thesis §4.2.3: a server that hears from a current leader neither updates its
                 // term nor grants its vote.
+                return Ok(());
+            }
+            if self.binding_forbids(from, &body) {
                 return Ok(());
             }
             let leader = is_from_leader(&body).then_some(from);
@@ -67,14 +77,25 @@ impl Raft {
             }
             Body::Heartbeat { commit, round } => {
                 self.learn_commit(commit)?;
-                self.send(from, Body::HeartbeatResponse { round });
+                let commit = self.log.committed();
+                self.send(from, Body::HeartbeatResponse { round, commit });
             }
-            Body::HeartbeatResponse { round } => self.on_heartbeat_response(from, round),
+            Body::HeartbeatResponse { round, commit } => {
+                self.on_heartbeat_response(from, round, commit);
+            }
             Body::Commit { commit } => self.learn_commit(commit)?,
             Body::InstallSnapshot { session, snapshot } => {
                 return self.on_install_snapshot(from, session, *snapshot);
             }
             Body::TimeoutNow => self.on_timeout_now(from),
+            Body::Fortify => self.on_fortify(from),
+            Body::Fortified { epoch } => self.on_fortified(from, epoch),
+            Body::Counted { epoch, commit } => {
+                self.learn_commit(commit)?;
+                self.on_counted(from, epoch);
+            }
+            Body::Release => self.on_release(from),
+            Body::Released => self.on_released(from),
             Body::StaleTerm | Body::PreVote { .. } | Body::PreVoteResponse { .. } => {}
         }
         Ok(())
@@ -85,9 +106,13 @@ impl Raft {
     /// candidate.
     fn answer_stale(&mut self, from: ReplicaId, body: &Body) {
         match body {
-            Body::Append { .. } | Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
-                self.send(from, Body::StaleTerm);
-            }
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::InstallSnapshot { .. }
+            | Body::Fortify
+            | Body::Release => self.send(from, Body::StaleTerm),
+            // It is bound in a term that is over, and may have nobody else to tell it.
+            Body::Fortified { .. } => self.send_release(from),
             Body::Vote { .. } => self.send(from, self.vote_response(false)),
             _ => {}
         }
@@ -119,6 +144,7 @@ impl Raft {
         // Following is as good as having voted for it: it closes the term to other candidates
         // even if this replica restarts.
         self.vote = self.vote.or(Some(from));
+        self.releasing = None;
         self.leader_contact = Some(self.now);
         self.reset_election_deadline();
         Ok(())
@@ -136,13 +162,15 @@ impl Raft {
 
 /// Messages that only a leader of their term sends. `TimeoutNow` is one too, but says nothing
 /// about the leader's presence.
-fn is_from_leader(body: &Body) -> bool {
+pub(super) fn is_from_leader(body: &Body) -> bool {
     matches!(
         body,
         Body::Append { .. }
             | Body::Heartbeat { .. }
             | Body::Commit { .. }
             | Body::InstallSnapshot { .. }
+            | Body::Fortify
+            | Body::Counted { .. }
     )
 }
 
@@ -175,12 +203,15 @@ fn sane(message: &Message) -> bool {
         }
         Body::Heartbeat { commit, round } => position_ok(*commit) && *round < IMPLAUSIBLE,
         Body::Commit { commit } | Body::VoteResponse { commit, .. } => position_ok(*commit),
+        Body::Fortified { epoch } => epoch.0 < IMPLAUSIBLE,
+        Body::Counted { epoch, commit } => epoch.0 < IMPLAUSIBLE && position_ok(*commit),
         Body::InstallSnapshot { session, snapshot } => {
             index_ok(session.0)
                 && position_ok(snapshot.position)
                 && snapshot.membership.check().is_ok()
         }
-        Body::HeartbeatResponse { .. } | Body::TimeoutNow | Body::StaleTerm => true,
+        Body::HeartbeatResponse { commit, .. } => index_ok(*commit),
+        Body::TimeoutNow | Body::StaleTerm | Body::Fortify | Body::Release | Body::Released => true,
     }
 }
 

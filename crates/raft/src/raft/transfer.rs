@@ -2,9 +2,15 @@
 //!
 //! The leader takes no more proposals, brings the addressee's log up to its own, and tells it to
 //! campaign at once. If no newer term shows up within an election timeout it goes on leading.
+//!
+//! Unless followers are bound to it ([`Config::fortify`](crate::Config::fortify)). Then it ends its
+//! leadership with that word, for good, and releases them. If it could go on, they would have to
+//! be bound again, and a request for votes that the transfer had set off and that comes late would
+//! find a follower bound and the leader serving.
 
 use std::time::Duration;
 
+use crate::mutants::Mutant;
 use crate::progress::Flow;
 use crate::types::{Body, Event, ReplicaId, TransferOutcome};
 
@@ -44,7 +50,14 @@ impl Raft {
         let addressed = leader.transfer.as_ref().is_some_and(|transfer| transfer.to == peer);
         let matched = leader.peers.get(&peer).map(|peer| peer.matched);
         if addressed && matched == Some(self.log.last_index()) {
-            self.send(peer, Body::TimeoutNow);
+            self.hand_over_to(peer);
+        }
+    }
+
+    fn hand_over_to(&mut self, peer: ReplicaId) {
+        self.send(peer, Body::TimeoutNow);
+        if self.config.fortify && !self.broken(Mutant::ReleasedBeforeServingEnds) {
+            self.become_follower(self.term, None);
         }
     }
 

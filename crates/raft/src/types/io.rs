@@ -1,13 +1,24 @@
 //! What the driver puts in and what it gets out.
 
 use super::entry::Entry;
-use super::ids::{LogIndex, LogPosition, ReplicaId, Session, Term};
+use super::ids::{Epoch, LogIndex, LogPosition, ReplicaId, Session, Term};
 use super::membership::Membership;
 use super::message::{Message, SnapshotMeta};
 use crate::error::Refused;
 
-/// What must survive a crash besides the log (Raft, figure 2). Term and vote are one record:
-/// storing them apart loses votes.
+/// A replica's promise to stand by the leader of its term: it votes for nobody else and does not
+/// campaign, until its store has withdrawn the support of that epoch from the leader's store, or
+/// the leader has ended its leadership. It binds in the term it was given in, and in no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The leader of the term.
+    pub leader: ReplicaId,
+    /// Under which this replica's store supports the leader's.
+    pub epoch: Epoch,
+}
+
+/// What must survive a crash besides the log (Raft, figure 2). Term, vote and binding are one
+/// record: storing them apart loses votes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The latest term the replica has seen.
@@ -16,6 +27,8 @@ pub struct HardState {
     pub vote: Option<ReplicaId>,
     /// What it knew to be committed. A hint: written along with other things, never alone.
     pub commit: LogIndex,
+    /// Whom it is bound to in that term.
+    pub binding: Option<Binding>,
 }
 
 /// What a replica starts from.
@@ -55,6 +68,7 @@ impl Restored {
                 term: Self::FOUNDED_AT.term,
                 vote: None,
                 commit: Self::FOUNDED_AT.index,
+                binding: None,
             },
             membership,
             truncated: Self::FOUNDED_AT,
@@ -123,6 +137,34 @@ pub enum Input {
     Truncate(LogPosition),
     /// The transport could not deliver to this replica: probe it instead of streaming to it.
     PeerUnreachable(ReplicaId),
+    /// The answer to [`Event::SupportWanted`]: this replica's store supports the leader's store
+    /// under this epoch, durably. If that leader still leads this replica's term, then the replica
+    /// binds itself to it.
+    Supported {
+        /// Of the event.
+        term: Term,
+        /// Of the event.
+        leader: ReplicaId,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// This replica's store has withdrawn what support it gave to the store of the leader that
+    /// this replica is bound to, under this epoch and every earlier one, durably. A replica that
+    /// is not bound, or under a later epoch, does nothing.
+    SupportWithdrawn {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The support of the store of this peer has run out, and so the peer is taken to be gone: a
+    /// leader sends it nothing by timer before it is there again, or is heard of.
+    PeerAbsent(ReplicaId),
+    /// The store of this peer supports this replica's store, under this epoch.
+    PeerPresent {
+        /// The peer.
+        id: ReplicaId,
+        /// The epoch.
+        epoch: Epoch,
+    },
 }
 
 /// What became of a snapshot on its way.
@@ -274,12 +316,24 @@ pub enum Event {
         /// How it ended.
         outcome: TransferOutcome,
     },
+    /// The leader of the term asks this replica to bind itself to it. Whether it may is for its
+    /// store to say: [`Input::Supported`] if it supports the leader's store, and nothing if not;
+    /// the leader asks again.
+    SupportWanted {
+        /// For the answer.
+        term: Term,
+        /// The leader.
+        leader: ReplicaId,
+    },
 }
 
 /// How a leadership transfer ended, as far as the old leader can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferOutcome {
-    /// This replica no longer leads: a newer term was seen.
+    /// This replica no longer leads: a newer term was seen, or, with [`Config::fortify`], the
+    /// addressee was told to take over.
+    ///
+    /// [`Config::fortify`]: crate::Config::fortify
     Yielded,
     /// This replica goes on leading: time ran out, another transfer took its place, or the
     /// addressee is not a voter any more.

@@ -4,7 +4,7 @@
 //! group, the transport adds the framing. Nothing in a message needs to be decoded by the core.
 
 use super::entry::Entry;
-use super::ids::{LogIndex, LogPosition, ReplicaId, Session, Term};
+use super::ids::{Epoch, LogIndex, LogPosition, ReplicaId, Session, Term};
 use super::membership::Membership;
 
 /// A message between two replicas of a group.
@@ -97,6 +97,8 @@ pub enum Body {
     HeartbeatResponse {
         /// Of the request.
         round: u64,
+        /// What its sender knows to be committed.
+        commit: LogIndex,
     },
     /// "This much is committed." Not answered.
     Commit {
@@ -117,6 +119,24 @@ pub enum Body {
     /// "Your term has passed": answers a leader's message of an earlier term, so that a replica
     /// that is ahead in term is not cut off for ever (thesis §9.6 and CheckQuorum).
     StaleTerm,
+    /// "I lead: stand by me for as long as your store supports mine."
+    Fortify,
+    /// "I do, while my store supports yours under this epoch." The binding is durable by then.
+    Fortified {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// "I lead and count on you under this epoch." Answers [`Body::Fortified`].
+    Counted {
+        /// The epoch.
+        epoch: Epoch,
+        /// As in a heartbeat.
+        commit: LogPosition,
+    },
+    /// "I do not lead any more, in no term up to this message's: stand by me no longer."
+    Release,
+    /// The answer to a release.
+    Released,
 }
 
 /// What a snapshot holds: the state after applying everything up to `position`.

@@ -9,7 +9,7 @@ mod message;
 pub use entry::{Entry, Payload};
 pub use ids::{Epoch, GroupId, LogIndex, LogPosition, ReplicaId, Session, Term};
 pub use io::{
-    Event, FetchId, FetchRequest, HardState, Input, Persist, ReadFailed, ReadReady, Ready,
+    Binding, Event, FetchId, FetchRequest, HardState, Input, Persist, ReadFailed, ReadReady, Ready,
     Restored, RoleKind, SendSnapshot, SnapshotOutcome, TransferOutcome, WriteToken,
 };
 pub use membership::{Membership, MembershipChange, MembershipStep, Transition};

@@ -12,7 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft::{
-    Body, Entry, HardState, LogIndex, LogPosition, Membership, Message, Payload, ReplicaId, Term,
+    Binding, Body, Entry, HardState, LogIndex, LogPosition, Membership, Message, Payload,
+    ReplicaId, Term,
 };
 
 use crate::world::Node;
@@ -34,6 +35,11 @@ pub(crate) struct Checks {
 impl Checks {
     pub(crate) fn max_committed(&self) -> LogIndex {
         self.committed.last_key_value().map_or(LogIndex::ZERO, |(&index, _)| index)
+    }
+
+    /// The latest term that anybody was ever elected in, and who.
+    pub(crate) fn latest_leader(&self) -> Option<(Term, ReplicaId)> {
+        self.leaders.last_key_value().map(|(&term, &id)| (term, id))
     }
 
     /// Log Matching: "if two logs contain an entry with the same index and term, then the logs
@@ -97,6 +103,12 @@ impl Checks {
             Body::Vote { .. } => {
                 (disk.hard_state.term, disk.hard_state.vote) == (message.term, Some(node.id))
                     || disk.hard_state.term > message.term
+            }
+            Body::Fortified { epoch } => {
+                let binding = Binding { leader: message.to, epoch: *epoch };
+                (disk.hard_state.term, disk.hard_state.binding) == (message.term, Some(binding))
+                    || disk.hard_state.term > message.term
+                    || disk.hard_state.binding.is_some_and(|bound| bound.epoch > *epoch)
             }
             _ => true,
         };

@@ -78,6 +78,31 @@ fn isolation(climate: &mut Climate) {
     };
 }
 
+/// Followers stand by leaders, and their stores come and go.
+fn fortified(climate: &mut Climate) {
+    climate.fortify = true;
+    climate.lapse = 200;
+    climate.crash = climate.crash.max(50);
+    climate.partition = climate.partition.max(50);
+    climate.founders = climate.founders.max(3);
+    climate.check_quorum = false;
+    climate.election_ms = 100;
+}
+
+/// Leadership is handed over all the time.
+fn handed_over(climate: &mut Climate) {
+    fortified(climate);
+    climate.transfer = 200;
+    climate.latency_ms_max = 20;
+}
+
+/// Memberships change all the time.
+fn changing(climate: &mut Climate) {
+    fortified(climate);
+    climate.membership = 300;
+    climate.latency_ms_max = 20;
+}
+
 caught! {
     an_old_term_committed_by_counting: CommitOldTermByCounting within 2_000 in trickle;
     an_acknowledgement_before_durability: AckBeforeDurable within 10 in any;
@@ -91,4 +116,12 @@ caught! {
     an_unconfirmed_read: ReadUnconfirmed within 100 in isolation;
     a_read_before_the_term_is_committed: ReadBeforeTermCommitted within 100 in any;
     a_vote_request_before_durability: VoteRequestBeforeDurable within 10 in any;
+    a_binding_that_is_not_stored: BindingNotPersisted within 10 in fortified;
+    a_vote_though_bound: VoteThoughBound within 50 in fortified;
+    a_lease_that_counts_the_unbound: LeaseCountsUnbound within 50 in fortified;
+    a_lease_under_an_old_membership: LeaseUnderOldMembership within 200 in changing;
+    a_lease_of_half_a_joint_membership: LeaseOfHalfAJoint within 500 in changing;
+    a_release_before_serving_ends: ReleasedBeforeServingEnds within 100 in handed_over;
+    a_release_by_a_candidate: ReleasedByCandidate within 500 in fortified;
+    a_lease_before_the_term_is_applied: LeaseBeforeTermApplied within 100 in fortified;
 }

@@ -401,7 +401,7 @@ fn nonsense_is_ignored() {
         Body::AppendAccepted { session, matched: LogIndex(9) },
         Body::AppendRejected { session, rejected: huge, hint: at(u64::MAX, u64::MAX) },
         Body::AppendRejected { session, rejected: LogIndex(0), hint: at(7, 7) },
-        Body::HeartbeatResponse { round: u64::MAX },
+        Body::HeartbeatResponse { round: u64::MAX, commit: LogIndex(u64::MAX) },
         Body::VoteResponse { granted: true, commit: at(9, 9) },
         Body::PreVoteResponse { campaign_term: Term(u64::MAX), granted: true, commit: at(1, 1) },
         Body::PreVote { campaign_term: Term(u64::MAX), last: at(1, 1) },

@@ -22,6 +22,7 @@ pub(crate) fn live(seed: u64, climate: Climate) -> Result<(Tally, u64), Broken> 
         world.step()?;
     }
     world.heal_and_converge()?;
+    world.rest()?;
     Ok((world.tally, world.trace))
 }
 
@@ -55,9 +56,11 @@ fn every_property_holds_in_every_seed() {
 }
 
 /// What must happen somewhere, or the run proves less than it says.
-const KINDS: [&str; 24] = [
+const KINDS: [&str; 29] = [
     "append rejected",
+    "at rest",
     "blocked",
+    "bound",
     "conflicting entries overwritten",
     "converged",
     "crash",
@@ -66,7 +69,9 @@ const KINDS: [&str; 24] = [
     "election",
     "fetch for a peer",
     "fetch to apply",
+    "freed by its store",
     "joint membership",
+    "lease",
     "membership",
     "partition",
     "proposal",
@@ -76,6 +81,7 @@ const KINDS: [&str; 24] = [
     "snapshot installed",
     "snapshot lost",
     "straggler",
+    "support lapsed",
     "transfer",
     "truncation",
     "wiped replica rejoined",

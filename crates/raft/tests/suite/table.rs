@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use raft::{
-    Body, Config, Entry, Event, FetchRequest, HardState, Input, LogIndex, LogPosition, Membership,
-    Message, Payload, Persist, Raft, ReadReady, Ready, ReplicaId, Restored, SendSnapshot, Stopped,
-    Term,
+    Binding, Body, Config, Entry, Event, FetchRequest, HardState, Input, LogIndex, LogPosition,
+    Membership, Message, Payload, Persist, Raft, ReadReady, Ready, ReplicaId, Restored,
+    SendSnapshot, Stopped, Term,
 };
 
 pub(crate) fn id(n: u64) -> ReplicaId {
@@ -264,9 +264,12 @@ fn describe(n: u64, ready: &Ready) -> Vec<String> {
     }
     if let Some(persist) = &ready.persist {
         let mut line = format!("{n} writes");
-        if let Some(HardState { term, vote, commit }) = persist.hard_state {
+        if let Some(HardState { term, vote, commit, binding }) = persist.hard_state {
             let vote = vote.map_or("nobody".to_owned(), |vote| vote.to_string());
             let _ = write!(line, " term {term} vote {vote} commit {commit}");
+            if let Some(Binding { leader, epoch }) = binding {
+                let _ = write!(line, " bound to {leader} in epoch {epoch}");
+            }
         }
         if let Some(snapshot) = &persist.snapshot {
             let _ = write!(line, " snapshot {}", snapshot.position);
@@ -305,6 +308,7 @@ fn event(event: &Event) -> String {
         }
         Event::TermCommitted { term } => format!("has committed in {term}"),
         Event::Membership { index, membership } => format!("from {index}: {membership}"),
+        Event::SupportWanted { leader, .. } => format!("{leader} wants support"),
         Event::TransferEnded { to, outcome } => format!("transfer to {to}: {outcome:?}"),
     }
 }
@@ -338,11 +342,16 @@ fn message(message: &Message) -> String {
         Body::AppendAccepted { matched, .. } => format!("accepted {matched}"),
         Body::AppendRejected { rejected, hint, .. } => format!("rejected {rejected} hint {hint}"),
         Body::Heartbeat { commit, round } => format!("heartbeat commit {commit} round {round}"),
-        Body::HeartbeatResponse { round } => format!("heartbeat seen round {round}"),
+        Body::HeartbeatResponse { round, .. } => format!("heartbeat seen round {round}"),
         Body::Commit { commit } => format!("commit {commit}"),
         Body::InstallSnapshot { snapshot, .. } => format!("snapshot {}", snapshot.position),
         Body::TimeoutNow => "campaign now".to_owned(),
         Body::StaleTerm => "your term is over".to_owned(),
+        Body::Fortify => "stand by me".to_owned(),
+        Body::Fortified { epoch } => format!("standing by in epoch {epoch}"),
+        Body::Counted { epoch, commit } => format!("counted on in epoch {epoch} commit {commit}"),
+        Body::Release => "released".to_owned(),
+        Body::Released => "free".to_owned(),
     };
     format!("{from}->{to} t{term} {body}")
 }

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use raft::{
-    Body, Config, Entry, Event, FetchRequest, HardState, Input, LogIndex, LogPosition, Membership,
-    MembershipChange, MembershipStep, Message, Payload, Persist, Raft, Ready, ReplicaId, Restored,
-    SendSnapshot, SnapshotMeta, SnapshotOutcome, Term, TransferOutcome, Transition,
+    Body, Config, Entry, Epoch, Event, FetchRequest, HardState, Input, LogIndex, LogPosition,
+    Membership, MembershipChange, MembershipStep, Message, Payload, Persist, Raft, Ready,
+    ReplicaId, Restored, SendSnapshot, SnapshotMeta, SnapshotOutcome, Term, TransferOutcome,
+    Transition,
 };
 
 use crate::checks::{Broken, Checks};
@@ -17,8 +18,10 @@ use crate::dice::Dice;
 
 mod chaos;
 mod climate;
+mod support;
 
 pub(crate) use climate::{Climate, Tally};
+use support::Support;
 
 /// The application: everything applied, in a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +157,8 @@ enum Happening {
     Fetch(ReplicaId, u64, FetchRequest),
     Snapshot(ReplicaId, u64, SendSnapshot),
     SnapshotSent(ReplicaId, u64, ReplicaId, SnapshotOutcome),
+    /// A store to its replica, true only under this epoch.
+    Tell(ReplicaId, Input, Epoch),
     Client,
     Chaos,
 }
@@ -174,6 +179,11 @@ pub(crate) struct World {
     wiped: bool,
     next_value: u64,
     pub(crate) tally: Tally,
+    /// From (supporter, holder).
+    support: BTreeMap<(ReplicaId, ReplicaId), Support>,
+    /// Clients are asleep.
+    resting: bool,
+    sent: u64,
     /// A digest of everything that happened.
     pub(crate) trace: u64,
 }
@@ -202,6 +212,9 @@ impl World {
             wiped: false,
             next_value: 1,
             tally: Tally::default(),
+            support: BTreeMap::new(),
+            resting: false,
+            sent: 0,
             trace: 0,
             climate,
         };
@@ -239,6 +252,7 @@ impl World {
         config.heartbeat_interval = Duration::from_millis(self.climate.election_ms / 5);
         config.pre_vote = self.climate.pre_vote;
         config.check_quorum = self.climate.check_quorum;
+        config.fortify = self.climate.fortify;
         config.mutant = self.climate.mutant;
         if self.climate.small_limits {
             let dice = &mut self.dice;
@@ -272,6 +286,7 @@ impl World {
         node.led_from = None;
         let raft = Raft::new(now, config, node.disk.restored(recent));
         node.raft = Some(raft.expect("what it wrote it can start from"));
+        self.support_restarts(id);
     }
 
     /// Loses everything that is not on the disk, except that some writes that were under way may
@@ -281,6 +296,8 @@ impl World {
         let survive = self.dice.size(0, 2);
         let node = self.nodes.get_mut(&id).expect("it exists");
         node.switch_off();
+        self.support_crashes(id);
+        let node = self.nodes.get_mut(&id).expect("it exists");
         let writes: Vec<Persist> = node.writes.drain(..).collect();
         if writes.len() > survive {
             self.tally.add("writes lost in a crash");
@@ -323,10 +340,11 @@ impl World {
                 }
                 Ok(())
             }
+            Happening::Tell(id, input, under) => self.tell(id, input, under),
             Happening::Client => {
                 let pause = self.dice.within(1, self.climate.client_ms_max);
                 self.after(pause, Happening::Client);
-                self.client()
+                if self.resting { Ok(()) } else { self.client() }
             }
             Happening::Chaos => {
                 self.after(50, Happening::Chaos);
@@ -388,6 +406,7 @@ impl World {
 
     fn check(&mut self, id: ReplicaId, membership_before: &Membership) -> Result<(), Broken> {
         self.checks.after_event(&self.nodes, id, membership_before)?;
+        self.check_leases()?;
         let node = self.nodes.get_mut(&id).expect("it exists");
         if let Some(raft) = &node.raft {
             node.commit_checked = raft.committed();
@@ -464,6 +483,7 @@ impl World {
                 }
             }
             Event::TermCommitted { .. } => {}
+            Event::SupportWanted { term, leader } => self.support_wanted(id, term, leader),
         }
     }
 
@@ -500,6 +520,7 @@ impl World {
 
     fn send(&mut self, message: Message) -> Result<(), Broken> {
         Checks::message_leaves(&self.nodes[&message.from], &message)?;
+        self.sent += 1;
         if self.blocked.contains(&(message.from, message.to)) {
             self.tally.add("blocked");
             return Ok(());
@@ -534,6 +555,13 @@ impl World {
         let to = message.to;
         if self.nodes.get(&to).is_some_and(Node::is_up) {
             self.input(to, Input::Receive(message))?;
+        } else if let Body::Fortified { .. } = message.body
+            && self.nodes.get(&to).is_some_and(|node| node.destroyed)
+        {
+            // Its store answers for it: it does not lead.
+            let answer =
+                Message { from: to, to: message.from, term: message.term, body: Body::Release };
+            self.after(1, Happening::Deliver(answer));
         }
         Ok(())
     }

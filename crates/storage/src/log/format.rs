@@ -6,7 +6,7 @@
 //! make a *unit*, which a crash keeps whole or not at all. Everything is aligned to 8 bytes.
 
 use env::disk::SECTOR_BYTES;
-use raft::{GroupId, HardState, LogIndex, LogPosition, ReplicaId, Term};
+use raft::{Binding, Epoch, GroupId, HardState, LogIndex, LogPosition, ReplicaId, Term};
 
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
@@ -307,24 +307,40 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Bytes of a hard state in a record.
+/// Bytes of a hard state in a record, without and with a binding.
 pub(super) const HARD_STATE_BYTES: usize = 24;
+const BOUND_HARD_STATE_BYTES: usize = 40;
 
-/// Term, vote (0 for none) and commit.
-pub(super) fn encode_hard_state(state: HardState) -> [u8; HARD_STATE_BYTES] {
-    let mut bytes = [0; HARD_STATE_BYTES];
-    bytes[..8].copy_from_slice(&state.term.0.to_le_bytes());
-    bytes[8..16].copy_from_slice(&state.vote.map_or(0, ReplicaId::get).to_le_bytes());
-    bytes[16..].copy_from_slice(&state.commit.0.to_le_bytes());
+/// Term, vote (0 for none) and commit; for a replica that is bound, the leader and the epoch too.
+pub(super) fn encode_hard_state(state: HardState) -> Vec<u8> {
+    let vote = state.vote.map_or(0, ReplicaId::get);
+    let mut bytes = Vec::with_capacity(BOUND_HARD_STATE_BYTES);
+    for number in [state.term.0, vote, state.commit.0] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    if let Some(Binding { leader, epoch }) = state.binding {
+        for number in [leader.get(), epoch.0] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+    }
     bytes
 }
 
-/// The reverse of [`encode_hard_state`]; `None` if the length is wrong.
+/// The reverse of [`encode_hard_state`]; `None` if the length is wrong or the leader is replica 0.
 pub(super) fn decode_hard_state(bytes: &[u8]) -> Option<HardState> {
-    (bytes.len() == HARD_STATE_BYTES).then(|| HardState {
+    let binding = match bytes.len() {
+        HARD_STATE_BYTES => None,
+        BOUND_HARD_STATE_BYTES => Some(Binding {
+            leader: ReplicaId::new(u64_at(bytes, 24))?,
+            epoch: Epoch(u64_at(bytes, 32)),
+        }),
+        _ => return None,
+    };
+    Some(HardState {
         term: Term(u64_at(bytes, 0)),
         vote: ReplicaId::new(u64_at(bytes, 8)),
         commit: LogIndex(u64_at(bytes, 16)),
+        binding,
     })
 }
 
@@ -383,6 +399,31 @@ mod tests {
             assert!(Record::parse(1, AT, &bytes[..end]).is_none(), "cut at {end}");
         }
         assert_eq!(header.group, GroupId(3));
+    }
+
+    #[test]
+    fn a_hard_state_comes_back_with_and_without_a_binding() {
+        let free = HardState {
+            term: Term(7),
+            vote: ReplicaId::new(3),
+            commit: LogIndex(11),
+            binding: None,
+        };
+        let leader = ReplicaId::new(9).unwrap();
+        let bound = HardState { binding: Some(Binding { leader, epoch: Epoch(5) }), ..free };
+        // What was written before there were bindings.
+        let numbers: [u64; 3] = [7, 3, 11];
+        let old: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        assert_eq!(old, encode_hard_state(free));
+        for state in [HardState::default(), free, bound] {
+            let bytes = encode_hard_state(state);
+            assert_eq!(Some(state), decode_hard_state(&bytes));
+            let cuts = (0..bytes.len()).filter(|&end| end != HARD_STATE_BYTES);
+            assert!(cuts.map(|end| decode_hard_state(&bytes[..end])).all(|cut| cut.is_none()));
+        }
+        let mut nobody = encode_hard_state(bound);
+        nobody[24..32].fill(0);
+        assert_eq!(None, decode_hard_state(&nobody), "bound to nobody");
     }
 
     #[test]

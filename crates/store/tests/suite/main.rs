@@ -2,9 +2,11 @@
 //!
 //! - `pairs`: store liveness alone, many stores from a seed: what a store counts on, its supporter
 //!   stands by, in true time.
+//! - `groups`: many groups on several stores: range leases, waves, rest.
 //! - `clock`, `dice`, `tally`: what the worlds are made of.
 
 mod clock;
 mod dice;
+mod groups;
 mod pairs;
 mod tally;

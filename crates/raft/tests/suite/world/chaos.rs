@@ -16,6 +16,9 @@ impl World {
         {
             self.start(id);
         }
+        if climate.fortify && climate.lapse > 0 {
+            self.support_chaos(&ids)?;
+        }
         if self.dice.chance(climate.partition) {
             self.partition(&ids);
         }
@@ -106,9 +109,13 @@ impl World {
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.drain(id)?;
         }
+        let supports = self.climate.fortify && self.climate.lapse > 0;
         let bound = self.now + Duration::from_secs(120);
         let goal = LogIndex(self.checks.max_committed().0 + 20);
         while self.now < bound {
+            if supports {
+                self.support_heals()?;
+            }
             self.step()?;
             let members = self.latest_membership.1.members();
             self.retire_zombies(&members);
@@ -137,9 +144,15 @@ impl World {
     /// Replicas that are out of the group are switched off once the group has moved on.
     ///
     /// Not earlier: a member that does not know yet that they are out may need their votes.
-    fn retire_zombies(&mut self, members: &BTreeSet<ReplicaId>) {
+    pub(super) fn retire_zombies(&mut self, members: &BTreeSet<ReplicaId>) {
         let index = self.latest_membership.0;
-        if !members.iter().all(|id| self.nodes[id].commit_checked >= index) {
+        // Nor while a member stands by one of them.
+        let settled = members.iter().all(|id| {
+            let node = &self.nodes[id];
+            let binding = node.raft.as_ref().and_then(Raft::binding);
+            node.commit_checked >= index && binding.is_none_or(|b| members.contains(&b.leader))
+        });
+        if !settled {
             return;
         }
         for node in self.nodes.values_mut().filter(|node| !members.contains(&node.id)) {

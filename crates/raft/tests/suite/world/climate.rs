@@ -27,6 +27,9 @@ pub(crate) struct Climate {
     pub(crate) small_limits: bool,
     /// One entry to an append, one append at a time.
     pub(crate) one_by_one: bool,
+    /// Leaders ask to be stood by; and how often support lapses: 0 if there is none at all.
+    pub(crate) fortify: bool,
+    pub(crate) lapse: u64,
     pub(crate) mutant: Option<raft::Mutant>,
 }
 
@@ -55,6 +58,8 @@ impl Climate {
             check_quorum: dice.chance(700),
             small_limits: dice.chance(600),
             one_by_one: dice.chance(100),
+            fortify: dice.chance(600),
+            lapse: dice.of([0, 30, 200, 600]),
             mutant: None,
         }
     }

@@ -11,8 +11,8 @@ use std::path::Path;
 use bytes::Bytes;
 use env::{SimDisk, SplitMix64};
 use raft::{
-    Entry, GroupId, HardState, LogIndex, LogPosition, MembershipChange, MembershipStep, Payload,
-    ReplicaId, Term,
+    Binding, Entry, Epoch, GroupId, HardState, LogIndex, LogPosition, MembershipChange,
+    MembershipStep, Payload, ReplicaId, Term,
 };
 
 use super::{GroupWrite, Log, OpenError, Options, Recovered};
@@ -46,7 +46,10 @@ fn write(group: u64, entries: Vec<Entry>) -> GroupWrite {
 }
 
 fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
-    HardState { term: Term(term), vote: ReplicaId::new(vote), commit: LogIndex(commit) }
+    // Every third is bound, so that both sizes are written, cleaned and recovered.
+    let leader = ReplicaId::new(vote).filter(|_| term.is_multiple_of(3));
+    let binding = leader.map(|leader| Binding { leader, epoch: Epoch(commit) });
+    HardState { term: Term(term), vote: ReplicaId::new(vote), commit: LogIndex(commit), binding }
 }
 
 /// What the log should hold of one group.
@@ -76,8 +79,12 @@ struct Model(BTreeMap<GroupId, ModelGroup>);
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (id, group) in &self.0 {
-            let HardState { term, vote, commit } = group.hard_state;
-            write!(f, "[{} state ({term} {vote:?} {commit}) after {}:", id.0, group.truncated)?;
+            let HardState { term, vote, commit, binding } = group.hard_state;
+            write!(
+                f,
+                "[{} state ({term} {vote:?} {commit} {binding:?}) after {}:",
+                id.0, group.truncated
+            )?;
             for entry in &group.entries {
                 write!(f, " {}", entry.position())?;
             }

@@ -1,0 +1,346 @@
+//! Between the store's liveness and its replicas.
+//!
+//! Liveness says three things: this store has withdrawn its support from another, for good and
+//! durably; another's support for this one has lapsed; it is there again. Each concerns all
+//! replicas that have to do with that other store, so it is told in waves (`waves.rs`); a replica
+//! to which neither applies is not touched. And replicas ask one thing: may I bind myself to a
+//! leader on that store, and under which epoch?
+//!
+//! # Who campaigns
+//!
+//! When the store of a leader is gone, all followers of its ranges could campaign. One of them
+//! does: the one whose store comes out first when the stores that are believed to be there are
+//! ranked by a hash of range and store. So the ranges of a lost store spread evenly over those that
+//! are left, and elections meet no rivals. If it does not win, because others have not withdrawn
+//! their support yet, it tries again a few times; if it still does not, or its log is too short,
+//! the others' election timeouts come.
+//!
+//! No replica campaigns while so many of its peers' stores are gone that no quorum is left: it is
+//! parked until one returns, and costs nothing meanwhile. A store is *gone* if it has supported this
+//! one, does not any more, and was not heard of lately. One that never did may be of a version that
+//! knows of no support, and counts as there.
+//!
+//! # Caveats
+//!
+//! - The first wave after a return asks for leases again, range by range: until then a leader
+//!   serves with the support of the others.
+//! - A sweep looks at every replica of the store, about a microsecond for ten, on an event that is
+//!   as rare as the coming and going of a node.
+//!
+//! # Sources
+//!
+//! `liveness` and `raft/fortify.rs` say why it is safe. Highest random weight: Thaler and
+//! Ravishankar, *A Name-Based Mapping Scheme for Rendezvous*, 1996.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use raft::{Body, Event, Input, Message, Raft, ReplicaId, RoleKind, Stopped};
+
+use crate::Store;
+use crate::liveness::{self, Epoch, Liveness, Support};
+use crate::mutants::Mutant;
+use crate::replica::Replica;
+use crate::types::{Envelope, NodeId, RangeId};
+use crate::waves::{News, mixed};
+
+/// How many replicas a wave looks at for each that it may concern.
+const LOOKED_AT_PER_CAMPAIGN: usize = 64;
+
+/// What a replica may have to know of the stores while it is asked for its work.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Duration,
+    pub(crate) liveness: Option<&'a Liveness>,
+    pub(crate) gone: &'a [NodeId],
+}
+
+impl Surroundings<'_> {
+    /// Answers what the replica asks its store, which is of no interest further up.
+    pub(crate) fn attend(&self, replica: &mut Replica, events: &mut Vec<Event>) {
+        let Some(liveness) = self.liveness else { return };
+        for event in events.iter() {
+            match *event {
+                Event::SupportWanted { term, leader } => {
+                    let node = replica.node_of(leader);
+                    let epoch = node.and_then(|node| liveness.support_to_bind(node));
+                    if let Some(epoch) = epoch {
+                        let supported = Input::Supported { term, leader, epoch };
+                        quietly(replica.raft.step(self.now, supported));
+                    }
+                }
+                Event::Role { role: RoleKind::Leader, .. } => {
+                    let absent = |node: &NodeId| replica.on(*node).collect::<Vec<_>>();
+                    for id in self.gone.iter().flat_map(absent).collect::<Vec<_>>() {
+                        quietly(replica.raft.step(self.now, Input::PeerAbsent(id)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        events.retain(|event| !matches!(event, Event::SupportWanted { .. }));
+    }
+}
+
+/// These inputs bring no evidence of broken safety; a replica that has stopped says so when it is
+/// told of something that could.
+fn quietly(result: Result<(), Stopped>) {
+    let _ = result;
+}
+
+impl Store {
+    /// These are the other stores to exchange support with, from now on.
+    pub fn set_peers(&mut self, now: Duration, peers: BTreeSet<NodeId>) {
+        self.now = self.now.max(now);
+        self.gone.retain(|node, _| peers.contains(node));
+        self.step_liveness(liveness::Input::Peers(peers));
+        self.waves.unpark(self.now);
+    }
+
+    /// A message about liveness from the store on `node`. `now` is to be read after it is there.
+    pub fn receive_liveness(&mut self, now: Duration, node: NodeId, message: liveness::Message) {
+        self.now = self.now.max(now);
+        self.step_liveness(liveness::Input::Receive(node, message));
+    }
+
+    /// What that store has promised to this one.
+    #[must_use]
+    pub fn support_from(&self, node: NodeId) -> Option<Support> {
+        self.liveness.as_ref()?.support_from(node)
+    }
+
+    /// Until when the replica of `range` may serve reads of its applied state, if at all: `now` is
+    /// to be taken *after* the state was read. `None` if there is no such replica, if it does not
+    /// lead, or if its lease is over.
+    pub fn lease(&mut self, range: RangeId, now: Duration) -> Option<Duration> {
+        self.now = self.now.max(now);
+        let any_epoch = self.config.broken(Mutant::LeaseOfAnyEpoch);
+        let Replica { raft, nodes, .. } = self.replicas.get_mut(&range)?;
+        let support = |id: ReplicaId, epoch: Epoch| {
+            let support = self.liveness.as_ref()?.support_from(*nodes.get(&id)?)?;
+            (support.epoch == epoch || any_epoch).then_some(support.until)
+        };
+        let until = raft.lease(now, support)?;
+        (now < until || self.config.broken(Mutant::LeaseWithoutEnd)).then_some(until)
+    }
+
+    pub(crate) fn step_liveness(&mut self, input: liveness::Input) {
+        let Some(liveness) = &mut self.liveness else { return };
+        liveness.step(self.now, input);
+        while let Some(ready) = liveness.ready() {
+            if ready.write.is_some() {
+                assert!(self.liveness_write.is_none(), "one write of the record at a time");
+                self.liveness_write = ready.write;
+            }
+            for event in ready.events {
+                match event {
+                    liveness::Event::Withdrawn(node, epoch) => {
+                        self.waves.tell(News::Withdrawn(node, epoch));
+                    }
+                    liveness::Event::Gained(node, epoch) => {
+                        self.gone.remove(&node);
+                        self.waves.tell(News::Gained(node, epoch));
+                        self.waves.unpark(self.now);
+                    }
+                    liveness::Event::Lapsed(node) => {
+                        self.gone.insert(node, None);
+                        self.waves.tell(News::Lapsed(node));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Something came from there: it is not gone for now, whatever support there is.
+    pub(crate) fn heard_of(&mut self, node: NodeId) {
+        let was_gone = self.is_gone(node);
+        if let Some(heard) = self.gone.get_mut(&node) {
+            *heard = Some(self.now);
+        }
+        if was_gone {
+            self.waves.unpark(self.now);
+        }
+    }
+
+    /// Whether that store has supported this one, does not any more, and was not heard of lately.
+    pub(crate) fn is_gone(&self, node: NodeId) -> bool {
+        let Some(liveness) = &self.liveness else { return false };
+        let patience = 2 * liveness.config().support_duration;
+        let lately = |heard: Duration| self.now < heard + patience;
+        self.gone.get(&node).is_some_and(|heard| !heard.is_some_and(lately))
+    }
+
+    /// A replica that is bound by support that was withdrawn must know, if the wave has not come to
+    /// it yet: when it starts, and before it is asked for its vote.
+    pub(crate) fn tell_if_withdrawn(&mut self, range: RangeId) {
+        let Some(replica) = self.replicas.get_mut(&range) else { return };
+        let Some(binding) = replica.raft.binding() else { return };
+        let Some(node) = replica.node_of(binding.leader) else { return };
+        let stands = self.liveness.as_ref().is_some_and(|liveness| {
+            // What it is bound by was durable, so the record cannot be behind it.
+            liveness.support_for(node) == Some(binding.epoch)
+        });
+        if !stands {
+            self.touched.insert(range);
+            let epoch = binding.epoch;
+            quietly(replica.raft.step(self.now, Input::SupportWithdrawn { epoch }));
+        }
+    }
+
+    /// Whoever asks a replica that is not here whether it leads is told that it does not. A replica
+    /// that comes back leads in none of the terms it led in before.
+    pub(crate) fn answer_for_absent(&mut self, node: NodeId, envelope: &Envelope) {
+        let Message { from, to, term, body } = &envelope.message;
+        if let Body::Fortified { .. } = body {
+            let message = Message { from: *to, to: *from, term: *term, body: Body::Release };
+            let answer = Envelope { range: envelope.range, message };
+            self.answers.entry(node).or_default().push(answer);
+        }
+    }
+
+    /// One wave of what is waiting, if it is time for one.
+    pub(crate) fn wave(&mut self) -> Result<(), Stopped> {
+        if !self.waves.begin(self.now, self.config.wave_interval, self.node) {
+            return Ok(());
+        }
+        self.sweep();
+        for _ in 0..self.config.campaigns_per_wave {
+            let Some((range, left)) = self.waves.next_retry(self.now) else { break };
+            self.campaign(range, left);
+        }
+        for _ in 0..self.config.campaigns_per_wave {
+            let Some(range) = self.waves.next_due() else { break };
+            self.campaign_if_due(range)?;
+        }
+        Ok(())
+    }
+
+    /// Tells news to the next replicas that they concern.
+    fn sweep(&mut self) {
+        let mut concerned = self.config.campaigns_per_wave;
+        let mut looked_at = concerned * LOOKED_AT_PER_CAMPAIGN;
+        while let Some(sweep) = self.waves.sweeps.front().copied() {
+            let mut at = sweep.next;
+            loop {
+                let Some((&range, _)) = self.replicas.range(at..).next() else {
+                    self.waves.sweeps.pop_front();
+                    break;
+                };
+                at = RangeId(range.0.saturating_add(1));
+                if self.hears(range, sweep.news) {
+                    concerned -= 1;
+                }
+                looked_at -= 1;
+                if concerned == 0 || looked_at == 0 || range.0 == u64::MAX {
+                    if let Some(front) = self.waves.sweeps.front_mut() {
+                        front.next = at;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells news to a replica; says whether they concerned it.
+    fn hears(&mut self, range: RangeId, news: News) -> bool {
+        let Some(replica) = self.replicas.get_mut(&range) else { return false };
+        let (now, raft) = (self.now, &replica.raft);
+        match news {
+            News::Withdrawn(node, epoch) => {
+                let Some(binding) = raft.binding() else { return false };
+                let there = replica.node_of(binding.leader) == Some(node);
+                let wrong = self.config.broken(Mutant::WithdrawnFromTheWrongStore);
+                if !(there && binding.epoch <= epoch || wrong) {
+                    return false;
+                }
+                let epoch = if wrong { binding.epoch } else { epoch };
+                quietly(replica.raft.step(now, Input::SupportWithdrawn { epoch }));
+                self.touched.insert(range);
+                if self.is_preferred(range, node) {
+                    self.campaign(range, self.config.campaign_retries);
+                }
+            }
+            News::Lapsed(node) | News::Gained(node, _) => {
+                let ids: Vec<ReplicaId> = replica.on(node).collect();
+                if !raft.is_leader() || ids.is_empty() {
+                    return false;
+                }
+                for id in ids {
+                    let input = match news {
+                        News::Gained(_, epoch) => Input::PeerPresent { id, epoch },
+                        _ => Input::PeerAbsent(id),
+                    };
+                    quietly(replica.raft.step(now, input));
+                }
+                self.touched.insert(range);
+            }
+        }
+        true
+    }
+
+    /// Whether this store comes first among those of the range's voters that are there, `lost`
+    /// being lost.
+    fn is_preferred(&self, range: RangeId, lost: NodeId) -> bool {
+        let Some(replica) = self.replicas.get(&range) else { return false };
+        let there = |node: &NodeId| {
+            let supports = |liveness: &Liveness| liveness.support_for(*node).is_some();
+            *node != lost && (*node == self.node || self.liveness.as_ref().is_some_and(supports))
+        };
+        let voters =
+            replica.nodes.iter().filter(|&(&id, _)| replica.raft.membership().is_voter(id));
+        let first = voters
+            .map(|(_, &node)| node)
+            .filter(there)
+            .max_by_key(|node| (mixed(range.0, node.0), node.0));
+        first == Some(self.node)
+    }
+
+    /// Whether an election could be won by the stores that are not gone.
+    fn has_quorum(&self, raft: &Raft, replica: &Replica) -> bool {
+        raft.is_quorum(|id| {
+            id == raft.id() || replica.node_of(id).is_none_or(|node| !self.is_gone(node))
+        })
+    }
+
+    /// A campaign in place of a leader whose store is gone, and again later if it comes to nothing.
+    fn campaign(&mut self, range: RangeId, retries_left: u8) {
+        let Some(replica) = self.replicas.get(&range) else { return };
+        let raft = &replica.raft;
+        let moot = raft.is_leader()
+            || raft.leader().is_some()
+            || raft.binding().is_some()
+            || raft.role() == RoleKind::Candidate;
+        if moot {
+            return;
+        }
+        if !self.has_quorum(raft, replica) {
+            return self.waves.park(range);
+        }
+        if let Some(left) = retries_left.checked_sub(1) {
+            self.waves.retry_at(self.now + self.config.campaign_retry_interval, range, left);
+        }
+        self.touched.insert(range);
+        if let Some(replica) = self.replicas.get_mut(&range) {
+            quietly(replica.raft.step(self.now, Input::Campaign));
+        }
+    }
+
+    /// A replica whose election timeout has ended, if it has not heard of a leader since.
+    fn campaign_if_due(&mut self, range: RangeId) -> Result<(), Stopped> {
+        let Some(replica) = self.replicas.get(&range) else { return Ok(()) };
+        if replica.raft.next_deadline().is_none_or(|deadline| deadline > self.now) {
+            return Ok(());
+        }
+        if !self.has_quorum(&replica.raft, replica) {
+            self.waves.park(range);
+            return Ok(());
+        }
+        self.touched.insert(range);
+        match self.replicas.get_mut(&range) {
+            Some(replica) => {
+                replica.deadline = None;
+                replica.raft.step(self.now, Input::Timeout)
+            }
+            None => Ok(()),
+        }
+    }
+}
