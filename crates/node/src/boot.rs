@@ -7,16 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use env::Disk;
 use etcd::{FoundingMember, Machine};
 use mvcc::OpenError;
 use mvcc::engine::partition::Partition;
 use mvcc::engine::{Engine, Snapshot as _, Table, Write};
 use prost::Message as _;
-use raft::{GroupId, HardState, LogPosition, Membership, ReplicaId, Restored};
+use raft::{
+    Entry, GroupId, HardState, LogIndex, LogPosition, Membership, Payload, ReplicaId, Restored,
+    Term,
+};
 use storage::Log;
 use storage::log::{GroupWrite, RecoveredGroup};
 use store::RangeId;
+use store::liveness::Record;
 
 use crate::core::membership_row;
 pub use crate::core::stored_membership;
@@ -40,6 +45,56 @@ fn damaged(error: impl std::fmt::Display) -> BootError {
 
 fn log_error(error: impl std::fmt::Display) -> BootError {
     BootError::Log(error.to_string())
+}
+
+/// The group of the log in which a store's liveness record is kept. No range has its number.
+const LIVENESS: GroupId = GroupId(0);
+
+/// The term of the entries there, which mean nothing to Raft.
+const LIVENESS_TERM: u64 = 1;
+
+/// Where a store's liveness record is in the log: each write is an entry of a group of its own, and
+/// takes the one before away. So it shares the sync of whatever is written with it.
+#[derive(Debug)]
+pub struct LivenessLog {
+    last: LogIndex,
+}
+
+impl LivenessLog {
+    /// Finds the record that was written last, if there is any.
+    ///
+    /// # Errors
+    /// [`BootError::Damaged`] if it cannot be read: a store must not start without what it has
+    /// promised.
+    pub fn open<D: Disk>(
+        log: &Log<D>,
+        groups: &mut BTreeMap<GroupId, RecoveredGroup>,
+    ) -> Result<(LivenessLog, Option<Record>), BootError> {
+        let Some(found) = groups.remove(&LIVENESS) else {
+            return Ok((LivenessLog { last: LogIndex(0) }, None));
+        };
+        let last = found.last_index;
+        if last == found.truncated.index {
+            return Ok((LivenessLog { last }, None));
+        }
+        let entries = log.reader().entries(LIVENESS, last, last, usize::MAX).map_err(damaged)?;
+        let [Entry { payload: Payload::Data(bytes), .. }] = &entries[..] else {
+            return Err(damaged("the liveness record is not where it was written"));
+        };
+        Ok((LivenessLog { last }, Some(Record::decode(bytes).map_err(damaged)?)))
+    }
+
+    /// What writes the record, in place of the one before.
+    pub fn write(&mut self, record: Bytes) -> GroupWrite {
+        let before = LogPosition::new(self.last.0, LIVENESS_TERM);
+        self.last = self.last.next();
+        let (index, term) = (self.last, Term(LIVENESS_TERM));
+        GroupWrite {
+            entries: vec![Entry { index, term, payload: Payload::Data(record) }],
+            truncate_to: Some(before).filter(|before| before.index.0 > 0),
+            ..GroupWrite::new(LIVENESS)
+        }
+    }
 }
 
 /// The members as Raft knows them.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::core::Reads;
+
 /// Whether the member starts a cluster or joins one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InitialState {
@@ -44,6 +46,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// How long a silent leader is waited for; the wait is drawn from this to twice this.
     pub election_timeout: Duration,
+    /// How a leader makes sure that it leads when it is asked to read.
+    pub reads: Reads,
     /// Ask whether an election can be won before disturbing anyone.
     pub pre_vote: bool,
     /// How long a request may wait for a leader and for agreement.
@@ -91,6 +95,7 @@ impl Config {
             force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
+            reads: Reads::default(),
             pre_vote: true,
             request_timeout: Duration::from_secs(7),
             requests_in_flight_max: 65_536,

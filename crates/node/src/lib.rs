@@ -16,6 +16,7 @@ mod transport;
 mod wire;
 
 pub use config::{Config, InitialState};
+pub use core::Reads;
 pub use engines::EnginesError;
 pub use handle::{FEED_COMMITS_MAX, Handle};
 pub use runtime::{Node, Outcome, Restore, RestoreError, RestoredRevisions, StartError, restore};

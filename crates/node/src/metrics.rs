@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     /// Entries appended to the log, of all ranges.
     pub(crate) log_entries: Counter,
     pub(crate) ranges_led: Gauge,
+    pub(crate) confirmed_by_lease: Counter,
+    pub(crate) confirmed_by_quorum: Counter,
     pub(crate) sent: Sent,
 }
 
@@ -55,6 +57,8 @@ impl Metrics {
             snapshots_received: Counter::default(),
             log_entries: Counter::default(),
             ranges_led: Gauge::default(),
+            confirmed_by_lease: Counter::default(),
+            confirmed_by_quorum: Counter::default(),
             sent: Sent::default(),
         }
     }
@@ -68,6 +72,12 @@ impl Metrics {
         let seen = self.leader_changes.get();
         self.leader_changes.inc_by(standing.leader_changes.saturating_sub(seen));
         self.proposals_pending.set(int(standing.proposals_in_flight as u64));
+        for (counter, count) in [
+            (&self.confirmed_by_lease, standing.confirmed_by_lease),
+            (&self.confirmed_by_quorum, standing.confirmed_by_quorum),
+        ] {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         self.ranges_led.set(int(standing.ranges_led as u64));
         self.proposals_committed.set(int(standing.committed.0));
         self.proposals_applied.set(int(standing.applied.0));
@@ -97,6 +107,16 @@ impl Metrics {
             &self.proposals_applied,
         );
         gauge("quorate_ranges_led", "Ranges that this member leads", &self.ranges_led);
+        registry.register(
+            "quorate_reads_confirmed_by_lease",
+            "Times that the reads waiting then were confirmed by a range lease",
+            self.confirmed_by_lease.clone(),
+        );
+        registry.register(
+            "quorate_reads_confirmed_by_quorum",
+            "Times that the reads waiting then were confirmed by asking a quorum",
+            self.confirmed_by_quorum.clone(),
+        );
         registry.register(
             "quorate_log_entries",
             "Entries appended to the log, of all ranges",

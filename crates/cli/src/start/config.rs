@@ -86,6 +86,8 @@ pub(crate) struct Limits {
     pub(crate) snapshot_catchup_entries: u64,
     /// Ranges founded beside the one that holds all keys.
     pub(crate) ranges: u64,
+    /// How a leader makes sure that it leads before a linearizable read.
+    pub(crate) reads: node::Reads,
     /// Size of the database beyond which writes are refused.
     pub(crate) quota_bytes: Option<u64>,
     /// Most operations of a transaction.
@@ -390,6 +392,7 @@ fn limits(flags: &Flags, warnings: &mut Vec<String>) -> std::result::Result<Limi
     Ok(Limits {
         snapshot_catchup_entries: catchup_entries(flags)?,
         ranges: flags.experimental_ranges.unwrap_or(0),
+        reads: reads(flags)?,
         quota_bytes: flags
             .quota_backend_bytes
             .and_then(|bytes| u64::try_from(bytes).ok())
@@ -407,6 +410,14 @@ fn limits(flags: &Flags, warnings: &mut Vec<String>) -> std::result::Result<Limi
 fn initial_corrupt_check(flags: &Flags) -> bool {
     let old = || flags.experimental_initial_corrupt_check.as_deref().map(|value| value == "true");
     flags.initial_corrupt_check.or_else(old).unwrap_or(false)
+}
+
+fn reads(flags: &Flags) -> std::result::Result<node::Reads, String> {
+    match flags.linearizable_reads.as_deref() {
+        None | Some("lease") => Ok(node::Reads::Lease),
+        Some("quorum") => Ok(node::Reads::Quorum),
+        Some(other) => Err(format!("--linearizable-reads={other}: it is lease or quorum")),
+    }
 }
 
 fn catchup_entries(flags: &Flags) -> std::result::Result<u64, String> {

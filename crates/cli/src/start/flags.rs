@@ -90,6 +90,10 @@ flags! {
             listen_metrics_urls: "listen-metrics-urls" "ETCD_LISTEN_METRICS_URLS" "URL,...";
             /// Every first member with its peer address: a=http://host:2380,b=... [default: alone]
             initial_cluster: "initial-cluster" "ETCD_INITIAL_CLUSTER" "NAME=URL,...";
+            /// How a leader makes sure that it leads before it answers a linearizable read: lease (no round
+            /// trip; rests on clocks that run equally fast, within half a percent) or quorum
+            /// [default: lease]
+            linearizable_reads: "linearizable-reads" "QUORATE_LINEARIZABLE_READS" "HOW";
             /// What tells this cluster from another with the same addresses [default: etcd-cluster]
             initial_cluster_token: "initial-cluster-token" "ETCD_INITIAL_CLUSTER_TOKEN" "TEXT";
             /// new, or existing for a member that was added to a running cluster [default: new]

@@ -135,6 +135,7 @@ pub(crate) fn node_config(config: &StartConfig) -> node::Config {
             ClusterState::Existing => InitialState::Existing,
         },
         ranges: config.limits.ranges,
+        reads: config.limits.reads,
         force_new_cluster: config.force_new_cluster,
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,

@@ -143,7 +143,7 @@ impl<E: Engine> Turn<'_, E> {
                 self.shared.effects.published.extend(applied.commit);
             }
             if self.is_dense() && (applied.members_changed || membership.is_some()) {
-                self.members_changed();
+                self.members_changed(now);
             }
             self.proposal_applied(index, term);
         }
@@ -164,8 +164,8 @@ impl<E: Engine> Turn<'_, E> {
         Ok(())
     }
 
-    fn members_changed(&mut self) {
-        self.shared.effects.peers = Some(self.peers());
+    fn members_changed(&mut self, now: Duration) {
+        self.note_peers(now);
         let own = self.raft().id();
         let membership = self.raft().membership();
         if !membership.members().is_empty() && !membership.contains(own) {

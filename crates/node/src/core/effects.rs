@@ -8,6 +8,8 @@ use etcd::{Error, Response};
 use raft::{FetchRequest, LogIndex, LogPosition, Term};
 use store::{GroupWrite, NodeId, RangeId, WriteId};
 
+use crate::boot::LivenessLog;
+
 /// Names a request of a local client, as the driver gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
@@ -22,6 +24,9 @@ pub struct DurableWrite {
     pub id: WriteId,
     /// What each group writes.
     pub groups: Vec<GroupWrite>,
+    /// The store's liveness record ([`LivenessLog`](crate::boot::LivenessLog)): it has to reach the
+    /// disk even if nothing in it has changed.
+    pub liveness: Option<Bytes>,
     /// Frames that may leave once the write is durable, not before.
     pub then: Frames,
 }
@@ -29,14 +34,19 @@ pub struct DurableWrite {
 impl DurableWrite {
     /// What the log is to append, as one unit; nothing for a mere barrier for frames.
     #[must_use]
-    pub fn log_writes(groups: Vec<GroupWrite>) -> Vec<storage::log::GroupWrite> {
+    pub fn log_writes(
+        groups: Vec<GroupWrite>,
+        liveness: Option<Bytes>,
+        record: &mut LivenessLog,
+    ) -> Vec<storage::log::GroupWrite> {
         let write = |group: GroupWrite| storage::log::GroupWrite {
             reset: group.snapshot.map(|snapshot| snapshot.position),
             entries: group.entries,
             hard_state: group.hard_state,
             ..storage::log::GroupWrite::new(group.range.group())
         };
-        groups.into_iter().filter(|group| !group.is_empty()).map(write).collect()
+        let groups = groups.into_iter().filter(|group| !group.is_empty()).map(write);
+        groups.chain(liveness.map(|bytes| record.write(bytes))).collect()
     }
 }
 
@@ -112,4 +122,8 @@ pub struct Standing {
     pub proposals_in_flight: usize,
     /// Ranges that this member leads.
     pub ranges_led: usize,
+    /// Times that reads were confirmed by a range lease.
+    pub confirmed_by_lease: u64,
+    /// The same by asking a quorum.
+    pub confirmed_by_quorum: u64,
 }

@@ -81,6 +81,9 @@ pub(super) struct Shared {
     /// Frames under construction.
     pub(super) frames: BTreeMap<NodeId, pb::Frame>,
     pub(super) effects: Effects,
+    /// Times that reads were confirmed by a range lease, and by asking a quorum.
+    pub(super) confirmed_by_lease: u64,
+    pub(super) confirmed_by_quorum: u64,
 }
 
 impl Shared {
@@ -117,8 +120,19 @@ impl<E: Engine> Turn<'_, E> {
         (!self.is_dense()).then_some(self.group.range.0)
     }
 
+    /// The members may be others than before: the driver and the store have to know.
+    pub(super) fn note_peers(&mut self, now: Duration) {
+        let peers = self.peers();
+        let own = self.shared.config.node;
+        let others = peers.keys().copied().filter(|&node| node != own).collect();
+        self.shared.store.set_peers(now, others);
+        if !peers.is_empty() {
+            self.shared.effects.peers = Some(peers);
+        }
+    }
+
     /// The members' addresses, as applied.
-    pub(super) fn peers(&self) -> BTreeMap<NodeId, Vec<String>> {
+    fn peers(&self) -> BTreeMap<NodeId, Vec<String>> {
         let members = self.group.machine.members().unwrap_or_else(|error| {
             tracing::error!(%error, "the members cannot be read");
             Vec::new()

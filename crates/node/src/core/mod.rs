@@ -67,6 +67,19 @@ pub struct CoreConfig {
     /// A number that no earlier process of this member had. What is asked of peers is numbered
     /// from it on: an answer that was meant for an earlier process must find nobody.
     pub process: u32,
+    /// How a leader makes sure that it leads when it is asked to read.
+    pub reads: Reads,
+}
+
+/// How a leader makes sure that it leads when it is asked to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// By its range lease, without asking anybody; without one, as [`Reads::Quorum`]. Rests on clocks
+    /// that run equally fast, within the drift that the store's settings cover.
+    #[default]
+    Lease,
+    /// By asking a quorum, once for all reads that wait. Rests on no clock.
+    Quorum,
 }
 
 /// What can happen to a core.
@@ -164,10 +177,25 @@ macro_rules! turn {
 use turn;
 
 impl<E: Engine> Core<E> {
-    /// A member with its one data range.
+    /// A member with its one data range, on a store without liveness.
     #[must_use]
     pub fn new(config: CoreConfig, raft: raft::Raft, machine: Machine<E>) -> Core<E> {
-        let mut store = Store::new(config.node);
+        let store = Store::new(config.node);
+        Core::on(store, config, raft, machine)
+    }
+
+    /// A member with its one data range, on a store without replicas.
+    ///
+    /// # Panics
+    /// If the store is another node's, or has a replica of the range.
+    #[must_use]
+    pub fn on(
+        mut store: Store,
+        config: CoreConfig,
+        raft: raft::Raft,
+        machine: Machine<E>,
+    ) -> Core<E> {
+        assert_eq!(store.node(), config.node, "the store of this node");
         let nodes = nodes_of(raft.membership());
         store.add(RangeId::DENSE, raft, nodes);
         let mut core = Core {
@@ -180,6 +208,8 @@ impl<E: Engine> Core<E> {
                 heard_since: BTreeMap::new(),
                 frames: BTreeMap::new(),
                 effects: Effects::default(),
+                confirmed_by_lease: 0,
+                confirmed_by_quorum: 0,
             },
             dense: Group::new(RangeId::DENSE, machine),
             ranges: Ranges::default(),
@@ -187,8 +217,7 @@ impl<E: Engine> Core<E> {
             stepped: BTreeSet::new(),
             deadlines: BTreeSet::new(),
         };
-        let peers = core.dense().peers();
-        core.shared.effects.peers = Some(peers).filter(|peers| !peers.is_empty());
+        core.dense().note_peers(Duration::ZERO);
         core
     }
 
@@ -230,6 +259,8 @@ impl<E: Engine> Core<E> {
             leader_changes: self.dense.leader_changes,
             proposals_in_flight: self.dense.routes.in_flight(),
             ranges_led: self.ranges.led.len(),
+            confirmed_by_lease: self.shared.confirmed_by_lease,
+            confirmed_by_quorum: self.shared.confirmed_by_quorum,
         }
     }
 
@@ -238,6 +269,7 @@ impl<E: Engine> Core<E> {
     /// # Errors
     /// [`Fatal`], if the replica has stopped.
     pub fn begin(&mut self, now: Duration) -> Result<(), Fatal> {
+        self.dense().note_peers(now);
         let own = self.raft().id();
         let membership = self.raft().membership();
         if membership.voters.iter().eq([&own]) && !membership.is_joint() {
@@ -423,7 +455,7 @@ impl<E: Engine> Core<E> {
 
     fn take(&mut self, now: Duration, output: store::Output) -> Result<(), Fatal> {
         if let Some(write) = output.write {
-            self.take_write(write)?;
+            self.take_write(now, write)?;
         }
         for (node, envelopes) in output.messages {
             let frame = self.shared.frames.entry(node).or_default();
@@ -477,19 +509,28 @@ impl<E: Engine> Core<E> {
     }
 
     /// Writes leave as they come: `flush` may find several, and their order is their numbers'.
-    fn take_write(&mut self, write: store::LogWrite) -> Result<(), Fatal> {
+    fn take_write(&mut self, now: Duration, write: store::LogWrite) -> Result<(), Fatal> {
         for group in &write.groups {
             if let Some(snapshot) = &group.snapshot {
-                turn!(self, group.range, turn => turn.install(snapshot)?);
+                turn!(self, group.range, turn => turn.install(now, snapshot)?);
             }
         }
-        let mut then = Frames::new();
-        for (node, envelopes) in write.then {
-            let messages = envelopes.into_iter().map(wire::message::encode).collect();
-            let frame = pb::Frame { messages, ..Default::default() };
-            then.push((node, frame.encode_to_vec().into()));
+        let mut frames: BTreeMap<NodeId, pb::Frame> = BTreeMap::new();
+        for (node, message) in write.support {
+            let frame = frames.entry(node).or_default();
+            frame.liveness.push(wire::liveness::encode(message));
         }
-        self.shared.effects.writes.push(DurableWrite { id: write.id, groups: write.groups, then });
+        for (node, envelopes) in write.then {
+            let messages = envelopes.into_iter().map(wire::message::encode);
+            frames.entry(node).or_default().messages.extend(messages);
+        }
+        let encoded = |(node, frame): (NodeId, pb::Frame)| (node, frame.encode_to_vec().into());
+        self.shared.effects.writes.push(DurableWrite {
+            id: write.id,
+            groups: write.groups,
+            liveness: write.liveness.map(Bytes::from),
+            then: frames.into_iter().map(encoded).collect(),
+        });
         Ok(())
     }
 
@@ -502,6 +543,14 @@ impl<E: Engine> Core<E> {
             }
         };
         self.shared.heard_since.entry(from).or_insert(now);
+        for message in frame.liveness {
+            match wire::liveness::decode(message) {
+                Ok(message) => self.shared.store.receive_liveness(now, from, message),
+                Err(error) => {
+                    tracing::warn!(peer = format_args!("{:x}", from.0), %error, "dropped");
+                }
+            }
+        }
         for message in frame.messages {
             match wire::message::decode(message) {
                 Ok(envelope) => {

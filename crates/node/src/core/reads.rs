@@ -163,15 +163,32 @@ impl<E: Engine> Turn<'_, E> {
         let ctx = self.shared.id();
         let deadline = now + self.shared.config.request_timeout;
         self.group.reads.rounds.insert(ctx, Round { deadline, reads });
-        match self.group.leader {
+        let leader = self.group.leader;
+        match leader {
             Some(leader) if leader != self.shared.config.node => {
                 self.group.reads.asked.insert(ctx, leader);
                 let point = pb::ReadPoint { id: ctx };
                 self.shared.frames.entry(leader).or_default().read_points.push(point);
             }
-            _ => self.raft_mut().step(now, raft::Input::ReadIndex(ctx))?,
+            _ if self.holds_lease(now) => {
+                self.shared.confirmed_by_lease += 1;
+                let index = self.raft().committed();
+                self.read_confirmed(now, ReadReady { ctx, index });
+            }
+            _ => {
+                self.shared.confirmed_by_quorum += 1;
+                self.raft_mut().step(now, raft::Input::ReadIndex(ctx))?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether nobody else can lead at `now`, and so nobody else has committed anything. The reads
+    /// that wait came before `now`, so what is committed here contains all that was acknowledged
+    /// before they came.
+    fn holds_lease(&mut self, now: Duration) -> bool {
+        self.shared.config.reads == super::Reads::Lease
+            && self.shared.store.lease(self.group.range, now).is_some()
     }
 
     /// Leadership was confirmed.

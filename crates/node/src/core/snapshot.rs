@@ -76,7 +76,7 @@ impl<E: Engine> Turn<'_, E> {
     }
 
     /// Consensus has accepted a snapshot: its state takes the place of ours.
-    pub(super) fn install(&mut self, snapshot: &SnapshotMeta) -> Result<(), Fatal> {
+    pub(super) fn install(&mut self, now: Duration, snapshot: &SnapshotMeta) -> Result<(), Fatal> {
         let staged =
             self.group.staged.take_if(|staged| staged.position == snapshot.position).ok_or_else(
                 || Fatal::State("a snapshot was accepted that is not here".to_owned()),
@@ -86,7 +86,7 @@ impl<E: Engine> Turn<'_, E> {
         self.shared.store.set_nodes(self.group.range, nodes_of(&snapshot.membership));
         if self.is_dense() {
             self.shared.effects.installed = true;
-            self.shared.effects.peers = Some(self.peers());
+            self.note_peers(now);
         } else {
             self.shared.effects.range_installed = true;
         }

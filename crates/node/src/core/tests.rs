@@ -12,7 +12,7 @@ use proto::etcdserverpb as ep;
 use raft::{Membership, Raft, ReplicaId, Restored};
 use store::{NodeId, RangeId};
 
-use super::{Core, CoreConfig, Input, RangesConfig, Token, membership_row};
+use super::{Core, CoreConfig, Input, RangesConfig, Reads, Token, membership_row};
 use crate::wire::pb;
 
 const NODES: [u64; 3] = [1, 2, 3];
@@ -54,6 +54,7 @@ fn core(node: u64) -> Core<MemEngine> {
         request_timeout: Duration::from_secs(7),
         catchup_entries: 100,
         process: PROCESS + u32::try_from(node).unwrap(),
+        reads: Reads::Quorum,
     };
     Core::new(config, raft, machine)
 }

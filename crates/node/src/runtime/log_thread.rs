@@ -13,6 +13,7 @@ use store::{RangeId, WriteId};
 
 use super::queue::{Nothing, Receiver, Sender};
 use super::{Event, Inbox};
+use crate::boot::LivenessLog;
 use crate::core::{DurableWrite, Frames};
 use crate::metrics::{Metrics, timed};
 use crate::transport::Transport;
@@ -35,7 +36,7 @@ pub(super) type Fetch = (RangeId, FetchRequest);
 
 /// Starts the writer.
 pub(super) fn spawn_writer(
-    log: Log<RealDisk>,
+    (log, liveness): (Log<RealDisk>, LivenessLog),
     commands: Receiver<LogCommand>,
     transport: Arc<Transport>,
     inbox: Inbox,
@@ -44,6 +45,7 @@ pub(super) fn spawn_writer(
     thread::Builder::new().name("log".to_owned()).spawn(move || {
         let mut writer = Writer {
             log,
+            liveness,
             commands,
             transport,
             inbox,
@@ -66,6 +68,7 @@ pub(super) fn spawn_writer(
 
 struct Writer {
     log: Log<RealDisk>,
+    liveness: LivenessLog,
     commands: Receiver<LogCommand>,
     transport: Arc<Transport>,
     inbox: Inbox,
@@ -105,7 +108,8 @@ impl Writer {
     fn take(&mut self, command: LogCommand) -> Result<(), String> {
         match command {
             LogCommand::Write(write) => {
-                let groups = DurableWrite::log_writes(write.groups);
+                let groups =
+                    DurableWrite::log_writes(write.groups, write.liveness, &mut self.liveness);
                 if !groups.is_empty() && !self.append(&groups)? {
                     return Ok(());
                 }

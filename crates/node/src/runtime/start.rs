@@ -15,7 +15,7 @@ use etcd::{FoundingMember, Machine};
 use raft::{Raft, ReplicaId};
 use storage::log::{Log, Recovered};
 use storage::{DataDir, DataDirError, Identity};
-use store::{NodeId, RangeId};
+use store::{NodeId, RangeId, Store};
 use tokio::sync::oneshot;
 
 use super::core_thread::{Checkpoints, CoreThread, Ended, Waiting};
@@ -27,7 +27,7 @@ use super::restore::refuse_unfinished;
 use super::snapshots::{Receiving, Snapshots};
 use super::{Event, Inbox, Limit, checkpoint, force};
 use crate::Engine;
-use crate::boot::{self, BootError};
+use crate::boot::{self, BootError, LivenessLog};
 use crate::config::{Config, InitialState};
 use crate::core::{Core, CoreConfig, Standing};
 use crate::engines::{Engines, EnginesError};
@@ -329,6 +329,7 @@ fn join(config: &Config) -> Result<Identity, StartError> {
 /// What was on disk, fit together.
 struct Parts {
     log: Log<RealDisk>,
+    liveness: LivenessLog,
     core: Core<Engine>,
 }
 
@@ -352,6 +353,7 @@ fn restore(
     if recovered.torn {
         tracing::info!("writes that were under way at the last crash were cut from the log");
     }
+    let (liveness, record) = LivenessLog::open(&log, &mut recovered.groups)?;
     let group = RangeId::DENSE.group();
     let found = recovered.groups.remove(&group).unwrap_or_default();
     let mut restored = boot::reconcile(&mut log, group, found, &state)?;
@@ -367,6 +369,7 @@ fn restore(
         election_timeout: config.election_timeout,
         heartbeat_interval: config.heartbeat_interval,
         pre_vote: config.pre_vote,
+        fortify: true,
         uncommitted_bytes_max: config.uncommitted_bytes_max,
         ..raft::Config::new(own, seed)
     };
@@ -379,12 +382,27 @@ fn restore(
         request_timeout: config.request_timeout,
         catchup_entries: config.snapshot_catchup_entries,
         process: process_number(seed),
+        reads: config.reads,
     };
-    let mut core = Core::new(core_config, raft, machine);
+    let store = Store::open(Duration::ZERO, core_config.node, store_config(config), record)
+        .map_err(|error| StartError::Config(error.to_owned()))?;
+    let mut core = Core::on(store, core_config, raft, machine);
     if let Some(RangesFound { config, rafts }) = ranges {
         core.host(config, rafts).map_err(|error| StartError::Damaged(error.to_string()))?;
     }
-    Ok(Parts { log, core })
+    Ok(Parts { log, liveness, core })
+}
+
+/// A store is given up for gone somewhat before a leader's silence would end in an election.
+fn store_config(config: &Config) -> store::Config {
+    let support_duration = config.election_timeout * 7 / 10;
+    let liveness = store::liveness::Config {
+        heartbeat_interval: config.heartbeat_interval,
+        support_duration,
+        drift_margin: support_duration / 100,
+        ..store::liveness::Config::default()
+    };
+    store::Config { liveness: Some(liveness), ..store::Config::default() }
 }
 
 pub(super) fn mvcc_limits(config: &Config) -> mvcc::Limits {
@@ -413,7 +431,7 @@ fn run(
     parts: Parts,
 ) -> Result<Node, StartError> {
     let node = NodeId(identity.member_id);
-    let Parts { log, core } = parts;
+    let Parts { log, liveness, core } = parts;
     let state = core.machine().state();
     let (inbox, events) = Inbox::new();
     let metrics = Arc::new(Metrics::new());
@@ -458,7 +476,7 @@ fn run(
 
     let (jobs, job_queue) = crossbeam_channel::unbounded();
     threads.push(checkpoint::spawn(job_queue, inbox.clone(), Arc::clone(&metrics))?);
-    let log = log_threads(log, &mut threads, &transport, &inbox, metrics)?;
+    let log = log_threads((log, liveness), &mut threads, &transport, &inbox, metrics)?;
 
     let core_thread = CoreThread {
         core,
@@ -490,7 +508,7 @@ fn run(
 /// Starts the log's writer and reader. Their queues are bounded by what they are given for: the
 /// proposals under way, and one fetch for each peer.
 fn log_threads(
-    log: Log<RealDisk>,
+    (log, liveness): (Log<RealDisk>, LivenessLog),
     threads: &mut Vec<JoinHandle<()>>,
     transport: &Arc<Transport>,
     inbox: &Inbox,
@@ -500,7 +518,13 @@ fn log_threads(
     let (fetches, fetch_queue) = crossbeam_channel::unbounded();
     threads.push(log_thread::spawn_reader(log.reader(), fetch_queue, inbox.clone())?);
     let transport = Arc::clone(transport);
-    let writer = log_thread::spawn_writer(log, command_queue, transport, inbox.clone(), metrics)?;
+    let writer = log_thread::spawn_writer(
+        (log, liveness),
+        command_queue,
+        transport,
+        inbox.clone(),
+        metrics,
+    )?;
     threads.push(writer);
     Ok(LogThreads { commands, fetches })
 }

@@ -1,6 +1,7 @@
 //! What peers say to each other, as bytes: protocol buffers, so that members of neighbouring
 //! versions understand each other.
 
+pub(crate) mod liveness;
 #[cfg(test)]
 mod mangled;
 pub(crate) mod message;

@@ -16,6 +16,37 @@ pub(crate) struct Frame {
     pub(crate) read_points: Vec<ReadPoint>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) read_point_replies: Vec<ReadPointReply>,
+    /// Between the two stores.
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) liveness: Vec<Liveness>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Liveness {
+    #[prost(oneof = "LivenessBody", tags = "1, 2, 3")]
+    pub(crate) body: Option<LivenessBody>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Oneof)]
+pub(crate) enum LivenessBody {
+    #[prost(message, tag = "1")]
+    Heartbeat(Asked),
+    #[prost(message, tag = "2")]
+    Support(Asked),
+    /// The least epoch under which support may be given.
+    #[prost(uint64, tag = "3")]
+    Refusal(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Asked {
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    /// On the clock of the one who asks.
+    #[prost(uint64, tag = "2")]
+    pub(crate) stamp_ns: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) duration_ns: u64,
 }
 
 /// A client's request, passed on to the leader.
