@@ -24,7 +24,7 @@
 //! for all proposals between two calls of `ready`), pipelined and bounded by a window; hints by
 //! term that skip a whole run of conflicting entries; snapshots; membership changes one by one
 //! or through joint consensus, with learners; transfer of leadership; batched linearizable reads
-//! without writing; bounds on all that queues, each with a name in [`Config`].
+//! without writing; followers that stand by a leader without heartbeats, and a lease by that; bounds on all that queues, each with a name in [`Config`].
 //!
 //! # Rules that the rest builds on
 //!
@@ -52,8 +52,9 @@
 //!   leaving count it. Keep it running until all members have applied the change.
 //! - [`Restored::applied`] must not lie beyond the durable log: a driver whose state engine may
 //!   overtake its log waits for [`Raft::durable`] before it checkpoints.
-//! - Reads are confirmed by a quorum, not by a lease: nothing here depends on clocks for safety.
-//!   Timeouts only decide when something is tried.
+//! - Reads are confirmed by a quorum, and nothing here depends on clocks for safety: timeouts only
+//!   decide when something is tried. Unless the driver asks for the range lease ([`Raft::lease`]):
+//!   that is as good as the support between stores that the driver tells of.
 //! - An id must not be reused lightly, see [`ReplicaId`].
 //!
 //! # Sources

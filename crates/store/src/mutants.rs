@@ -32,8 +32,6 @@ pub enum Mutant {
     LeaseOfAnyEpoch,
     /// A lease is taken to last for ever once it was there.
     LeaseWithoutEnd,
-    /// A replica binds itself although its store does not support the leader's.
-    BoundWithoutSupport,
     /// A withdrawal from one store frees replicas that are bound to leaders on another.
     WithdrawnFromTheWrongStore,
 }

@@ -62,7 +62,7 @@ impl Surroundings<'_> {
             match *event {
                 Event::SupportWanted { term, leader } => {
                     let node = replica.node_of(leader);
-                    let epoch = node.and_then(|node| liveness.support_to_bind(node));
+                    let epoch = node.and_then(|node| liveness.support_for(node));
                     if let Some(epoch) = epoch {
                         let supported = Input::Supported { term, leader, epoch };
                         quietly(replica.raft.step(self.now, supported));
@@ -106,6 +106,12 @@ impl Store {
     #[must_use]
     pub fn support_from(&self, node: NodeId) -> Option<Support> {
         self.liveness.as_ref()?.support_from(node)
+    }
+
+    /// The epoch under which this store supports that one, durably.
+    #[must_use]
+    pub fn support_for(&self, node: NodeId) -> Option<Epoch> {
+        self.liveness.as_ref()?.support_for(node)
     }
 
     /// Until when the replica of `range` may serve reads of its applied state, if at all: `now` is

@@ -347,14 +347,6 @@ impl Liveness {
         supported.promise.map(|_| supported.epoch)
     }
 
-    /// As [`Liveness::support_for`], for a replica that is about to bind itself.
-    pub(crate) fn support_to_bind(&self, node: NodeId) -> Option<Epoch> {
-        if self.config.broken(Mutant::BoundWithoutSupport) {
-            return self.durable.supported.get(&node).map(|supported| supported.epoch);
-        }
-        self.support_for(node)
-    }
-
     fn on_peers(&mut self, peers: BTreeSet<NodeId>) {
         self.asked.retain(|node, _| peers.contains(node));
         self.waiting.retain(|node, _| peers.contains(node));

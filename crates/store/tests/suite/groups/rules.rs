@@ -36,6 +36,7 @@ impl World {
         self.tally.add("lease");
         let store = self.nodes[&holder].store.as_ref().expect("it holds a lease");
         let term = store.replica(range).expect("it holds the lease").raft().term();
+        self.check_stood_by(holder, range)?;
         let later = self.leaders.range((range, term.next())..).next();
         match later {
             Some((&(other, later), leader)) if other == range => Err(format!(
@@ -44,6 +45,42 @@ impl World {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Whoever holds a lease is stood by in fact, by replicas and by their stores.
+    fn check_stood_by(&self, holder: NodeId, range: RangeId) -> Result<(), Broken> {
+        let store = self.nodes[&holder].store.as_ref().expect("it holds a lease");
+        let raft = store.replica(range).expect("it holds the lease").raft();
+        let stands = |id: ReplicaId| {
+            let node = &self.nodes[&node_of(id)];
+            let Some(stored) = node.disk.get(&range).filter(|stored| stored.id == id) else {
+                return false;
+            };
+            let record = || {
+                let supported = node.record.as_ref()?.supported.get(&holder)?;
+                supported.promise.map(|_| supported.epoch)
+            };
+            let (support, term, binding) = match &node.store {
+                Some(store) => {
+                    let Some(replica) = store.replica(range) else { return false };
+                    (store.support_for(holder), replica.raft().term(), replica.raft().binding())
+                }
+                None => (record(), stored.hard_state.term, stored.hard_state.binding),
+            };
+            let bound = binding.filter(|binding| binding.leader == raft.id());
+            id == raft.id()
+                || (term == raft.term() && bound.is_some_and(|b| Some(b.epoch) == support))
+        };
+        for half in [&raft.membership().voters, &raft.membership().voters_outgoing] {
+            let standing: Vec<ReplicaId> = half.iter().copied().filter(|&id| stands(id)).collect();
+            if !half.is_empty() && standing.len() * 2 <= half.len() {
+                return Err(format!(
+                    "only {standing:?} stand by {holder:?}, which has the lease:\n{}",
+                    self.picture(range)
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check_rafts(&mut self) -> Result<(), Broken> {
