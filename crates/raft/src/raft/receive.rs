@@ -6,6 +6,7 @@
 //! about a term nobody is in, and must move nobody's term (thesis §9.6).
 
 use crate::error::Stopped;
+use crate::mutants::Mutant;
 use crate::types::{Body, Entry, LogIndex, LogPosition, Message, ReplicaId, Term};
 
 use super::{Raft, Role};
@@ -40,6 +41,10 @@ impl Raft {
             if matches!(body, Body::Vote { transfer: false, .. }) && self.hears_leader() {
                 // Thesis §4.2.3: a server that hears from a current leader neither updates its
                 // term nor grants its vote.
+                return Ok(());
+            }
+            if self.broken(Mutant::TermTakenInPassing) && self.is_leader() {
+                self.term = term;
                 return Ok(());
             }
             let leader = is_from_leader(&body).then_some(from);
