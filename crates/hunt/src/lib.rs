@@ -133,7 +133,9 @@ fn noticed(live: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     lived.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("assertion: {}", text.unwrap_or("a panic without a text")))
+        let text = text.unwrap_or("a panic without a text");
+        let said = text.strip_prefix("assertion `left == right` failed: ").unwrap_or(text);
+        Err(said.to_owned())
     })
 }
 
@@ -154,9 +156,9 @@ fn silence() {
     });
 }
 
-/// The first line, without what parts fields.
+/// All of it on one line, as far as there is room.
 fn short(seen: &str) -> String {
-    let words = seen.lines().next().unwrap_or("").replace('\t', " ");
+    let words = seen.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut short: String = words.chars().take(SEEN_CHARS_MAX).collect();
     if short.len() < words.len() {
         short.push_str("...");
@@ -213,10 +215,10 @@ mod tests {
     #[test]
     fn a_line_has_eight_fields_whatever_was_seen() {
         let seen = short("a\tb\nc");
-        assert_eq!("a b", seen);
+        assert_eq!("a b c", seen);
         let hunt = all("own");
         let line = hunt.line("Wrong", Some(7), 3, Duration::from_millis(20), Some(&seen));
-        assert_eq!("mutant\town\tWrong\t7\tcaught\t3\t20\ta b", line);
+        assert_eq!("mutant\town\tWrong\t7\tcaught\t3\t20\ta b c", line);
         let line = hunt.line("Wrong", None, 9, Duration::ZERO, None);
         assert_eq!("mutant\town\tWrong\t-\tsurvived\t9\t0\t-", line);
         assert_eq!(SEEN_CHARS_MAX + 3, short(&"x".repeat(999)).len());
