@@ -2,6 +2,7 @@
 //! each may end: never before the time that its client was promised, and at that time at once.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use etcd::{Error, Limits};
@@ -31,13 +32,13 @@ pub fn go(seed: u64) {
             0..3 => {
                 let ttl_s = 2 + u32::try_from(random.below(8)).unwrap();
                 let granted = solo.grant(id, i64::from(ttl_s));
-                if promises.contains_key(&id) {
-                    assert_eq!(granted, Err(Error::LeaseExist), "seed {seed}");
-                } else {
+                if let Entry::Vacant(vacant) = promises.entry(id) {
                     let ttl = SECOND * ttl_s;
                     assert_eq!(granted.unwrap().ttl, i64::from(ttl_s), "seed {seed}");
-                    promises.insert(id, Promise { ttl, until: solo.now + ttl });
+                    vacant.insert(Promise { ttl, until: solo.now + ttl });
                     solo.put(leased(id)).unwrap();
+                } else {
+                    assert_eq!(granted, Err(Error::LeaseExist), "seed {seed}");
                 }
             }
             3..5 => {
