@@ -54,6 +54,8 @@ impl Hunt {
         let wanted = std::env::var(CHOICE).ok().map(|names| {
             names.split(',').map(|name| name.trim().to_owned()).collect::<BTreeSet<_>>()
         });
+        // The test runner may have begun a line with the name of the test.
+        println!();
         Self { harness, wanted, hunted: 0, survivors: Vec::new() }
     }
 

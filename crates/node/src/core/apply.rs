@@ -11,6 +11,7 @@ use raft::{Entry, Event, LogIndex, LogPosition, Membership, Payload, RoleKind};
 use store::{NodeId, RangeId};
 
 use super::{Core, Fatal, Origin, nodes_of};
+use crate::mutants::{self, Mutant};
 use crate::wire;
 
 /// The row in the state that holds the group's membership as of the applied index.
@@ -111,7 +112,9 @@ impl<E: Engine> Core<E> {
     pub(super) fn retire(&mut self) {
         if std::mem::take(&mut self.serving) {
             self.machine.follow();
-            self.void_speculative();
+            if !mutants::on(Mutant::SpeculationKept) {
+                self.void_speculative();
+            }
         }
     }
 
@@ -143,7 +146,8 @@ impl<E: Engine> Core<E> {
         }
         self.raft_mut().step(now, raft::Input::Applied(last.index))?;
         self.give_confirmed();
-        if self.role == RoleKind::Leader && !self.serving && last.term == self.term {
+        let own = last.term == self.term || mutants::on(Mutant::ServeEarly);
+        if self.role == RoleKind::Leader && !self.serving && own {
             self.machine.lead(now, self.term.0).map_err(|error| Fatal::State(error.to_string()))?;
             self.serving = true;
             self.route_waiting(now);

@@ -9,6 +9,7 @@ use raft::{LogIndex, ReadReady, Term};
 use store::NodeId;
 
 use super::{Core, Fatal, Origin};
+use crate::mutants::{self, Mutant};
 use crate::wire::pb;
 
 /// Something that may happen once leadership is confirmed.
@@ -144,7 +145,8 @@ impl<E: Engine> Core<E> {
         answer: Result<Response, Error>,
         index: LogIndex,
     ) {
-        if index.0 <= self.machine.applied().index {
+        let applied = index.0 <= self.machine.applied().index;
+        if applied || mutants::on(Mutant::AnswerUnapplied) {
             return self.answer(origin, answer);
         }
         let answer = Box::new(answer);
@@ -182,7 +184,8 @@ impl<E: Engine> Core<E> {
                 Read::Point(_) => ready.index,
                 // Confirmed and lost again before anyone looked: what it rests on may be lost.
                 Read::Answer { speculative: Some(term), .. }
-                    if !(self.serving && self.term == *term) =>
+                    if !(self.serving && self.term == *term)
+                        && !mutants::on(Mutant::SpeculationKept) =>
                 {
                     self.give_up(read, &Error::LeaderChanged);
                     continue;
@@ -215,7 +218,8 @@ impl<E: Engine> Core<E> {
         from: NodeId,
         reply: pb::ReadPointReply,
     ) {
-        if self.reads.asked.get(&reply.id) != Some(&from) {
+        let asked = self.reads.asked.get(&reply.id) == Some(&from);
+        if !asked && !mutants::on(Mutant::PointFromAnybody) {
             return;
         }
         match reply.index {
@@ -245,7 +249,7 @@ impl<E: Engine> Core<E> {
     pub(super) fn give_confirmed(&mut self) {
         let applied = self.machine.applied().index;
         while let Some(first) = self.reads.confirmed.first_entry() {
-            if first.key().0 > applied {
+            if first.key().0 > applied && !mutants::on(Mutant::ReadUnapplied) {
                 break;
             }
             for Confirmed { read, .. } in first.remove() {
