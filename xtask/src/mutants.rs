@@ -94,6 +94,13 @@ const HARNESSES: &[Harness] = &[
         quick: &["AnswerWhateverStands"],
     },
     Harness {
+        name: "sim",
+        package: "quorate-sim",
+        target: "mutants",
+        test: "every_mutant_is_caught",
+        quick: &[],
+    },
+    Harness {
         name: "http2",
         package: "quorate-http2",
         target: "http2",
