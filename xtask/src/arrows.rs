@@ -28,6 +28,7 @@ const fn room(name: &'static str, does: &'static str, on: &'static [&'static str
 
 /// The house, from the cellar up. An arrow leads only to rooms above it in this list.
 const HOUSE: &[Room] = &[
+    room("hunt", "tests only: the hunt for code that is broken on purpose", &[]),
     room("quorum", "majority and joint quorum arithmetic", &[]),
     room("history", "recorded histories of an etcd-like store, and their checkers", &[]),
     room("env", "ports to the outside: disk, clock, network, randomness; real and simulated", &[]),
@@ -72,6 +73,9 @@ const HOUSE: &[Room] = &[
     room("e2e", "tests only: real processes, real etcd, real etcdctl", &["proto", "client"]),
     room("xtask", "`cargo xtask ci`, the one gate", &[]),
 ];
+
+/// What every room's tests may depend on.
+const IN_ALL_TESTS: &str = "hunt";
 
 /// Rooms that may know an async runtime.
 const TOKIO: &[&str] = &["node", "server", "client", "bench", "cli", "e2e"];
@@ -131,9 +135,10 @@ fn manifest_faults(packages: &[Package]) -> Vec<String> {
         };
         for dependency in &package.dependencies {
             if let Some(target) = dependency.room.as_deref() {
+                let in_tests = room.in_tests.contains(&target) || target == IN_ALL_TESTS;
                 let allowed = target == room.name
                     || room.on.contains(&target)
-                    || (dependency.dev && room.in_tests.contains(&target));
+                    || (dependency.dev && in_tests);
                 if !allowed {
                     faults.push(format!("{} may not depend on {target}", room.name));
                 }
@@ -171,6 +176,7 @@ fn render() -> String {
         let on = if on.is_empty() { "-" } else { &on };
         let _infallible = writeln!(table, "| {} | {} | {} |", room.name, room.does, on);
     }
+    let _infallible = writeln!(table, "\nThe tests of every room may depend on `{IN_ALL_TESTS}`.");
     table
 }
 
@@ -201,6 +207,12 @@ mod tests {
     fn an_arrow_that_is_not_in_the_table_fails_in_every_kind() {
         assert_eq!(manifest_faults(&package("raft", "quorate-mvcc", Some("mvcc"), false)).len(), 1);
         assert_eq!(manifest_faults(&package("raft", "quorate-mvcc", Some("mvcc"), true)).len(), 1);
+    }
+
+    #[test]
+    fn the_hunt_is_for_tests() {
+        assert!(manifest_faults(&package("raft", "quorate-hunt", Some("hunt"), true)).is_empty());
+        assert_eq!(manifest_faults(&package("raft", "quorate-hunt", Some("hunt"), false)).len(), 1);
     }
 
     #[test]

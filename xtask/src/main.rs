@@ -10,6 +10,7 @@
 //! | `sources` | file sizes, and no clock, thread, randomness or unordered iteration below `node` |
 //! | `links` | relative links of the Markdown pages |
 //! | `licenses` | every dependency's license against deny.toml (by cargo-deny where it is installed) |
+//! | `mutants [--quick]` | code that is broken on purpose: every mutant caught, and the table of them |
 //! | `e2e` | the suites against real etcd and real etcdctl |
 //! | `differential --requests N --seed S` | random requests to a real etcd and to us, every response compared |
 //! | `disk` | a member on a full disk, alone and as one of three |
@@ -28,6 +29,7 @@ mod large;
 mod licenses;
 mod links;
 mod metadata;
+mod mutants;
 mod process;
 mod ranges;
 mod run;
@@ -48,6 +50,8 @@ Usage: cargo xtask TASK
   sources                      file sizes and forbidden tokens
   links                        relative links in the Markdown pages
   licenses                     licenses of all dependencies against deny.toml
+  mutants [--quick | --write]  code broken on purpose: who notices, after how many seeds
+                               (--write: the table of docs/verification.md)
   e2e [TEST...]                suites against real etcd and etcdctl, by name
   differential [--requests N] [--seed S] [--replay FILE]
                                random requests to a real etcd and to us, compared whole
@@ -88,6 +92,7 @@ fn dispatch() -> Result<()> {
         "sources" => sources::check(),
         "links" => links::check(),
         "licenses" => licenses::check(),
+        "mutants" => mutants::run(rest),
         "e2e" => suites::end_to_end(rest),
         "differential" => suites::differential(rest),
         "torture" => suites::torture(rest),
@@ -140,6 +145,7 @@ fn ci() -> Result<()> {
             .env("RUSTDOCFLAGS", "-D warnings")
             .run()
     })?;
+    steps.run("mutants", mutants::quick)?;
     if suites::peers_wanted() {
         steps.run("end to end", || suites::end_to_end(&[]))?;
     } else {

@@ -265,7 +265,8 @@ impl<'a> Draft<'a> {
 
     /// The outcome: every key once, at the place of its last change.
     pub(crate) fn finish(self) -> Written {
-        let revision = (!self.order.is_empty()).then(|| self.base.next());
+        let changed = !self.order.is_empty() || mutant::on(Mutant::EmptyTakesRevision);
+        let revision = changed.then(|| self.base.next());
         let mut changes = Vec::with_capacity(self.order.len());
         let mut seen = BTreeSet::new();
         for key in self.order.into_iter().rev() {

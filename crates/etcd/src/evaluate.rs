@@ -19,6 +19,7 @@ use crate::lease;
 use crate::machine::{Leading, Machine};
 use crate::member::{self, Council, MemberChange};
 use crate::meta;
+use crate::mutant::{self, Mutant};
 use crate::overlay::LeaseEvent;
 use crate::quota;
 use crate::read;
@@ -316,6 +317,7 @@ impl Desk<'_> {
                 let outcome = Box::new(Ok(Response::LeaseKeepAlive(response)));
                 return Ok(Evaluated::Propose { effects, outcome });
             }
+            Some(_) if mutant::on(Mutant::ForgetSignOfLife) => {}
             Some(_) => self.leading.deadlines.set(id, self.now + lease::ttl(row.ttl_s)),
             // Granted and not yet applied: its time has not begun.
             None => {}

@@ -192,7 +192,9 @@ impl<E: Engine> Machine<E> {
         let view = self.state.view();
         let mut deadlines = Deadlines::default();
         for (id, row) in lease::all(&Draft::new(&view, None))? {
-            deadlines.set(id, now + lease::ttl(row.ttl_s) + self.config.limits.lease_extension);
+            let ttl = lease::ttl(row.ttl_s) + self.config.limits.lease_extension;
+            let ttl = if mutant::on(Mutant::NewLeaderEndsLeases) { Duration::ZERO } else { ttl };
+            deadlines.set(id, now + ttl);
         }
         let overlay = Overlay::default();
         self.leading = Some(Leading { term, overlay, deadlines, chosen: 0, alarms: None });
@@ -305,6 +307,8 @@ impl<E: Engine> Machine<E> {
     pub fn expire(&mut self, now: Duration) -> Result<Vec<Bytes>, Error> {
         let mut expired = Vec::new();
         let limits = &self.config.limits;
+        let early = mutant::on(Mutant::EndEarly);
+        let now = if early { now + Duration::from_secs(1) } else { now };
         let view = self.state.view();
         let Some(leading) = self.leading.as_mut() else { return Ok(expired) };
         while expired.len() < limits.max_expiries_at_once

@@ -58,6 +58,11 @@ pub(crate) fn put(
         None => lease_id(request.lease),
     };
     draft.put(&request.key, kept, &value, lease);
+    if mutant::on(Mutant::PreviousTooNew) {
+        let prev_kv = draft.latest(&request.key)?.filter(|_| request.prev_kv);
+        let prev_kv = prev_kv.map(|written| written.encoded);
+        return Ok(wire::PutResponse { header: header(draft.revision()), prev_kv });
+    }
     let prev_kv = previous.filter(|_| request.prev_kv).map(|previous| previous.encoded);
     Ok(wire::PutResponse { header: header(draft.revision()), prev_kv })
 }
@@ -168,9 +173,13 @@ impl<'r> Branch<'r> {
                 Some(Op::RequestDeleteRange(request)) => {
                     Answer::ResponseDeleteRange(delete_range(draft, request)?)
                 }
-                Some(Op::RequestTxn(_)) => {
+                Some(Op::RequestTxn(request)) => {
                     let inner = inner.next().expect("a branch for every transaction inside");
-                    Answer::ResponseTxn(inner.run(draft)?)
+                    if mutant::on(Mutant::CompareOwnWrites) {
+                        Answer::ResponseTxn(Self::choose(draft, request)?.run(draft)?)
+                    } else {
+                        Answer::ResponseTxn(inner.run(draft)?)
+                    }
                 }
                 None => continue,
             };

@@ -278,3 +278,8 @@ fn an_end_waits_for_a_revocation_in_flight() {
     solo.now = 20 * SECOND;
     assert_eq!(solo.expire(), 1, "nobody else ends it now");
 }
+
+#[test]
+fn no_lease_ends_before_its_time_and_none_after() {
+    (0..300).for_each(support::leases::go);
+}

@@ -27,6 +27,22 @@ pub(crate) enum Mutant {
     SkipRefused,
 }
 
+#[cfg(test)]
+impl Mutant {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::ForgetRelease,
+        Self::IgnoreStreamWindow,
+        Self::IgnoreConnectionWindow,
+        Self::Unfair,
+        Self::KeepWindows,
+        Self::AcceptOverflow,
+        Self::ForgetPadding,
+        Self::ForgetWaiting,
+        Self::EndEarly,
+        Self::SkipRefused,
+    ];
+}
+
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) const fn on(_: Mutant) -> bool {

@@ -279,7 +279,17 @@ impl<E: Engine> Writer<'_, E> {
     }
 
     fn write(&mut self) -> Result<(), EngineError> {
-        self.engine.write(&std::mem::take(&mut self.batch).sorted())
+        let mut writes = std::mem::take(&mut self.batch).sorted();
+        let is_mark = |write: &Write| matches!(write, Write::Put(_, row, _) if row == layout::MARK);
+        let apart = mutant::on(Mutant::MarkBefore) || mutant::on(Mutant::MarkAfter);
+        if apart && let Some(at) = writes.iter().position(is_mark) {
+            let mut pieces = [vec![writes.remove(at)], writes];
+            if mutant::on(Mutant::MarkAfter) {
+                pieces.reverse();
+            }
+            return pieces.iter().try_for_each(|piece| self.engine.write(piece));
+        }
+        self.engine.write(&writes)
     }
 }
 

@@ -17,6 +17,10 @@ pub(crate) enum Mutant {
     CoverInPieces,
     /// The mark goes with the first of several writes.
     MarkTooEarly,
+    /// The mark is written by itself, before what it speaks of.
+    MarkBefore,
+    /// The mark is written by itself, after what it speaks of.
+    MarkAfter,
     /// Several writes begin without saying so.
     ForgetPending,
     /// Collection removes the version that is to be seen at the compacted revision.
@@ -43,6 +47,8 @@ pub(crate) enum Mutant {
     ExportLatestOnly,
     /// An import begins without saying so.
     ImportUnmarked,
+    /// An import leaves in the engine what was there before.
+    ImportOverOld,
     /// A remembered count is taken for that of any revision.
     CountAtAnyRevision,
     /// A search in a chain jumps over the version it is for.
@@ -61,13 +67,15 @@ pub(crate) enum Mutant {
 
 #[cfg(test)]
 impl Mutant {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::ForgetSuperseded,
         Self::ForgetOldLatest,
         Self::ForgetTombstone,
         Self::CoverTooMuch,
         Self::CoverInPieces,
         Self::MarkTooEarly,
+        Self::MarkBefore,
+        Self::MarkAfter,
         Self::ForgetPending,
         Self::CollectTooMuch,
         Self::CollectTombstoneOnly,
@@ -81,6 +89,7 @@ impl Mutant {
         Self::HashUncollected,
         Self::ExportLatestOnly,
         Self::ImportUnmarked,
+        Self::ImportOverOld,
         Self::CountAtAnyRevision,
         Self::JumpTooFar,
         Self::HashDoubled,
@@ -100,12 +109,6 @@ pub(crate) const fn on(_: Mutant) -> bool {
 #[cfg(test)]
 thread_local! {
     static ON: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
-}
-
-/// Whether this thread runs a mutant, and its panics are nothing to report.
-#[cfg(test)]
-pub(crate) fn any() -> bool {
-    ON.get().is_some()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod core;
 mod engines;
 mod handle;
 mod metrics;
+mod mutants;
 mod runtime;
 mod transport;
 mod wire;
@@ -19,6 +20,8 @@ pub use config::{Config, InitialState};
 pub use core::Reads;
 pub use engines::EnginesError;
 pub use handle::{FEED_COMMITS_MAX, Handle};
+#[cfg(feature = "mutants")]
+pub use mutants::{Mutant, switch as switch_mutant};
 pub use runtime::{Node, Outcome, Restore, RestoreError, RestoredRevisions, StartError, restore};
 pub use store::{NodeId, RangeId};
 pub use transport::{address_of, bind};

@@ -74,6 +74,12 @@ pub struct Mutants {
     /// Of the consensus core.
     #[cfg(feature = "mutants")]
     pub raft: Option<raft::Mutant>,
+    /// Of the log.
+    #[cfg(feature = "mutants")]
+    pub storage: Option<storage::Mutant>,
+    /// Of the core of a member.
+    #[cfg(feature = "mutants")]
+    pub node: Option<node::Mutant>,
 }
 
 impl Mutants {
@@ -95,6 +101,9 @@ pub fn live(plan: &Plan, tell: Tell) -> Outcome {
 /// Lives through a plan with code that is broken on purpose.
 #[must_use]
 pub fn live_broken(plan: &Plan, tell: Tell, mutants: Mutants) -> Outcome {
+    // These are broken for a whole thread.
+    #[cfg(feature = "mutants")]
+    let _broken = (storage::switch_mutant(mutants.storage), node::switch_mutant(mutants.node));
     let mut world = world::World::new(plan.clone(), tell, mutants);
     let lived = catch_unwind(AssertUnwindSafe(|| world.run()));
     let broken = match lived {

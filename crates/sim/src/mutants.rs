@@ -1,34 +1,57 @@
 //! The code broken on purpose, one line at a time: a rule that has never caught anything proves
 //! nothing.
 
-use raft::Mutant;
+use std::fmt;
 
-use crate::{Broken, Mutants, Plan, Tell, live_broken};
+use crate::{Mutants, Plan, Tell, live_broken};
 
-/// What whole clusters are to notice of the consensus core's known mistakes.
-pub const RAFT: [Mutant; 14] = [
-    Mutant::CommitOldTermByCounting,
-    Mutant::AckBeforeDurable,
-    Mutant::VoteForgotten,
-    Mutant::VoteWithoutLogCheck,
-    Mutant::VoteByLengthFirst,
-    Mutant::CommitWithoutQuorum,
-    Mutant::CutWithoutConflict,
-    Mutant::JointHalfIgnored,
-    Mutant::MembershipUnguarded,
-    Mutant::ReadUnconfirmed,
-    Mutant::ReadBeforeTermCommitted,
-    Mutant::SessionIgnored,
-    Mutant::VoteRequestBeforeDurable,
-    Mutant::OverwrittenCountsDurable,
-];
+/// What is broken, by the crate that it is broken in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// The consensus core.
+    Raft(raft::Mutant),
+    /// The log.
+    Storage(storage::Mutant),
+    /// The core of a member.
+    Node(node::Mutant),
+}
 
-/// The first seed from `first` on in which a rule notices the mutant, of `seeds` at most.
+impl fmt::Debug for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raft(mutant) => write!(f, "raft::{mutant:?}"),
+            Self::Storage(mutant) => write!(f, "storage::{mutant:?}"),
+            Self::Node(mutant) => write!(f, "node::{mutant:?}"),
+        }
+    }
+}
+
+impl From<Option<Mutant>> for Mutants {
+    fn from(mutant: Option<Mutant>) -> Self {
+        let none = Self::default();
+        match mutant {
+            Some(Mutant::Raft(mutant)) => Self { raft: Some(mutant), ..none },
+            Some(Mutant::Storage(mutant)) => Self { storage: Some(mutant), ..none },
+            Some(Mutant::Node(mutant)) => Self { node: Some(mutant), ..none },
+            None => none,
+        }
+    }
+}
+
+/// All that whole clusters can be asked to notice.
 #[must_use]
-pub fn hunt(mutant: Mutant, first: u64, seeds: u64) -> Option<(u64, Broken)> {
-    (first..first + seeds).find_map(|seed| {
-        let mutants = Mutants { raft: Some(mutant) };
-        let outcome = live_broken(&Plan::draw(seed), Tell::Nothing, mutants);
-        outcome.broken.map(|broken| (seed, broken))
-    })
+pub fn all() -> Vec<Mutant> {
+    let raft = raft::Mutant::ALL.iter().copied().map(Mutant::Raft);
+    let storage = storage::Mutant::ALL.iter().copied().map(Mutant::Storage);
+    let node = node::Mutant::ALL.iter().copied().map(Mutant::Node);
+    raft.chain(storage).chain(node).collect()
+}
+
+/// Lives through a seed with one of them, or with nothing broken, and says what was noticed.
+///
+/// # Errors
+/// The rule that was broken, and how.
+pub fn live(seed: u64, mutant: Option<Mutant>) -> Result<(), String> {
+    let outcome = live_broken(&Plan::draw(seed), Tell::Nothing, mutant.into());
+    outcome.broken.map_or(Ok(()), |broken| Err(broken.to_string()))
 }

@@ -7,7 +7,10 @@
 pub mod data_dir;
 pub mod engine;
 pub mod log;
+mod mutants;
 
 pub use data_dir::{DataDir, DataDirError, Identity};
 pub use engine::{EngineOptions, RedbEngine};
 pub use log::{GroupWrite, Log, LogReader};
+#[cfg(feature = "mutants")]
+pub use mutants::{Mutant, switch as switch_mutant};

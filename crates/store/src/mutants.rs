@@ -4,13 +4,27 @@
 //! test proves that the simulation catches it. Compiled in only with the feature `mutants`, which
 //! nothing but this crate's tests may turn on.
 
-/// A known mistake.
-#[cfg_attr(
-    not(feature = "mutants"),
-    expect(unreachable_pub, reason = "public with the feature only")
-)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mutant {
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $mutant:ident,)*) => {
+        /// A known mistake.
+        #[cfg_attr(
+            not(feature = "mutants"),
+            expect(unreachable_pub, reason = "public with the feature only")
+        )]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Mutant {
+            $($(#[$doc])* $mutant,)*
+        }
+
+        #[cfg(feature = "mutants")]
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$mutant,)*];
+        }
+    };
+}
+
+mutants! {
     /// Support is counted from the receipt of the answer instead of from the sending of the
     /// request.
     CountedFromReceipt,

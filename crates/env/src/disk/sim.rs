@@ -48,6 +48,8 @@ pub struct FaultCounts {
     pub writes_failed: u64,
     /// Syncs that failed with an I/O error.
     pub syncs_failed: u64,
+    /// Reads that failed with an I/O error.
+    pub reads_failed: u64,
     /// Requests refused because the disk was full.
     pub full: u64,
     /// Bits flipped.
@@ -93,6 +95,8 @@ struct State {
     power_off_at: Option<u64>,
     powered_off: bool,
     fail_at: Option<u64>,
+    /// Reads that still succeed before one fails.
+    fail_read_in: Option<u64>,
     fault_rate: (u64, u64),
     misdirect_next_by: Option<u64>,
     faults: FaultCounts,
@@ -197,6 +201,7 @@ impl SimDisk {
             power_off_at: None,
             powered_off: false,
             fail_at: None,
+            fail_read_in: None,
             fault_rate: (0, 1),
             misdirect_next_by: None,
             faults: FaultCounts::default(),
@@ -219,6 +224,7 @@ impl SimDisk {
         state.powered_off = false;
         state.power_off_at = None;
         state.fail_at = None;
+        state.fail_read_in = None;
         state.misdirect_next_by = None;
         // Each directory keeps a prefix of its own changes.
         let mut keep: BTreeMap<PathBuf, u64> = BTreeMap::new();
@@ -256,6 +262,7 @@ impl SimDisk {
         state.powered_off = false;
         state.power_off_at = None;
         state.fail_at = None;
+        state.fail_read_in = None;
         state.misdirect_next_by = None;
     }
 
@@ -276,6 +283,11 @@ impl SimDisk {
     pub fn fail_after(&self, changes: u64) {
         let mut state = self.state();
         state.fail_at = Some(state.changes + changes);
+    }
+
+    /// Fails one read of a file with an I/O error, after `reads` more that succeed.
+    pub fn fail_read_after(&self, reads: u64) {
+        self.state().fail_read_in = Some(reads);
     }
 
     /// Fails each operation that changes something with this chance.
@@ -484,6 +496,15 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state()?;
+        match state.fail_read_in {
+            Some(0) => {
+                state.fail_read_in = None;
+                state.faults.reads_failed += 1;
+                return Err(io::Error::other("simulated I/O error"));
+            }
+            Some(reads) => state.fail_read_in = Some(reads - 1),
+            None => {}
+        }
         let seen = &state.inode(self.inode).seen;
         let start = index(offset).min(seen.len());
         let end = (start + buffer.len()).min(seen.len());

@@ -205,3 +205,15 @@ fn rot_and_misdirection_do_what_they_say() {
     let bytes = content(&disk);
     assert_eq!((bytes[0], bytes[1], bytes[8]), (0, 0x80, b'x'));
 }
+
+#[test]
+fn one_planned_read_fails_and_changes_nothing() {
+    let (disk, file) = disk_with_file(1);
+    file.write_at(b"here", 0).unwrap();
+    disk.fail_read_after(1);
+    let mut buffer = [0; 4];
+    assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 4);
+    assert_eq!(kind(file.read_at(&mut buffer, 0)), io::ErrorKind::Other);
+    assert_eq!((file.read_at(&mut buffer, 0).unwrap(), &buffer), (4, b"here"));
+    assert_eq!(disk.faults().reads_failed, 1);
+}

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![allow(unreachable_pub, reason = "shared by several test crates")]
 
+pub mod leases;
 pub mod model;
 pub mod random;
 pub mod run;
@@ -142,6 +143,12 @@ impl Solo {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    pub fn leases_in_order(&mut self) -> Vec<i64> {
+        let mut leases = self.leases();
+        leases.sort_unstable();
+        leases
     }
 
     /// Ends what is due, and returns how many leases that were.

@@ -12,6 +12,7 @@ use store::NodeId;
 
 use super::group::Turn;
 use super::{Fatal, Origin, nodes_of};
+use crate::mutants::{self, Mutant};
 use crate::wire;
 
 /// The row in the state that holds the group's membership as of the applied index.
@@ -87,16 +88,7 @@ impl<E: Engine> Turn<'_, E> {
         if !(led && role == RoleKind::Leader) {
             self.retire();
         }
-        if leader.is_some() && leader != self.group.leader {
-            self.group.leader_changes += 1;
-            tracing::info!(
-                leader = format_args!("{:x}", leader.map_or(0, |node| node.0)),
-                term = term.0,
-                "leader elected"
-            );
-        } else if leader.is_none() && self.group.leader.is_some() {
-            tracing::warn!(term = term.0, "leader lost");
-        }
+        self.log_leader(term, leader);
         let before = std::mem::replace(&mut self.group.leader, leader);
         self.group.role = role;
         self.group.term = term;
@@ -108,11 +100,26 @@ impl<E: Engine> Turn<'_, E> {
         }
     }
 
+    /// Of one range, and not of the thousands beside it.
+    fn log_leader(&mut self, term: raft::Term, leader: Option<NodeId>) {
+        if leader.is_some() && leader != self.group.leader {
+            self.group.leader_changes += 1;
+            let leader = format_args!("{:x}", leader.map_or(0, |node| node.0));
+            if self.is_dense() {
+                tracing::info!(leader, term = term.0, "leader elected");
+            }
+        } else if leader.is_none() && self.group.leader.is_some() && self.is_dense() {
+            tracing::warn!(term = term.0, "leader lost");
+        }
+    }
+
     /// Stops serving: what was evaluated and not applied may never be.
     pub(super) fn retire(&mut self) {
         if std::mem::take(&mut self.group.serving) {
             self.group.machine.follow();
-            self.void_speculative();
+            if !mutants::on(Mutant::SpeculationKept) {
+                self.void_speculative();
+            }
         }
     }
 
@@ -155,7 +162,8 @@ impl<E: Engine> Turn<'_, E> {
     /// Begins to serve once this member leads and an entry of its own term is applied.
     pub(super) fn serve_if_ready(&mut self, now: Duration) -> Result<(), Fatal> {
         let leads = self.group.role == RoleKind::Leader && !self.group.serving;
-        if leads && self.group.machine.applied().term == self.group.term.0 {
+        let own = self.group.machine.applied().term == self.group.term.0;
+        if leads && (own || mutants::on(Mutant::ServeEarly)) {
             let lead = self.group.machine.lead(now, self.group.term.0);
             lead.map_err(|error| Fatal::State(error.to_string()))?;
             self.group.serving = true;

@@ -10,6 +10,7 @@ use store::NodeId;
 
 use super::group::Turn;
 use super::{Fatal, Origin};
+use crate::mutants::{self, Mutant};
 use crate::wire::pb;
 
 /// Something that may happen once leadership is confirmed.
@@ -145,7 +146,8 @@ impl<E: Engine> Turn<'_, E> {
         answer: Result<Response, Error>,
         index: LogIndex,
     ) {
-        if index.0 <= self.group.machine.applied().index {
+        let applied = index.0 <= self.group.machine.applied().index;
+        if applied || mutants::on(Mutant::AnswerUnapplied) {
             return self.answer(origin, answer);
         }
         let answer = Box::new(answer);
@@ -200,7 +202,8 @@ impl<E: Engine> Turn<'_, E> {
                 Read::Point(_) => ready.index,
                 // Confirmed and lost again before anyone looked: what it rests on may be lost.
                 Read::Answer { speculative: Some(term), .. }
-                    if !(self.group.serving && self.group.term == *term) =>
+                    if !(self.group.serving && self.group.term == *term)
+                        && !mutants::on(Mutant::SpeculationKept) =>
                 {
                     self.give_up(read, &Error::LeaderChanged);
                     continue;
@@ -233,7 +236,8 @@ impl<E: Engine> Turn<'_, E> {
         from: NodeId,
         reply: pb::ReadPointReply,
     ) {
-        if self.group.reads.asked.get(&reply.id) != Some(&from) {
+        let asked = self.group.reads.asked.get(&reply.id) == Some(&from);
+        if !asked && !mutants::on(Mutant::PointFromAnybody) {
             return;
         }
         match reply.index {
@@ -264,7 +268,7 @@ impl<E: Engine> Turn<'_, E> {
     pub(super) fn give_confirmed(&mut self) {
         let applied = self.group.machine.applied().index;
         while let Some(first) = self.group.reads.confirmed.first_entry() {
-            if first.key().0 > applied {
+            if first.key().0 > applied && !mutants::on(Mutant::ReadUnapplied) {
                 break;
             }
             for Confirmed { read, .. } in first.remove() {

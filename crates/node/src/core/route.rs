@@ -11,6 +11,7 @@ use store::NodeId;
 
 use super::group::{Shared, Turn};
 use super::{Fatal, Origin, Waiting};
+use crate::mutants::{self, Mutant};
 use crate::wire::{self, pb};
 
 /// A proposal that waits for its entry to be applied.
@@ -242,7 +243,8 @@ impl<E: Engine> Turn<'_, E> {
             }
             let proposal = self.group.routes.in_flight.pop_front().expect("just looked at");
             let Some((origin, outcome)) = proposal.waiting else { continue };
-            let answer = if proposal.index == index && proposal.term == term {
+            let same = proposal.term == term || mutants::on(Mutant::AnswerWhateverStands);
+            let answer = if proposal.index == index && same {
                 *outcome
             } else if proposal.index == index {
                 // Another leader's entry stands in its place: it never happened.
@@ -308,6 +310,11 @@ impl<E: Engine> Turn<'_, E> {
             .collect();
         for id in lost {
             if let Some(lost) = self.group.routes.forwarded.remove(&id) {
+                if mutants::on(Mutant::ForwardedAgain) {
+                    self.wait_for_leader(now, Unrouted::Request(lost.origin, lost.request));
+                    self.route_waiting(now);
+                    continue;
+                }
                 self.answer(lost.origin, Err(Error::TimeoutDueToConnectionLost));
             }
         }

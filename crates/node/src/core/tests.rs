@@ -1,5 +1,7 @@
 //! Three cores on a table: every frame is delivered, held or lost by hand.
 
+mod chance;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -59,7 +59,8 @@ impl Raft {
 
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
         // A step-down within the term keeps the vote.
-        let vote = if term > self.term { None } else { self.vote };
+        let erased = term > self.term || self.broken(Mutant::VoteErasedAtStepDown);
+        let vote = if erased { None } else { self.vote };
         self.enter(term, vote, Role::Follower { leader, ack: None });
         self.reset_election_deadline();
     }
@@ -90,7 +91,7 @@ impl Raft {
     fn may_campaign(&self) -> bool {
         self.membership.is_voter(self.config.id)
             && self.binding.is_none()
-            && !self.has_undelivered_change()
+            && (!self.has_undelivered_change() || self.broken(Mutant::CampaignUndelivered))
     }
 
     /// Whether a membership change may be known to be committed and is not delivered.
@@ -178,7 +179,12 @@ impl Raft {
     fn count_pre_votes(&mut self) {
         let Role::PreCandidate(ballots) = &self.role else { return };
         match ballots.verdict(self.quorums()) {
-            Verdict::Won => self.campaign(false),
+            Verdict::Won => {
+                self.campaign(false);
+                if self.broken(Mutant::PreVoteTakenForVote) {
+                    self.become_leader();
+                }
+            }
             Verdict::Lost => self.concede(),
             Verdict::Open => {}
         }
@@ -199,7 +205,8 @@ impl Raft {
         } else {
             last.at_least_as_up_to_date_as(own)
         };
-        let granted = up_to_date && (free || self.vote == Some(from)) && !self.is_bound();
+        let again = self.vote == Some(from) || self.broken(Mutant::VoteGivenTwice);
+        let granted = up_to_date && (free || again) && !self.is_bound();
         if !granted {
             self.send(from, self.vote_response(granted));
             return;
@@ -221,6 +228,7 @@ impl Raft {
     }
 
     pub(super) fn on_vote_response(&mut self, from: ReplicaId, granted: bool) {
+        let granted = granted || self.broken(Mutant::RefusalTakenForVote);
         let Role::Candidate(ballots) = &mut self.role else { return };
         ballots.record(from, granted);
         let Role::Candidate(ballots) = &self.role else { return };

@@ -69,7 +69,11 @@ impl Raft {
             lease: Lease::default(),
             transfer: None,
             reads: Reads::default(),
-            no_change_before: term_start,
+            no_change_before: if self.broken(Mutant::MembershipBeforeTermCommitted) {
+                LogIndex::ZERO
+            } else {
+                term_start
+            },
             undelivered_bytes: 0,
         };
         self.releasing = None;
@@ -153,6 +157,8 @@ impl Raft {
         };
         let reached = if self.broken(Mutant::CommitWithoutQuorum) {
             self.membership.voters.iter().filter_map(|&id| matched(id)).max()
+        } else if self.broken(Mutant::QuorumBySortShortcut) {
+            crate::mutants::middle(self.membership.voters.iter().map(|&id| matched(id)))
         } else {
             self.quorums().reached(matched).definite()
         };

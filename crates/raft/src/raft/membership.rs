@@ -81,10 +81,13 @@ impl Raft {
     /// Proposes to leave a joint configuration that was entered to be left.
     pub(super) fn leave_joint_if_due(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
+        let settled = self.log.delivered() >= leader.no_change_before
+            || self.broken(Mutant::JointLeftUnguarded);
         let due = self.membership.auto_leave
-            && self.log.delivered() >= leader.no_change_before
+            && settled
             && leader.transfer.is_none()
-            && self.support_has_caught_up(leader);
+            && self.support_has_caught_up(leader)
+            && !self.broken(Mutant::JointNeverLeft);
         if due {
             self.append_own([Payload::membership(MembershipChange::leave_joint())]);
         }

@@ -370,7 +370,8 @@ impl Raft {
             self.leader_contact = None;
             self.binding = None;
         } else {
-            assert!(self.vote.is_none() || self.vote == vote, "one vote for each term");
+            let kept = self.vote.is_none() || self.vote == vote;
+            assert!(kept || self.broken(Mutant::VoteErasedAtStepDown), "one vote for each term");
         }
         self.term = term;
         self.vote = vote;

@@ -64,6 +64,7 @@ impl Raft {
     /// Puts the waiting reads into a round, if they may be and there is room for one.
     pub(super) fn start_read_round(&mut self) {
         let early = !self.is_term_committed() && !self.broken(Mutant::ReadBeforeTermCommitted);
+        let reused = self.broken(Mutant::ReadRoundReused);
         let index = self.log.committed();
         let rounds_max = self.config.read_rounds_max;
         let Some(leader) = self.as_leader_mut() else { return };
@@ -71,7 +72,9 @@ impl Raft {
         if early || reads.waiting.is_empty() || reads.rounds.len() >= rounds_max {
             return;
         }
-        reads.last_round += 1;
+        if reads.last_round == 0 || !reused {
+            reads.last_round += 1;
+        }
         let waiting = std::mem::take(&mut reads.waiting);
         reads.rounds.push_back(Round { number: reads.last_round, index, reads: waiting });
         // A sole voter needs nobody's confirmation.

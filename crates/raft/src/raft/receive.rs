@@ -7,6 +7,7 @@
 //! leader leaves its term for a later leader, not for a candidate.
 
 use crate::error::Stopped;
+use crate::mutants::Mutant;
 use crate::types::{Body, Entry, LogIndex, LogPosition, Message, ReplicaId, Term};
 
 use super::{Raft, Role};
@@ -47,6 +48,10 @@ impl Raft {
             if matches!(body, Body::Vote { transfer: false, .. }) && self.hears_leader() {
                 // Thesis §4.2.3: a server that hears from a current leader neither updates its
                 // term nor grants its vote.
+                return Ok(());
+            }
+            if self.broken(Mutant::TermTakenInPassing) && self.is_leader() {
+                self.term = term;
                 return Ok(());
             }
             if self.binding_forbids(from, &body) {

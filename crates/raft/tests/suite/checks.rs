@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use raft::{
     Binding, Body, Entry, HardState, LogIndex, LogPosition, Membership, Message, Payload,
-    ReplicaId, Term,
+    ReplicaId, RoleKind, Term,
 };
 
 use crate::world::Node;
@@ -29,6 +29,7 @@ pub(crate) struct Checks {
     written: BTreeMap<LogPosition, (Payload, LogPosition)>,
     /// The committed log.
     committed: BTreeMap<LogIndex, Term>,
+    campaigns: BTreeSet<(ReplicaId, Term)>,
     pub(crate) elections: u64,
 }
 
@@ -141,7 +142,24 @@ impl Checks {
         }
         self.election(node)?;
         self.commit(nodes, node, membership_before)?;
+        self.campaign(node)?;
         one_change(node)
+    }
+
+    /// Votes are counted by a membership that is one change behind the own log at most: quorums
+    /// of two changes apart need not meet.
+    fn campaign(&mut self, node: &Node) -> Result<(), Broken> {
+        let raft = node.raft();
+        let campaigns = raft.role() == RoleKind::Candidate;
+        if !campaigns || !self.campaigns.insert((node.id, raft.term())) {
+            return Ok(());
+        }
+        let behind = changes_after(node, raft.delivered());
+        if behind.len() > 1 {
+            let (id, term) = (node.id, raft.term());
+            return Err(format!("{id} campaigns in {term} before the changes at {behind:?}"));
+        }
+        Ok(())
     }
 
     /// Election Safety: "at most one leader can be elected in a given term"; and Leader
@@ -221,14 +239,16 @@ impl Checks {
 
 /// At most one membership change in a log is not known to be committed.
 fn one_change(node: &Node) -> Result<(), Broken> {
-    let after = node.raft().committed().next();
-    let changes = node
-        .written
-        .range(after..)
-        .filter(|(_, entry)| matches!(entry.payload, Payload::Membership(_)));
-    let uncommitted: Vec<LogIndex> = changes.map(|(&index, _)| index).collect();
+    let uncommitted = changes_after(node, node.raft().committed());
     if uncommitted.len() > 1 {
         return Err(format!("{} has uncommitted changes at {uncommitted:?}", node.id));
     }
     Ok(())
+}
+
+/// The membership changes in the log after this index.
+fn changes_after(node: &Node, index: LogIndex) -> Vec<LogIndex> {
+    let after = node.written.range(index.next()..);
+    let changes = after.filter(|(_, entry)| matches!(entry.payload, Payload::Membership(_)));
+    changes.map(|(&index, _)| index).collect()
 }

@@ -283,26 +283,31 @@ fn regression_7_the_last_to_know_is_told() {
 #[test]
 fn regression_8_stale_acknowledgements_after_a_rejoin() {
     for (mutant, believed) in [(None, 0), (Some(Mutant::SessionIgnored), 3)] {
-        let mut table = Table::with(3, |config| {
-            plain(config);
-            config.mutant = mutant;
-        });
-        table.elect(1);
-        table.propose(1, vec![data("a")]).expect("it leads");
-        table.deliver(1, 3);
-        table.sync(3);
-        let late = table.take(3, 1);
-        table.settle_among(&[1, 2]);
-        for step in [MembershipStep::Remove(id(3)), MembershipStep::AddVoter(id(3))] {
-            table.propose(1, change([step])).expect("the one before is committed");
-            table.settle_among(&[1, 2]);
-        }
-        for message in late {
-            table.step(1, Input::Receive(message));
-        }
-        let peer = table.raft(1).peers().find(|peer| peer.id == id(3)).expect("it is back");
-        assert_eq!(LogIndex(believed), peer.matched, "with {mutant:?}");
+        assert_eq!(LogIndex(believed), matched_after_a_rejoin(mutant), "with {mutant:?}");
     }
+}
+
+/// What the leader takes the replica that is back to have, though it has nothing.
+pub(crate) fn matched_after_a_rejoin(mutant: Option<Mutant>) -> LogIndex {
+    let mut table = Table::with(3, |config| {
+        plain(config);
+        config.mutant = mutant;
+    });
+    table.elect(1);
+    table.propose(1, vec![data("a")]).expect("it leads");
+    table.deliver(1, 3);
+    table.sync(3);
+    let late = table.take(3, 1);
+    table.settle_among(&[1, 2]);
+    for step in [MembershipStep::Remove(id(3)), MembershipStep::AddVoter(id(3))] {
+        table.propose(1, change([step])).expect("the one before is committed");
+        table.settle_among(&[1, 2]);
+    }
+    for message in late {
+        table.step(1, Input::Receive(message));
+    }
+    let peer = table.raft(1).peers().find(|peer| peer.id == id(3)).expect("it is back");
+    peer.matched
 }
 
 /// 9: no read before an own-term commit, and a round is confirmed by answers to that round only.
@@ -341,15 +346,7 @@ fn regression_9_reads_are_confirmed_by_their_own_round() {
 #[test]
 fn a_write_overtaken_and_restored_is_not_durable() {
     for (mutant, durable) in [(None, 1), (Some(Mutant::OverwrittenCountsDurable), 3)] {
-        let mut table = Table::with(3, |config| {
-            plain(config);
-            config.mutant = mutant;
-        });
-        table.tell(2, 1, 2, append((1, 1), vec![entry(2, 2), entry(3, 2)], 1));
-        table.tell(3, 1, 3, append((1, 1), vec![entry(2, 3)], 1));
-        table.tell(2, 1, 4, append((1, 1), vec![entry(2, 2), entry(3, 2), entry(4, 4)], 1));
-        assert_eq!(3, table.seat_of(1).writes.len());
-        table.sync_one(1);
+        let mut table = overtaken_and_restored(mutant);
         assert_eq!(LogIndex(durable), table.raft(1).durable(), "with {mutant:?}");
         assert_eq!(vec![2, 2], table.stored_terms(1), "which the next write will drop");
         if mutant.is_none() {
@@ -359,6 +356,21 @@ fn a_write_overtaken_and_restored_is_not_durable() {
             assert_eq!(LogIndex(4), table.raft(1).durable());
         }
     }
+}
+
+/// Of three writes, of which the second undoes the first and the third the second, the first is
+/// complete. Only the entry before all of them is durable then.
+pub(crate) fn overtaken_and_restored(mutant: Option<Mutant>) -> Table {
+    let mut table = Table::with(3, |config| {
+        plain(config);
+        config.mutant = mutant;
+    });
+    table.tell(2, 1, 2, append((1, 1), vec![entry(2, 2), entry(3, 2)], 1));
+    table.tell(3, 1, 3, append((1, 1), vec![entry(2, 3)], 1));
+    table.tell(2, 1, 4, append((1, 1), vec![entry(2, 2), entry(3, 2), entry(4, 4)], 1));
+    assert_eq!(3, table.seat_of(1).writes.len());
+    table.sync_one(1);
+    table
 }
 
 /// Evidence of broken safety stops the replica, for good and with a reason.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use node::boot::LivenessLog;
 use node::core::{DurableWrite, Input};
 use raft::FetchRequest;
 use storage::log::{AppendError, GroupWrite, ReadError};
@@ -166,7 +167,9 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
         }
         taken += 1;
         let groups = match &command {
-            LogCommand::Write(write) => DurableWrite::log_writes(write.groups.clone()),
+            LogCommand::Write(write) => {
+                DurableWrite::log_writes(write.groups.clone(), None, &mut LivenessLog::default())
+            }
             LogCommand::Truncate(range, to) => {
                 vec![GroupWrite { truncate_to: Some(*to), ..GroupWrite::new(range.group()) }]
             }

@@ -144,7 +144,11 @@ impl World {
         let waiting = std::mem::take(&mut process.log_queue);
         for command in waiting {
             let super::host::LogCommand::Write(write) = command else { continue };
-            let groups = node::core::DurableWrite::log_writes(write.groups);
+            let groups = node::core::DurableWrite::log_writes(
+                write.groups,
+                None,
+                &mut node::boot::LivenessLog::default(),
+            );
             if groups.is_empty() {
                 continue;
             }

@@ -408,6 +408,7 @@ impl Host {
         let local = self.clock.monotonic(now);
         let raft = Raft::new(local, raft_config, restored).map_err(|error| error.to_string())?;
         let config = CoreConfig {
+            reads: node::Reads::Quorum,
             node: self.id,
             request_timeout: Duration::from_micros(climate.request_timeout_us),
             catchup_entries: climate.catchup_entries,

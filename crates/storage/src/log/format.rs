@@ -8,6 +8,8 @@
 use env::disk::SECTOR_BYTES;
 use raft::{Binding, Epoch, GroupId, HardState, LogIndex, LogPosition, ReplicaId, Term};
 
+use crate::mutants::{self, Mutant};
+
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
 
@@ -149,6 +151,9 @@ impl Frame {
     }
 
     fn checksum(log_id: u64, frame: &[u8]) -> u32 {
+        if mutants::on(Mutant::ChecksumOfDataAlone) {
+            return crc32c::crc32c(&frame[FRAME_HEADER_BYTES as usize..]);
+        }
         crc32c::crc32c_append(crc32c::crc32c(&log_id.to_le_bytes()), &frame[8..])
     }
 
@@ -273,6 +278,9 @@ impl<'a> Record<'a> {
 
     /// Binds the record to its log and its place, besides the group, index and term inside it.
     fn checksum(log_id: u64, at: Position, record: &[u8]) -> u32 {
+        if mutants::on(Mutant::ChecksumOfDataAlone) {
+            return crc32c::crc32c(&record[RECORD_HEADER_BYTES as usize..]);
+        }
         let mut place = [0; 20];
         place[..8].copy_from_slice(&log_id.to_le_bytes());
         place[8..16].copy_from_slice(&at.segment.to_le_bytes());

@@ -83,6 +83,7 @@ use raft::{Entry, GroupId, HardState, LogIndex, LogPosition, Term};
 pub use error::{AppendError, Failed, OpenError, ReadError};
 pub use reader::LogReader;
 
+use crate::mutants::{self, Mutant};
 use format::{FRAME_HEADER_BYTES, Frame, FrameHeader, Position, SEGMENT_HEADER_BYTES};
 use index::Index;
 use segments::{Files, PrepareError, Segments};
@@ -340,7 +341,7 @@ impl<D: Disk> Log<D> {
             epoch: self.epoch,
             continues: false,
             previous_crc: self.previous_crc,
-            durable: self.durable,
+            durable: if mutants::on(Mutant::WitnessTooFar) { self.tail } else { self.durable },
             first_segment: self.first_needed(),
         }
     }
@@ -372,7 +373,14 @@ impl<D: Disk> Log<D> {
 
     fn sync_files(&mut self) -> Result<(), Failed> {
         for segment in self.durable.segment..=self.tail.segment {
-            if let Err(error) = self.segments.file(segment).sync() {
+            let mut synced = match mutants::on(Mutant::AckBeforeSync) {
+                true => Ok(()),
+                false => self.segments.file(segment).sync(),
+            };
+            if synced.is_err() && mutants::on(Mutant::SyncTriedAgain) {
+                synced = self.segments.file(segment).sync();
+            }
+            if let Err(error) = synced {
                 return Err(self.fail("a sync failed", &error));
             }
         }
@@ -428,7 +436,9 @@ impl<D: Disk> Log<D> {
     /// Takes a step towards one prepared segment; false if the disk is too full for it.
     fn release_and_prepare(&mut self) -> Result<bool, Failed> {
         let spares_max = self.options.spares_max;
-        if let Err(error) = self.segments.release_before(self.first_durable, spares_max) {
+        let early = mutants::on(Mutant::ReleasedTooEarly);
+        let first = if early { self.first_written } else { self.first_durable };
+        if let Err(error) = self.segments.release_before(first, spares_max) {
             return Err(self.fail("a segment could not be given back", &error));
         }
         let prepared = if self.segments.last() == Some(self.tail.segment) {

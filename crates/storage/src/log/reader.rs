@@ -6,6 +6,8 @@ use bytes::Bytes;
 use env::{Disk, DiskFile};
 use raft::{Entry, GroupId, LogIndex, Payload, Term};
 
+use crate::mutants::{self, Mutant};
+
 use super::Shared;
 use super::error::ReadError;
 use super::format::{Record, RecordKind};
@@ -71,7 +73,11 @@ impl<D: Disk> LogReader<D> {
             let Some(stretch) = self.locate(group, next, last, left, entries.is_empty())? else {
                 break;
             };
-            match read_stretch(self.shared.log_id, group, &stretch)? {
+            let read = read_stretch(self.shared.log_id, group, &stretch);
+            if read.is_err() && mutants::on(Mutant::ReadErrorEndsEntries) {
+                break;
+            }
+            match read? {
                 Ok(read) => {
                     attempt = 0;
                     let size: usize = read.iter().map(Entry::size_bytes).sum();

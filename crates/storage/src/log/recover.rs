@@ -20,6 +20,8 @@ use env::disk::SECTOR_BYTES;
 use env::{Disk, DiskFile};
 use raft::{GroupId, HardState, LogIndex, LogPosition, Term};
 
+use crate::mutants::{self, Mutant};
+
 use super::error::OpenError;
 use super::format::{
     ALIGNMENT, FRAME_HEADER_BYTES, Frame, HeaderFound, Position, Record, RecordKind,
@@ -47,7 +49,7 @@ pub(super) fn open<D: Disk>(
     let position = Resumption {
         tail: replay.tail,
         previous_crc: replay.tail_crc,
-        epoch: replay.epoch_max + 1,
+        epoch: replay.epoch_max + u32::from(!mutants::on(Mutant::EpochKept)),
         first: replay.first,
     };
     let log = resume(disk, dir, options, found, position, groups)?;
@@ -218,7 +220,10 @@ impl<'a> Replay<'a> {
     fn read<F: DiskFile>(&self, file: &SegmentFile<F>) -> Result<Vec<u8>, OpenError> {
         let mut bytes = vec![0; self.segment_bytes as usize];
         let path = self.dir.join(&file.name);
-        file.file.read_at(&mut bytes, 0).map_err(|source| io_error(&path, source))?;
+        let read = file.file.read_at(&mut bytes, 0).map_err(|source| io_error(&path, source));
+        if !mutants::on(Mutant::ReadErrorEndsLog) {
+            read?;
+        }
         Ok(bytes)
     }
 
@@ -310,7 +315,7 @@ impl<'a> Replay<'a> {
             at.offset += replayed.place.bytes;
             self.pending.push(replayed);
         }
-        if !frame.header.continues {
+        if !frame.header.continues || mutants::on(Mutant::UnitInPieces) {
             for replayed in std::mem::take(&mut self.pending) {
                 self.apply(&replayed);
             }
@@ -327,7 +332,9 @@ impl<'a> Replay<'a> {
         let group = self.groups.entry(record.group).or_default();
         match record.kind {
             RecordKind::Entry => {
-                group.entries.split_off(&index);
+                if !mutants::on(Mutant::OverwrittenComesBack) {
+                    group.entries.split_off(&index);
+                }
                 group.entries.insert(index, (record.position.term, record.place));
             }
             RecordKind::Carried => {
@@ -339,6 +346,9 @@ impl<'a> Replay<'a> {
                 group.truncated = record.position;
                 group.entries = match record.kind {
                     RecordKind::Reset => BTreeMap::new(),
+                    _ if mutants::on(Mutant::TruncatedComesBack) => {
+                        std::mem::take(&mut group.entries)
+                    }
                     _ => group.entries.split_off(&index.next()),
                 };
             }
@@ -348,7 +358,8 @@ impl<'a> Replay<'a> {
 
     /// Decides whether what ends the chain is a tear. Anything else is an error.
     fn judge<F>(&self, found: &Found<F>) -> Result<(), OpenError> {
-        if let Some(durable) = self.durable_max.filter(|durable| *durable > self.tail) {
+        let torn = mutants::on(Mutant::CorruptionTakenForTear);
+        if let Some(durable) = self.durable_max.filter(|durable| *durable > self.tail && !torn) {
             let file = found.run.iter().find(|(segment, _)| *segment == self.chain_end.segment);
             let path = self.dir.join(file.map_or("", |(_, file)| &file.name));
             let what = format!(
@@ -423,7 +434,9 @@ fn resume<D: Disk>(
     for (segment, file) in found.run {
         let path = dir.join(&file.name);
         // The file system may have forgotten what it had reserved.
-        let ready = file.file.allocate(u64::from(segment_bytes)).and_then(|()| file.file.sync());
+        let ready = file.file.allocate(u64::from(segment_bytes)).and_then(|()| {
+            if mutants::on(Mutant::FoundNotSynced) { Ok(()) } else { file.file.sync() }
+        });
         ready.map_err(|source| io_error(&path, source))?;
         segments.adopt(Some(segment), file);
     }

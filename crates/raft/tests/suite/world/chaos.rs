@@ -123,7 +123,9 @@ impl World {
                 let node = &self.nodes[id];
                 node.is_up() && node.app.applied.index >= goal
             };
-            if members.iter().all(there) {
+            // What was entered to be left by itself is left.
+            let settled = !self.latest_membership.1.auto_leave;
+            if settled && members.iter().all(there) {
                 self.tally.add("converged");
                 return Ok(());
             }

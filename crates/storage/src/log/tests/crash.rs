@@ -6,12 +6,12 @@ use super::super::{GroupWrite, Log, OpenError};
 use super::{Model, draw, observe, open};
 
 /// States that the log may be found in: any from the last that was synced on.
-struct Allowed {
+pub(super) struct Allowed {
     states: Vec<Model>,
 }
 
 impl Allowed {
-    fn found(model: Model) -> Self {
+    pub(super) fn found(model: Model) -> Self {
         Self { states: vec![model] }
     }
 
@@ -26,7 +26,12 @@ impl Allowed {
 
 /// Works until the power goes off or the work is done. An append or sync that fails leaves it
 /// open what became of it.
-fn work(log: &mut Log<SimDisk>, random: &mut SplitMix64, rounds: u32, allowed: &mut Allowed) {
+pub(super) fn work(
+    log: &mut Log<SimDisk>,
+    random: &mut SplitMix64,
+    rounds: u32,
+    allowed: &mut Allowed,
+) {
     for _ in 0..rounds {
         for _ in 0..=random.below(2) {
             let writes: Vec<GroupWrite> = draw(random, allowed.now());
@@ -46,7 +51,7 @@ fn work(log: &mut Log<SimDisk>, random: &mut SplitMix64, rounds: u32, allowed: &
 }
 
 /// Opens after a crash and checks that what is found is allowed.
-fn reopen(disk: &SimDisk, allowed: &Allowed, what: &str) -> (Log<SimDisk>, Model, bool) {
+pub(super) fn reopen(disk: &SimDisk, allowed: &Allowed, what: &str) -> (Log<SimDisk>, Model, bool) {
     let (log, recovered) = open(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
     let model = observe(&log);
     assert!(
@@ -61,7 +66,7 @@ fn reopen(disk: &SimDisk, allowed: &Allowed, what: &str) -> (Log<SimDisk>, Model
 
 /// One life that ends at operation `cut`, a second that begins with what the first left behind
 /// and ends the same way, and a third that must find what the second synced.
-fn live_and_die(seed: u64, cut: u64, second_cut: u64, torn: &mut u64) {
+pub(super) fn live_and_die(seed: u64, cut: u64, second_cut: u64, torn: &mut u64) {
     let what = format!("seed {seed}, cut {cut}, second cut {second_cut}");
     let disk = SimDisk::new(seed ^ cut.wrapping_mul(0x9E37_79B9));
     let mut random = SplitMix64::new(seed);

@@ -10,7 +10,7 @@ use super::super::{GroupWrite, Log, OpenError, ReadError};
 use super::{DIR, Model, data, draw, observe, open, write};
 
 /// A log of a few segments, everything synced, the process gone.
-fn quiet_log(seed: u64) -> (SimDisk, Model) {
+pub(super) fn quiet_log(seed: u64) -> (SimDisk, Model) {
     let disk = SimDisk::new(seed);
     let mut random = SplitMix64::new(seed);
     let mut model = Model::default();
@@ -25,7 +25,7 @@ fn quiet_log(seed: u64) -> (SimDisk, Model) {
     (disk, model)
 }
 
-fn files(disk: &SimDisk) -> Vec<(String, u64)> {
+pub(super) fn files(disk: &SimDisk) -> Vec<(String, u64)> {
     let dir = Path::new(DIR);
     let names = disk.list(dir).unwrap();
     let length = |name: &String| disk.open(&dir.join(name)).unwrap().len().unwrap();
@@ -51,7 +51,7 @@ fn last_frame(disk: &SimDisk) -> (String, u64) {
 }
 
 /// Opens a damaged log: the truth or a typed error. Returns whether the damage was told.
-fn told(disk: &SimDisk, model: &Model, what: &str) -> bool {
+pub(super) fn told(disk: &SimDisk, model: &Model, what: &str) -> bool {
     match open(disk) {
         Ok((log, _)) => {
             assert_eq!(&observe(&log), model, "{what}");
@@ -177,30 +177,32 @@ fn rot_is_not_carried() {
 /// back when the tail moves over them.
 #[test]
 fn what_was_cut_stays_cut() {
-    let mut cut = 0;
-    for seed in 0..300 {
-        let disk = SimDisk::new(seed);
-        let (mut log, _) = open(&disk).unwrap();
-        log.append(&[write(1, vec![data(1, 1, 64)])]).unwrap();
-        log.sync().unwrap();
-        for index in 2..=6 {
-            log.append(&[write(1, vec![data(index, 1, 600)])]).unwrap();
-        }
-        disk.crash();
-        let (mut log, _) = open(&disk).unwrap();
-        let last = observe(&log).0[&GroupId(1)].last().index;
-        if last == LogIndex(6) {
-            continue;
-        }
-        cut += 1;
-        // The same entry again, then the process dies.
-        log.append(&[write(1, vec![data(last.0 + 1, 1, 600)])]).unwrap();
-        log.sync().unwrap();
-        disk.kill();
-        let (log, _) = open(&disk).unwrap();
-        assert_eq!(observe(&log).0[&GroupId(1)].last().index, last.next(), "seed {seed}");
-    }
+    let cut = (0..300).filter(|&seed| cut_and_written_again(seed)).count();
     assert!(cut > 100, "{cut}");
+}
+
+/// A tail is cut, its first entry appended again, and the process dies. Says whether there was
+/// anything to cut.
+pub(super) fn cut_and_written_again(seed: u64) -> bool {
+    let disk = SimDisk::new(seed);
+    let (mut log, _) = open(&disk).unwrap();
+    log.append(&[write(1, vec![data(1, 1, 64)])]).unwrap();
+    log.sync().unwrap();
+    for index in 2..=6 {
+        log.append(&[write(1, vec![data(index, 1, 600)])]).unwrap();
+    }
+    disk.crash();
+    let (mut log, _) = open(&disk).unwrap();
+    let last = observe(&log).0[&GroupId(1)].last().index;
+    if last == LogIndex(6) {
+        return false;
+    }
+    log.append(&[write(1, vec![data(last.0 + 1, 1, 600)])]).unwrap();
+    log.sync().unwrap();
+    disk.kill();
+    let (log, _) = open(&disk).unwrap();
+    assert_eq!(observe(&log).0[&GroupId(1)].last().index, last.next(), "seed {seed}");
+    true
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod behaviour;
 mod crash;
 mod damage;
+mod mutants;
 
 use std::collections::BTreeMap;
 use std::fmt;
