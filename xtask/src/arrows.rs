@@ -70,6 +70,14 @@ const HOUSE: &[Room] = &[
         "the `quorate` binary",
         &["env", "bolt", "proto", "mvcc", "etcd", "storage", "node", "server", "client", "bench"],
     ),
+    room(
+        "fuzz",
+        "tests only: what every decoder promises of any bytes",
+        &[
+            "env", "http2", "bolt", "mvcc", "store", "etcd", "storage", "node", "server", "sim",
+            "cli",
+        ],
+    ),
     room("e2e", "tests only: real processes, real etcd, real etcdctl", &["proto", "client"]),
     room("xtask", "`cargo xtask ci`, the one gate", &[]),
 ];

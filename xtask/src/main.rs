@@ -15,15 +15,18 @@
 //! | `differential --requests N --seed S` | random requests to a real etcd and to us, every response compared |
 //! | `disk` | a member on a full disk, alone and as one of three |
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
+//! | `failover --rounds N ...` | kill -9 of the leader, and how long a client waits for the next |
 //! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
 //! | `large ...` | one member with 10 GiB: restart, memory, lists, beside a real etcd |
 //! | `ranges ...` | what many ranges on three members cost, and how they come back when one dies |
+//! | `fuzz [TARGET] ...` | every decoder under libFuzzer: what it promises of any bytes |
 //! | `engines` | the engines of decision 0001: do they still build, conform, and have allowed licenses |
 //!
 //! Caveat: the scan of `sources` is by token, not by type. It catches slips, not intent.
 
 mod arrows;
 mod compare;
+mod fuzz;
 mod given;
 mod large;
 mod licenses;
@@ -58,9 +61,13 @@ Usage: cargo xtask TASK
   disk                         a member on a full disk, alone and as one of three (root)
   torture [--rounds N] [--kind leader|follower|all|pause] [--seed S]
                                kill -9 and SIGSTOP under load
+  failover [--rounds N] [--server ours|etcd]
+                               how long a client waits when the leader is killed (--help)
   compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
   large [OPTION VALUE]...      one member with 10 GiB: restart, memory, lists (--help)
   ranges [OPTION VALUE]...     what many ranges on three members cost (--help)
+  fuzz [TARGET...] [--seconds N] [--keep]
+                               every decoder under libFuzzer (--help)
   engines                      lints, tests and licenses of docs/decisions/0001-engines
 
 Environment:
@@ -97,9 +104,11 @@ fn dispatch() -> Result<()> {
         "differential" => suites::differential(rest),
         "torture" => suites::torture(rest),
         "disk" => suites::disk(rest),
+        "failover" => suites::failover(rest),
         "compare" => compare::run(rest),
         "large" => large::run(rest),
         "ranges" => ranges::run(rest),
+        "fuzz" => fuzz::run(rest),
         "engines" => engines(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
@@ -127,16 +136,25 @@ fn engines_format() -> Result<()> {
     cargo(&["fmt", "--manifest-path", ENGINES, "--check"]).run()
 }
 
+/// The programs for libFuzzer, beside our workspace for their flags and their C++.
+const FUZZ_DRIVER: &str = "fuzz/Cargo.toml";
+
 /// Every check, cheapest first, and the tests last, so that the log ends with cargo's result lines.
 fn ci() -> Result<()> {
     let mut steps = Steps::new();
     steps.run("format", || {
-        cargo(&["fmt", "--all", "--check"]).run().and_then(|()| engines_format())
+        cargo(&["fmt", "--all", "--check"]).run()?;
+        cargo(&["fmt", "--manifest-path", FUZZ_DRIVER, "--check"]).run()?;
+        engines_format()
     })?;
     steps.run("arrows", || arrows::check(false))?;
     steps.run("sources", sources::check)?;
     steps.run("links", links::check)?;
-    steps.run("licenses", licenses::check)?;
+    steps.run("licenses", || {
+        licenses::check()?;
+        // libFuzzer itself is LLVM's of before 2019. It is in nothing that is shipped.
+        licenses::check_of(FUZZ_DRIVER, &["NCSA"])
+    })?;
     steps.run("clippy", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).run()
     })?;

@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod ctl;
 pub mod differential;
 pub mod disk;
+pub mod failover;
 pub mod ports;
 pub mod rpc;
 pub mod server;

@@ -69,6 +69,9 @@ mod draft;
 mod effects;
 mod error;
 mod evaluate;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod limits;
 mod machine;

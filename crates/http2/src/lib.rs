@@ -35,6 +35,9 @@ mod config;
 mod connection;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod hpack;
 mod mutant;

@@ -70,6 +70,9 @@ pub mod engine;
 mod error;
 mod events;
 mod export;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 mod history;
 mod import;

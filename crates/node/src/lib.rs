@@ -9,6 +9,9 @@ pub mod boot;
 mod config;
 pub mod core;
 mod engines;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod metrics;
 mod mutants;

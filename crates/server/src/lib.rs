@@ -32,6 +32,9 @@ mod backend;
 mod call;
 mod config;
 mod door;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod link;

@@ -6,6 +6,9 @@
 
 pub mod data_dir;
 pub mod engine;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod log;
 mod mutants;
 

@@ -66,7 +66,7 @@ impl TxnArgs {
 ///
 /// # Errors
 /// If a line cannot be understood.
-fn read(input: &mut impl BufRead, prompt: bool) -> Result<Txn> {
+pub(crate) fn read(input: &mut impl BufRead, prompt: bool) -> Result<Txn> {
     let mut block = |name: &str| {
         if prompt {
             println!("{name}:");

@@ -106,7 +106,7 @@ fn unknown_variables() -> Vec<String> {
 
 /// Reads etcd's configuration file: YAML, of which it uses flat `key: value` lines and two
 /// sections for TLS.
-fn file_flags(text: &str) -> std::result::Result<Flags, String> {
+pub(crate) fn file_flags(text: &str) -> std::result::Result<Flags, String> {
     let mut args = vec![OsString::from("etcd")];
     for (number, line) in (1..).zip(text.lines()) {
         let at = |what: &str| format!("line {number}: {what}");

@@ -135,8 +135,9 @@ impl Decoder {
                 8..=14 => Meaning::Foreign,
                 _ => meaning(name.as_bytes(), self.words),
             };
+            let valid = meaning != Meaning::Forbidden;
             let (name, value) = (Text::Fixed(name), Text::Fixed(value));
-            return Ok(Field { meaning, valid: true, name, value });
+            return Ok(Field { meaning, valid, name, value });
         }
         let entry = self.table.get(place - STATIC.len()).ok_or(Malformed)?;
         Ok(Field {

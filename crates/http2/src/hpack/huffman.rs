@@ -30,7 +30,7 @@ const BITS_MAX: usize = 30;
 
 struct Code {
     /// The code of each symbol, in its lowest bits.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     codes: [u32; 256],
     /// Symbols in the order of their codes.
     ordered: [u8; 256],
@@ -46,7 +46,7 @@ struct Code {
 #[expect(clippy::cast_possible_truncation, reason = "indices of 256 symbols")]
 const CODE: Code = {
     let mut code = Code {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "fuzzing"))]
         codes: [0; 256],
         ordered: [0; 256],
         limits: [0; BITS_MAX + 1],
@@ -60,7 +60,7 @@ const CODE: Code = {
         let mut symbol = 0;
         while symbol < 256 {
             if LENGTHS[symbol] as usize == bits {
-                #[cfg(test)]
+                #[cfg(any(test, feature = "fuzzing"))]
                 {
                     code.codes[symbol] = next;
                 }
@@ -143,7 +143,7 @@ fn padding(window: u64, held: u32) -> Result<(), Malformed> {
 }
 
 /// The text as Huffman code.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn encode(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let (mut window, mut held) = (0_u64, 0_u32);
@@ -153,12 +153,12 @@ pub(crate) fn encode(text: &[u8]) -> Vec<u8> {
         held += bits;
         while held >= 8 {
             held -= 8;
-            out.push(u8::try_from(window >> held & 0xff).unwrap());
+            out.push((window >> held).to_le_bytes()[0]);
         }
     }
     if held > 0 {
         let padded = (window << (8 - held)) | ((1 << (8 - held)) - 1);
-        out.push(u8::try_from(padded & 0xff).unwrap());
+        out.push(padded.to_le_bytes()[0]);
     }
     out
 }

@@ -192,6 +192,7 @@ fn malformed_requests_are_reset() {
         (with("a", " b"), "a space in front"),
         (with("connection", "close"), "a field of a connection"),
         (with("transfer-encoding", "chunked"), "a field of a connection"),
+        ([BLOCK, &[0xb9]].concat(), "the same, by its number in the static table"),
         (with("te", "gzip"), "te"),
         (with("content-length", "1"), "a length of nothing"),
         (with("content-length", "+0"), "a length that is none"),

@@ -15,6 +15,9 @@ pub(crate) const HEADER_BYTES: usize = 8;
 /// as large as the largest request.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
+/// Room that is made for a payload before any of it is there.
+const ROOM_BYTES_MIN: usize = 64 << 10;
+
 /// The header of a frame that carries `payload`.
 ///
 /// # Errors
@@ -53,10 +56,11 @@ pub(crate) async fn read(input: &mut (impl AsyncRead + Unpin)) -> io::Result<Opt
     if length > PAYLOAD_BYTES_MAX {
         return Err(invalid("frame length out of bounds"));
     }
-    let mut payload = BytesMut::with_capacity(length.min(1 << 20));
+    let mut payload = BytesMut::new();
     while payload.len() < length {
+        // Room is made as bytes come, not as they are promised: as much again as is there.
         let missing = length - payload.len();
-        payload.reserve(missing.min(1 << 20));
+        payload.reserve(missing.min(payload.len().max(ROOM_BYTES_MIN)));
         let got = (&mut *input).take(missing as u64).read_buf(&mut payload).await?;
         if got == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

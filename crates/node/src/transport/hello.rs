@@ -79,7 +79,7 @@ pub(crate) enum HelloError {
     Removed,
 }
 
-const MAGIC: &[u8; 8] = b"quorate1";
+pub(crate) const MAGIC: &[u8; 8] = b"quorate1";
 
 /// Sends `hello` and waits for a welcome.
 pub(crate) async fn call(

@@ -50,12 +50,7 @@ mod tests {
 
     #[test]
     fn messages_between_stores_come_back() {
-        let (epoch, time) = (Epoch(7), Duration::from_nanos(u64::MAX - 1));
-        for message in [
-            Message::Heartbeat { epoch, stamp: time, duration: Duration::from_millis(700) },
-            Message::Support { epoch, stamp: time },
-            Message::Refusal { epoch: Epoch(u64::MAX) },
-        ] {
+        for message in crate::wire::samples::between_stores() {
             assert_eq!(decode(encode(message)).unwrap(), message);
         }
         assert!(decode(pb::Liveness { body: None }).is_err());

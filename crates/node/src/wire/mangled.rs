@@ -3,18 +3,10 @@
 //!
 //! `QUORATE_FUZZ_CASES` (20,000 unless set) and `QUORATE_FUZZ_SEED` (1) make it longer, or another.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use etcd::{Publish, Request};
 use prost::Message as _;
-use proto::etcdserverpb as api;
-use raft::{
-    Body, Entry, Epoch, LogIndex, LogPosition, Membership, MembershipChange, MembershipStep,
-    Message, Payload, ReplicaId, Session, SnapshotMeta, Term, Transition,
-};
-use store::{Envelope, RangeId};
 
+use super::samples::{envelopes, requests};
 use super::{message, pb, request};
 
 fn variable(name: &str, default: u64) -> u64 {
@@ -54,65 +46,6 @@ impl Dice {
             }
         }
     }
-}
-
-fn bodies() -> Vec<Body> {
-    let id = |id| ReplicaId::new(id).unwrap();
-    let at = |index, term| LogPosition::new(index, term);
-    let change = MembershipChange {
-        transition: Transition::JointImplicit,
-        steps: vec![
-            MembershipStep::AddVoter(id(4)),
-            MembershipStep::AddLearner(id(5)),
-            MembershipStep::Remove(id(1)),
-        ],
-        context: Bytes::from_static(b"member"),
-    };
-    let payloads = [
-        Payload::Empty,
-        Payload::Data(Bytes::from_static(b"effects")),
-        Payload::Membership(Arc::new(change)),
-    ];
-    let entries = (8..).zip(payloads);
-    let entries: Vec<Entry> = entries
-        .map(|(index, payload)| Entry { index: LogIndex(index), term: Term(3), payload })
-        .collect();
-    let membership = Membership {
-        voters: [id(1), id(2), id(3)].into(),
-        learners: [id(9)].into(),
-        ..Default::default()
-    };
-    let snapshot = SnapshotMeta { position: at(7, 3), membership };
-    let session = Session(LogIndex(5));
-    vec![
-        Body::PreVote { campaign_term: Term(4), last: at(7, 3) },
-        Body::PreVoteResponse { campaign_term: Term(4), granted: true, commit: at(6, 3) },
-        Body::Vote { last: at(7, 3), transfer: true },
-        Body::VoteResponse { granted: false, commit: at(6, 3) },
-        Body::Append { session, prev: at(7, 3), entries, commit: LogIndex(6) },
-        Body::AppendAccepted { session, matched: LogIndex(7) },
-        Body::AppendRejected { session, rejected: LogIndex(7), hint: at(5, 2) },
-        Body::Heartbeat { commit: at(6, 3), round: 12 },
-        Body::HeartbeatResponse { round: 12, commit: LogIndex(6) },
-        Body::Commit { commit: at(6, 3) },
-        Body::InstallSnapshot { session, snapshot: Box::new(snapshot) },
-        Body::TimeoutNow,
-        Body::StaleTerm,
-        Body::Fortify,
-        Body::Fortified { epoch: Epoch(17) },
-        Body::Counted { epoch: Epoch(17), commit: at(6, 3) },
-        Body::Release,
-        Body::Released,
-    ]
-}
-
-fn envelopes() -> Vec<Envelope> {
-    let (from, to) = (ReplicaId::new(1).unwrap(), ReplicaId::new(2).unwrap());
-    let message = |body| Message { from, to, term: Term(3), body };
-    bodies()
-        .into_iter()
-        .map(|body| Envelope { range: RangeId::DENSE, message: message(body) })
-        .collect()
 }
 
 /// How many were accepted and refused; a run without one of them proves nothing.
@@ -165,38 +98,6 @@ fn mangled_frames_of_messages() {
         }
     }
     tally.check(cases);
-}
-
-fn requests() -> Vec<Request> {
-    let put = api::PutRequest { key: "key".into(), value: "value".into(), ..Default::default() };
-    let range = api::RangeRequest {
-        key: "a".into(),
-        range_end: "b".into(),
-        limit: 7,
-        ..Default::default()
-    };
-    let op = |request| api::RequestOp { request: Some(request) };
-    let inner = api::TxnRequest {
-        success: vec![op(api::request_op::Request::RequestPut(put.clone()))],
-        ..Default::default()
-    };
-    let txn = api::TxnRequest {
-        compare: vec![api::Compare { key: "key".into(), ..Default::default() }],
-        success: vec![op(api::request_op::Request::RequestTxn(inner))],
-        failure: vec![op(api::request_op::Request::RequestRange(range.clone()))],
-    };
-    let publish =
-        Publish { member_id: 7, name: "a".into(), client_urls: vec!["http://a:1".into()] };
-    vec![
-        Request::Put(put),
-        Request::Range(range),
-        Request::Txn(txn),
-        Request::MemberAdd(api::MemberAddRequest {
-            peer_urls: vec!["http://b:2".into()],
-            is_learner: true,
-        }),
-        Request::Publish(publish),
-    ]
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod mangled;
 pub(crate) mod message;
 pub(crate) mod pb;
 pub(crate) mod request;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod samples;
 
 /// A peer sent something that decodes but makes no sense. It is dropped and logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -102,13 +102,15 @@ pub(crate) fn encode_error(error: &Error) -> pb::RemoteError {
 }
 
 /// The error with that text; one that this version does not know was raised by the state engine
-/// or by a newer member, and is passed on as it is.
+/// or by a newer member, and counts as the state engine's.
 pub(crate) fn decode_error(error: pb::RemoteError) -> Error {
-    Error::TABLE
-        .iter()
-        .find(|known| known.to_string() == error.message)
-        .cloned()
-        .unwrap_or(Error::Storage(error.message))
+    if let Some(known) = Error::TABLE.iter().find(|known| known.to_string() == error.message) {
+        return known.clone();
+    }
+    // Its text comes with what every such text begins with, and would get it once more.
+    let beginning = Error::Storage(String::new()).to_string();
+    let text = error.message.strip_prefix(&beginning).map(str::to_owned);
+    Error::Storage(text.unwrap_or(error.message))
 }
 
 #[cfg(test)]
@@ -124,6 +126,8 @@ mod tests {
             // Some texts stand for two errors; a client cannot tell them apart either.
             assert_eq!(same.to_string(), error.to_string());
         }
+        let engine = Error::Storage("a page is damaged".to_owned());
+        assert_eq!(decode_error(encode_error(&engine)), engine);
     }
 
     #[test]

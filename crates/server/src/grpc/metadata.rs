@@ -57,7 +57,7 @@ impl Metadata {
         Self::of(|word| head.word(word))
     }
 
-    fn of<'a>(word: impl Fn(usize) -> Option<&'a Bytes>) -> Result<Metadata, Status> {
+    pub(crate) fn of<'a>(word: impl Fn(usize) -> Option<&'a Bytes>) -> Result<Metadata, Status> {
         let encoding = match word(ENCODING).map(Bytes::as_ref) {
             None | Some(b"identity") => Encoding::Identity,
             Some(b"gzip") => Encoding::Gzip,

@@ -194,6 +194,9 @@ impl Frame {
     }
 }
 
+/// No index is that high: a million entries a second come to it in a thousand centuries.
+pub(super) const INDEX_END: LogIndex = LogIndex(1 << 62);
+
 /// What a record means. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -211,7 +214,7 @@ pub(super) enum RecordKind {
 }
 
 impl RecordKind {
-    fn decode(byte: u8) -> Option<Self> {
+    pub(super) fn decode(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Entry,
             2 => Self::Carried,
@@ -311,6 +314,9 @@ impl<'a> Record<'a> {
                 term: Term(u64_at(record, 24)),
             },
         };
+        if header.position.index >= INDEX_END {
+            return None;
+        }
         Some(Self { header, data: &record[RECORD_HEADER_BYTES as usize..], total_bytes })
     }
 }

@@ -62,6 +62,8 @@
 mod clean;
 mod error;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 mod payload;
 mod reader;

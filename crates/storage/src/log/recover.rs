@@ -32,6 +32,9 @@ use super::segments::{PrepareError, SegmentFile, Segments};
 use super::unit::Unit;
 use super::{Log, LogStats, Options, Recovered, RecoveredGroup, Shared, SharedState};
 
+/// No epoch is that high: a log is not opened every second for 68 years.
+const EPOCH_END: u32 = 1 << 31;
+
 /// What [`Log::open`] does.
 pub(super) fn open<D: Disk>(
     disk: D,
@@ -44,12 +47,13 @@ pub(super) fn open<D: Disk>(
     replay.follow(&found)?;
     replay.judge(&found)?;
     let groups = replay.finish_groups()?;
+    replay.judge_first(&groups)?;
     let created = found.run.is_empty();
     let torn = replay.torn;
     let position = Resumption {
         tail: replay.tail,
         previous_crc: replay.tail_crc,
-        epoch: replay.epoch_max + u32::from(!mutants::on(Mutant::EpochKept)),
+        epoch: replay.next_epoch()?,
         first: replay.first,
     };
     let log = resume(disk, dir, options, found, position, groups)?;
@@ -217,6 +221,17 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// Above every epoch that was met.
+    fn next_epoch(&self) -> Result<u32, OpenError> {
+        let step = u32::from(!mutants::on(Mutant::EpochKept));
+        let next = self.epoch_max.checked_add(step).filter(|next| *next < EPOCH_END);
+        next.ok_or_else(|| OpenError::Corrupted {
+            path: self.dir.to_path_buf(),
+            offset: 0,
+            what: format!("a frame is of epoch {}, to which nobody comes", self.epoch_max),
+        })
+    }
+
     fn read<F: DiskFile>(&self, file: &SegmentFile<F>) -> Result<Vec<u8>, OpenError> {
         let mut bytes = vec![0; self.segment_bytes as usize];
         let path = self.dir.join(&file.name);
@@ -380,6 +395,24 @@ impl<'a> Replay<'a> {
             return Err(missing(oldest - 1));
         }
         Ok(())
+    }
+
+    /// What the newest frame says that is needed no more must not be: it would be given back.
+    fn judge_first(&self, groups: &Index) -> Result<(), OpenError> {
+        let needed = groups
+            .oldest_live_segment()
+            .map_or(self.tail.segment, |oldest| oldest.min(self.tail.segment));
+        if self.first <= needed {
+            return Ok(());
+        }
+        Err(OpenError::Corrupted {
+            path: self.dir.to_path_buf(),
+            offset: 0,
+            what: format!(
+                "a frame says that segment {} is the first needed, and {needed} is",
+                self.first
+            ),
+        })
     }
 
     /// The groups as the index has them, once their entries are found to be without gaps.

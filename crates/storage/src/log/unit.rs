@@ -6,8 +6,8 @@ use raft::{Entry, GroupId, HardState, LogIndex, LogPosition};
 
 use super::error::AppendError;
 use super::format::{
-    FRAME_HEADER_BYTES, Frame, FrameHeader, Position, RECORD_HEADER_BYTES, Record, RecordHeader,
-    RecordKind, encode_hard_state, record_bytes,
+    FRAME_HEADER_BYTES, Frame, FrameHeader, INDEX_END, Position, RECORD_HEADER_BYTES, Record,
+    RecordHeader, RecordKind, encode_hard_state, record_bytes,
 };
 use super::index::{Index, Place};
 use super::{GroupWrite, payload};
@@ -291,6 +291,7 @@ impl Outlook {
             self.last.index,
             self.truncated.index,
         );
+        assert!(entry.index < INDEX_END, "indexes are exhausted");
         assert!(
             entry.index <= self.last.index || entry.term >= self.last.term,
             "terms never fall along a log"
