@@ -220,6 +220,11 @@ impl Window {
         self.bytes += bytes;
     }
 
+    /// Gives back capacity that is not used.
+    pub(crate) fn shrink(&mut self) {
+        self.appends.shrink_to_fit();
+    }
+
     fn free_to(&mut self, matched: LogIndex) {
         while self.appends.front().is_some_and(|&(last, _)| last <= matched) {
             self.bytes -= self.appends.pop_front().map_or(0, |(_, bytes)| bytes);

@@ -82,6 +82,11 @@ impl Writes {
         }
     }
 
+    /// Gives back capacity that is not used.
+    pub(crate) fn shrink(&mut self) {
+        self.under_way.shrink_to_fit();
+    }
+
     /// Takes note of a completion; says up to where entries are durable by it.
     ///
     /// # Panics

@@ -59,7 +59,8 @@ pub struct Store {
     config: Config,
     /// The latest time given; never goes back.
     now: Duration,
-    replicas: BTreeMap<RangeId, Replica>,
+    /// Boxed: the map's nodes have room for more than they hold.
+    replicas: BTreeMap<RangeId, Box<Replica>>,
     touched: BTreeSet<RangeId>,
     deadlines: BTreeSet<(Duration, RangeId)>,
     writes: VecDeque<UnderWay>,
@@ -130,7 +131,7 @@ impl Store {
     /// If the range has a replica here already: two replicas of a range on one store would vote
     /// twice from one disk.
     pub fn add(&mut self, range: RangeId, raft: Raft, nodes: BTreeMap<ReplicaId, NodeId>) {
-        let before = self.replicas.insert(range, Replica::new(raft, nodes));
+        let before = self.replicas.insert(range, Box::new(Replica::new(raft, nodes)));
         assert!(before.is_none(), "range {range:?} has a replica here already");
         self.touched.insert(range);
         self.tell_if_withdrawn(range);
@@ -149,7 +150,7 @@ impl Store {
     /// The replica of `range`.
     #[must_use]
     pub fn replica(&self, range: RangeId) -> Option<&Replica> {
-        self.replicas.get(&range)
+        self.replicas.get(&range).map(Box::as_ref)
     }
 
     /// The core of the replica of `range`, to be stepped; it is asked what it wants at the next
@@ -163,13 +164,13 @@ impl Store {
     /// Takes note of where the members of a range live.
     pub fn set_nodes(&mut self, range: RangeId, nodes: BTreeMap<ReplicaId, NodeId>) {
         if let Some(replica) = self.replicas.get_mut(&range) {
-            replica.nodes = nodes;
+            replica.nodes = nodes.into_iter().collect();
         }
     }
 
     /// Ranges and their replicas, in order.
     pub fn replicas(&self) -> impl Iterator<Item = (RangeId, &Replica)> {
-        self.replicas.iter().map(|(&range, replica)| (range, replica))
+        self.replicas.iter().map(|(&range, replica)| (range, replica.as_ref()))
     }
 
     /// A message from a peer on `node`. One for a range or a replica that is not here is dropped:
@@ -195,7 +196,7 @@ impl Store {
             self.tell_if_withdrawn(envelope.range);
         }
         let Some(replica) = self.replicas.get_mut(&envelope.range) else { return Ok(()) };
-        replica.nodes.entry(envelope.message.from).or_insert(node);
+        replica.meet(envelope.message.from, node);
         self.touched.insert(envelope.range);
         replica.raft.step(now, Input::Receive(envelope.message))
     }
@@ -303,6 +304,10 @@ impl Store {
                 output.add(range, replica, ready);
             }
             let deadline = replica.raft.next_deadline();
+            if deadline.is_none() && replica.deadline.is_some() {
+                // It comes to rest, perhaps for long.
+                replica.raft.release_recent();
+            }
             if deadline != replica.deadline {
                 if let Some(old) = replica.deadline.take() {
                     self.deadlines.remove(&(old, range));

@@ -10,15 +10,15 @@ use crate::types::NodeId;
 /// A member of a range's Raft group that lives on this store.
 pub struct Replica {
     pub(crate) raft: Raft,
-    /// Where the members of the group live.
-    pub(crate) nodes: BTreeMap<ReplicaId, NodeId>,
+    /// Where the members of the group live: a few, in order.
+    pub(crate) nodes: Box<[(ReplicaId, NodeId)]>,
     /// The deadline that the store's timer set holds for it.
     pub(crate) deadline: Option<Duration>,
 }
 
 impl Replica {
     pub(crate) fn new(raft: Raft, nodes: BTreeMap<ReplicaId, NodeId>) -> Replica {
-        Replica { raft, nodes, deadline: None }
+        Replica { raft, nodes: nodes.into_iter().collect(), deadline: None }
     }
 
     /// The consensus core, to be looked at.
@@ -30,11 +30,26 @@ impl Replica {
     /// The node on which a member of the group lives.
     #[must_use]
     pub fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
-        self.nodes.get(&replica).copied()
+        node_in(&self.nodes, replica)
     }
 
     /// The members of the group that live on `node`.
     pub(crate) fn on(&self, node: NodeId) -> impl Iterator<Item = ReplicaId> {
-        self.nodes.iter().filter(move |&(_, &on)| on == node).map(|(&replica, _)| replica)
+        self.nodes.iter().filter(move |&&(_, on)| on == node).map(|&(replica, _)| replica)
     }
+
+    /// Remembers where a replica lives of which nothing is known yet.
+    pub(crate) fn meet(&mut self, replica: ReplicaId, node: NodeId) {
+        if let Err(at) = self.nodes.binary_search_by_key(&replica, |&(id, _)| id) {
+            let mut nodes = self.nodes.to_vec();
+            nodes.insert(at, (replica, node));
+            self.nodes = nodes.into();
+        }
+    }
+}
+
+/// Where that replica lives, by a list in order.
+pub(crate) fn node_in(nodes: &[(ReplicaId, NodeId)], replica: ReplicaId) -> Option<NodeId> {
+    let at = nodes.binary_search_by_key(&replica, |&(id, _)| id).ok()?;
+    nodes.get(at).map(|&(_, node)| node)
 }

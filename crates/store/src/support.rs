@@ -40,7 +40,7 @@ use raft::{Body, Event, Input, Message, Raft, ReplicaId, RoleKind, Stopped};
 use crate::Store;
 use crate::liveness::{self, Epoch, Liveness, Support};
 use crate::mutants::Mutant;
-use crate::replica::Replica;
+use crate::replica::{Replica, node_in};
 use crate::types::{Envelope, NodeId, RangeId};
 use crate::waves::{News, mixed};
 
@@ -120,9 +120,9 @@ impl Store {
     pub fn lease(&mut self, range: RangeId, now: Duration) -> Option<Duration> {
         self.now = self.now.max(now);
         let any_epoch = self.config.broken(Mutant::LeaseOfAnyEpoch);
-        let Replica { raft, nodes, .. } = self.replicas.get_mut(&range)?;
+        let Replica { raft, nodes, .. } = self.replicas.get_mut(&range)?.as_mut();
         let support = |id: ReplicaId, epoch: Epoch| {
-            let support = self.liveness.as_ref()?.support_from(*nodes.get(&id)?)?;
+            let support = self.liveness.as_ref()?.support_from(node_in(nodes, id)?)?;
             (support.epoch == epoch || any_epoch).then_some(support.until)
         };
         let until = raft.lease(now, support)?;
@@ -292,9 +292,9 @@ impl Store {
             *node != lost && (*node == self.node || self.liveness.as_ref().is_some_and(supports))
         };
         let voters =
-            replica.nodes.iter().filter(|&(&id, _)| replica.raft.membership().is_voter(id));
+            replica.nodes.iter().filter(|&&(id, _)| replica.raft.membership().is_voter(id));
         let first = voters
-            .map(|(_, &node)| node)
+            .map(|&(_, node)| node)
             .filter(there)
             .max_by_key(|node| (mixed(range.0, node.0), node.0));
         first == Some(self.node)

@@ -246,6 +246,7 @@ impl Log {
     /// Gives back capacity that is not used.
     pub(crate) fn shrink(&mut self) {
         self.tail.shrink_to_fit();
+        self.terms.shrink();
     }
 
     fn pop_front(&mut self) {

@@ -53,6 +53,11 @@ impl TermRuns {
         }
     }
 
+    /// Gives back capacity that is not used.
+    pub(crate) fn shrink(&mut self) {
+        self.runs.shrink_to_fit();
+    }
+
     pub(crate) fn truncated(&self) -> LogPosition {
         self.truncated
     }

@@ -329,7 +329,7 @@ impl Raft {
         let own = self.config.id;
         let stands_by = |id: ReplicaId| {
             let peer = leader.peers.get(&id);
-            Some(id == own || peer.is_some_and(crate::progress::Progress::stands_by))
+            Some(id == own || peer.is_some_and(|peer| peer.stands_by()))
         };
         self.quorums().verdict(stands_by) == quorum::Verdict::Won
     }

@@ -25,8 +25,8 @@ use super::{Proposed, Raft, Role};
 /// What only a leader knows.
 #[derive(Debug)]
 pub(super) struct Leader {
-    /// All other members.
-    pub(super) peers: BTreeMap<ReplicaId, Progress>,
+    /// All other members. Boxed: the map's nodes have room for eleven, and most groups have three.
+    pub(super) peers: BTreeMap<ReplicaId, Box<Progress>>,
     /// The entry with which the term began.
     pub(super) term_start: LogIndex,
     pub(super) heartbeat_deadline: Duration,
@@ -60,7 +60,8 @@ impl Raft {
         let term_start = self.log.last_index().next();
         let own = self.config.id;
         let others = self.membership.members().into_iter().filter(|&id| id != own);
-        let peer = |id| (id, Progress::new(Session(term_start), term_start, self.now));
+        let new = || Box::new(Progress::new(Session(term_start), term_start, self.now));
+        let peer = |id| (id, new());
         let leader = Leader {
             peers: others.map(peer).collect(),
             term_start,
@@ -243,7 +244,7 @@ impl Raft {
     }
 
     pub(super) fn peer_mut(&mut self, id: ReplicaId) -> Option<&mut Progress> {
-        self.as_leader_mut()?.peers.get_mut(&id)
+        self.as_leader_mut()?.peers.get_mut(&id).map(Box::as_mut)
     }
 
     pub(super) fn on_leader_timeout(&mut self) {

@@ -69,7 +69,7 @@ impl Raft {
         }
         leader.peers.retain(|id, _| members.contains(id));
         for id in members.into_iter().filter(|&id| id != own) {
-            let new = || Progress::new(Session(index), next, now);
+            let new = || Box::new(Progress::new(Session(index), next, now));
             leader.peers.entry(id).or_insert_with(new);
         }
         let transfer = leader.transfer.take_if(|transfer| !self.membership.is_voter(transfer.to));

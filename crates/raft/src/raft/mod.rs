@@ -270,6 +270,11 @@ impl Raft {
     pub fn release_recent(&mut self) {
         self.log.evict(0);
         self.log.shrink();
+        self.writes.shrink();
+        self.applying.batches.shrink_to_fit();
+        if let Role::Leader(leader) = &mut self.role {
+            leader.peers.values_mut().for_each(|peer| peer.window.shrink());
+        }
     }
 
     /// Collects what has to be written, and what has to wait for it.

@@ -450,8 +450,12 @@ impl World {
         for (range, entries) in output.committed {
             self.apply(id, range, entries, &mut memberships)?;
         }
-        if let Some(fetch) = output.fetch.first() {
-            return Err(format!("{fetch:?}, but all is in memory"));
+        for (range, fetch) in output.fetch {
+            self.tally.add("fetch");
+            let stored = self.nodes[&id].disk[&range].entries.range(fetch.first..=fetch.last);
+            let entries = stored.map(|(_, entry)| entry.clone()).collect();
+            let now = self.local(id);
+            self.step_raft(id, range, now, Input::Fetched { id: fetch.id, entries })?;
         }
         for (range, send) in output.snapshots {
             self.send_snapshot(id, range, send)?;
@@ -691,11 +695,12 @@ fn suffer(seed: u64, climate: Climate) -> Result<World, Broken> {
     Ok(world)
 }
 
-const KINDS: [&str; 21] = [
+const KINDS: [&str; 22] = [
     "a range at rest",
     "crash",
     "election",
     "everything at rest",
+    "fetch",
     "fortification",
     "hung disk",
     "lease",

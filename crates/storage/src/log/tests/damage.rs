@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use env::{Disk, DiskFile, SimDisk, SplitMix64};
-use raft::{GroupId, LogIndex, LogPosition};
+use raft::{GroupId, HardState, LogIndex, LogPosition};
 
 use super::super::format::{Frame, Position};
 use super::super::{GroupWrite, Log, OpenError, ReadError};
@@ -246,7 +246,9 @@ fn the_format_is_pinned() {
     let (mut log, _) = open(&disk).unwrap();
     log.append(&[write(1, vec![data(1, 1, 64)])]).unwrap();
     let mut state = write(2, vec![data(1, 3, 9)]);
-    state.hard_state = Some(super::hard_state(3, 2, 0));
+    // Without a binding, as in logs from before there were any.
+    let unbound = HardState { binding: None, ..super::hard_state(3, 2, 0) };
+    state.hard_state = Some(unbound);
     let mut reset = GroupWrite::new(GroupId(1));
     reset.reset = Some(LogPosition::new(40, 7));
     let mut farewell = GroupWrite::new(GroupId(3));
