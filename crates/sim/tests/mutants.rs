@@ -53,7 +53,6 @@ fn not_yet(mutant: Mutant) -> bool {
                 | Node::SpeculationKept
                 | Node::ForwardedAgain
                 | Node::AnswerUnapplied
-                | Node::ServeEarly
                 | Node::PointFromAnybody
         ),
     }

@@ -184,8 +184,8 @@ impl<E: Engine> Core<E> {
                 Read::Point(_) => ready.index,
                 // Confirmed and lost again before anyone looked: what it rests on may be lost.
                 Read::Answer { speculative: Some(term), .. }
-                    if !(self.serving && self.term == *term)
-                        && !mutants::on(Mutant::SpeculationKept) =>
+                    if !(mutants::on(Mutant::SpeculationKept)
+                        || self.serving && self.term == *term) =>
                 {
                     self.give_up(read, &Error::LeaderChanged);
                     continue;
