@@ -1,9 +1,9 @@
 //! The table of mutants: every line that is broken on purpose, and who noticed.
 //!
 //! Each crate's harness is a test (see the crate `hunt`) that says in lines what it caught. Here they are
-//! built once, in the very selection of `ci`, so that nothing is built twice; run beside each other, one to
-//! a core; and what they say is held against what must be: every mutant caught within its budget of seeds,
-//! every known way to get it wrong with a mutant of its own, every harness heard to its end.
+//! built, run beside each other, one to a core, and what they say is held against what must be: every mutant
+//! caught within its budget of seeds, every known way to get it wrong with a mutant of its own, every harness
+//! heard to its end.
 
 mod report;
 
@@ -41,6 +41,12 @@ struct Harness {
     test: &'static str,
     /// Those of its mutants that are quick to catch, and tried on every change.
     quick: &'static [&'static str],
+}
+
+impl Harness {
+    fn is_in_library(&self) -> bool {
+        self.package.strip_prefix("quorate-") == Some(self.target)
+    }
 }
 
 const HARNESSES: &[Harness] = &[
@@ -113,23 +119,32 @@ const HARNESSES: &[Harness] = &[
 pub(crate) fn run(args: &[String]) -> Result<()> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => all().map(drop),
-        ["--quick"] => quick(),
+        ["--quick"] => quick(Selection::Harnesses),
         ["--write"] => report::write(&all()?),
         _ => bail!("cargo xtask mutants [--quick | --write]"),
     }
 }
 
+/// What is built.
+#[derive(Clone, Copy)]
+pub(crate) enum Selection {
+    /// The packages with a harness, each as `cargo test --package` builds it.
+    Harnesses,
+    /// What `ci` tests: then nothing is built for the harnesses alone.
+    House,
+}
+
 /// The quick ones.
-pub(crate) fn quick() -> Result<()> {
+pub(crate) fn quick(selection: Selection) -> Result<()> {
     let chosen: Vec<_> = HARNESSES.iter().filter(|harness| !harness.quick.is_empty()).collect();
-    let rows = hunt(&chosen, true)?;
+    let rows = hunt(&chosen, selection, true)?;
     let wanted: usize = chosen.iter().map(|harness| harness.quick.len()).sum();
     ensure!(rows.len() == wanted, "{} of {wanted} quick mutants were hunted", rows.len());
     verdict(&rows)
 }
 
 fn all() -> Result<Vec<Row>> {
-    let rows = hunt(&HARNESSES.iter().collect::<Vec<_>>(), false)?;
+    let rows = hunt(&HARNESSES.iter().collect::<Vec<_>>(), Selection::Harnesses, false)?;
     verdict(&rows)?;
     let missing: Vec<u8> =
         WAYS.filter(|way| !rows.iter().any(|row| row.way == Some(*way))).collect();
@@ -148,8 +163,8 @@ fn verdict(rows: &[Row]) -> Result<()> {
 }
 
 /// Runs harnesses, as many at once as there are cores, and gathers their rows in their order.
-fn hunt(harnesses: &[&Harness], quick: bool) -> Result<Vec<Row>> {
-    let executables = build()?;
+fn hunt(harnesses: &[&Harness], selection: Selection, quick: bool) -> Result<Vec<Row>> {
+    let executables = build(harnesses, selection)?;
     let waiting = Mutex::new(harnesses.iter().enumerate());
     let heard: Mutex<BTreeMap<usize, Result<Vec<Row>>>> = Mutex::new(BTreeMap::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -177,17 +192,39 @@ fn hunt(harnesses: &[&Harness], quick: bool) -> Result<Vec<Row>> {
 /// Test executables by package and target, and the directory to run them in.
 type Executables = BTreeMap<(String, String), (PathBuf, PathBuf)>;
 
-/// Builds every harness as `ci` builds its tests.
-fn build() -> Result<Executables> {
-    let selection = ["--workspace", "--exclude", suites::PACKAGE, "--lib", "--test", "suite"];
-    let output = cargo(&["test", "--locked", "--no-run"])
-        .args(&selection.map(str::to_owned))
-        .args(
-            &["--test", "mutants", "--message-format", "json-render-diagnostics"]
-                .map(str::to_owned),
-        )
-        .output()?;
+/// Builds the harnesses.
+fn build(harnesses: &[&Harness], selection: Selection) -> Result<Executables> {
     let mut executables = Executables::new();
+    match selection {
+        Selection::House => {
+            let mut args = vec!["--workspace", "--exclude", suites::PACKAGE, "--lib"];
+            for harness in harnesses.iter().filter(|harness| !harness.is_in_library()) {
+                args.extend(["--test", harness.target]);
+            }
+            build_those(&args, &mut executables)?;
+        }
+        Selection::Harnesses => {
+            for harness in harnesses {
+                let mut args = vec!["--package", harness.package];
+                if harness.is_in_library() {
+                    args.push("--lib");
+                } else {
+                    args.extend(["--test", harness.target]);
+                }
+                build_those(&args, &mut executables)?;
+            }
+        }
+    }
+    Ok(executables)
+}
+
+/// Builds tests, and takes note of their executables.
+fn build_those(selection: &[&str], executables: &mut Executables) -> Result<()> {
+    let args: Vec<String> = selection.iter().map(|&arg| arg.to_owned()).collect();
+    let output = cargo(&["test", "--locked", "--no-run"])
+        .args(&["--message-format".to_owned(), "json-render-diagnostics".to_owned()])
+        .args(&args)
+        .output()?;
     for line in output.lines().filter(|line| line.starts_with('{')) {
         let message: Value = serde_json::from_str(line)?;
         let Some(executable) = message["executable"].as_str() else { continue };
@@ -198,7 +235,7 @@ fn build() -> Result<Executables> {
         let package = package_of(message["package_id"].as_str().context("no package_id")?);
         executables.insert((package, target), (executable.into(), dir));
     }
-    Ok(executables)
+    Ok(())
 }
 
 /// The name in `path+file:///.../crates/raft#quorate-raft@0.1.0`.

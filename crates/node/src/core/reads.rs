@@ -202,8 +202,8 @@ impl<E: Engine> Turn<'_, E> {
                 Read::Point(_) => ready.index,
                 // Confirmed and lost again before anyone looked: what it rests on may be lost.
                 Read::Answer { speculative: Some(term), .. }
-                    if !(self.group.serving && self.group.term == *term)
-                        && !mutants::on(Mutant::SpeculationKept) =>
+                    if !(mutants::on(Mutant::SpeculationKept)
+                        || self.group.serving && self.group.term == *term) =>
                 {
                     self.give_up(read, &Error::LeaderChanged);
                     continue;
