@@ -69,7 +69,11 @@ const HOUSE: &[Room] = &[
         "the `quorate` binary",
         &["env", "bolt", "proto", "mvcc", "etcd", "storage", "node", "server", "client", "bench"],
     ),
-    room("e2e", "tests only: real processes, real etcd, real etcdctl", &["proto", "client"]),
+    room(
+        "e2e",
+        "tests only: real processes, real etcd, real etcdctl",
+        &["history", "proto", "client"],
+    ),
     room("xtask", "`cargo xtask ci`, the one gate", &[]),
 ];
 
