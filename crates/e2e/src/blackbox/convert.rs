@@ -180,9 +180,9 @@ pub fn failure(message: &str) -> Option<Failure> {
         "etcdserver: requested lease not found" => Failure::LeaseNotFound,
         "etcdserver: lease already exists" => Failure::LeaseExists,
         "etcdserver: key not found" => Failure::KeyNotFound,
-        "etcdserver: mvcc: database space exceeded" | "etcdserver: too many requests" => {
-            Failure::Other(message.to_owned())
-        }
+        "etcdserver: mvcc: database space exceeded"
+        | "etcdserver: too many requests"
+        | "etcdserver: rpc not supported for learner" => Failure::Other(message.to_owned()),
         // There was nobody to send it to.
         _ if message.contains("tcp connect error") => Failure::Other(message.to_owned()),
         _ => return None,

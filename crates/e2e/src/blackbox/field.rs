@@ -198,9 +198,7 @@ impl Field {
             for slot in self.slots().into_iter().filter(|slot| Some(*slot) != but) {
                 match timeout(RECOVERY / 6, self.connection(slot).call(path, request)).await {
                     Ok(Ok(answer)) => return Ok(answer),
-                    Ok(Err(Refused { message, .. }))
-                        if done.iter().any(|words| message.contains(words)) =>
-                    {
+                    Ok(Err(Refused { message, .. })) if done.contains(&message.as_str()) => {
                         return Ok(A::default());
                     }
                     Ok(Err(refused)) => last = format!("m{slot}: {refused:?}"),

@@ -80,7 +80,13 @@ impl Field {
         let old = here(&self.list(Some(slot)).await?).context("it is no member")?.id;
         let request = pb::MemberRemoveRequest { id: old };
         let _: pb::MemberRemoveResponse = self
-            .insist("remove", Some(slot), method::cluster::REMOVE, &request, &["member not found"])
+            .insist(
+                "remove",
+                Some(slot),
+                method::cluster::REMOVE,
+                &request,
+                &["etcdserver: member not found"],
+            )
             .await?;
         // A member that learns of its removal ends by itself; one that is cut off does not learn of it.
         if self.member(slot).runs()? {
@@ -90,7 +96,7 @@ impl Field {
         self.member(slot).volume.wipe()?;
         let learner = self.dice.one_in(2);
         let request = pb::MemberAddRequest { peer_urls: vec![url.clone()], is_learner: learner };
-        let known = ["Peer URLs already exists", "peerURL exists"];
+        let known = ["etcdserver: Peer URLs already exists"];
         let _: pb::MemberAddResponse =
             self.insist("add", Some(slot), method::cluster::ADD, &request, &known).await?;
         let slots = self.slots();
@@ -101,7 +107,7 @@ impl Field {
         ensure!(new != old, "the new member has the id of the old one");
         if learner {
             let request = pb::MemberPromoteRequest { id: new };
-            let done = ["can only promote a learner member"];
+            let done = ["etcdserver: can only promote a learner member"];
             let _: pb::MemberPromoteResponse = self
                 .insist("promote", Some(slot), method::cluster::PROMOTE, &request, &done)
                 .await

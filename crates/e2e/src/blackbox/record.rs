@@ -92,6 +92,10 @@ impl Record {
         if column == 0 && is_write(&operation.call) {
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
             let now = self.now().0;
+            if self.clients_stop.load(Ordering::SeqCst) {
+                // Nobody tries any more.
+                tally.last_acknowledged_ns = now;
+            }
             let gap = now.saturating_sub(tally.last_acknowledged_ns);
             tally.outage_max_ns = tally.outage_max_ns.max((gap, now));
             tally.last_acknowledged_ns = now;
@@ -115,6 +119,16 @@ impl Record {
     /// The revision of the last collected commit that `wants` holds for.
     pub fn last_wanted(&self, wants: impl Fn(&Commit) -> bool) -> Option<Revision> {
         locked(&self.commits).iter().rev().find(|commit| wants(commit)).map(|one| one.revision)
+    }
+
+    /// The highest revision that an answer had.
+    #[must_use]
+    pub fn highest(&self) -> i64 {
+        let revision = |operation: &Operation| match operation.outcome {
+            Outcome::Ok { revision, .. } => revision.0,
+            Outcome::Failed(_) | Outcome::Unknown => 0,
+        };
+        locked(&self.operations).iter().map(revision).max().unwrap_or_default()
     }
 
     /// The numbers so far.

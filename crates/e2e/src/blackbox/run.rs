@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use history::record::{Call, Filters, Get, LeaseRevoke, Put, Span};
+use history::record::{Call, Filters, Get, History, LeaseRevoke, Operation, Outcome, Put, Span};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -151,6 +151,11 @@ impl Crowd {
     /// The watchers end when they were told everything, or after [`WATCHERS_END`].
     async fn end_watchers(&mut self, field: &Field) -> Result<()> {
         let record = field.record();
+        // A commit counts once it was collected, so the collector has the first moments for itself.
+        let end = Instant::now() + WATCHERS_END;
+        while record.collected.load(Ordering::SeqCst) < record.highest() && Instant::now() < end {
+            sleep(Duration::from_millis(50)).await;
+        }
         record.watchers_stop.store(true, Ordering::SeqCst);
         let end = Instant::now() + WATCHERS_END;
         while !self.watchers.iter().all(JoinHandle::is_finished) && Instant::now() < end {
@@ -174,9 +179,8 @@ async fn play(field: &mut Field, options: &Options) -> Result<()> {
     };
     if outcome.is_err() {
         // What was recorded so far is judged all the same, after the clients have put down their pens.
-        field.record().watchers_leave.store(true, Ordering::SeqCst);
-        let _best_effort = crowd.end_users(field).await;
-        let _best_effort = crowd.end_watchers(field).await;
+        crowd.end_users(field).await?;
+        crowd.end_watchers(field).await?;
         return outcome;
     }
     finish(field, &mut crowd).await
@@ -309,7 +313,11 @@ async fn last_reads(field: &mut Field) -> Result<()> {
 /// The tables, the verdict, and what is kept of a run that failed.
 fn conclude(field: &mut Field, options: &Options, outcome: Result<()>) -> Result<()> {
     let history = field.record().history();
-    let judged = judge::judge(&history);
+    let judged = if collected_all(&history) {
+        judge::judge(&history)
+    } else {
+        Err(anyhow::anyhow!("verdict: NONE, the collector of commits was not told everything"))
+    };
     let complete = demanded_happened(field, options);
     print_tables(field);
     if let Ok(Verdict { replay, linear }) = &judged {
@@ -336,6 +344,15 @@ fn conclude(field: &mut Field, options: &Options, outcome: Result<()>) -> Result
     }
     println!("{}", field.logs());
     bail!("seed {}: {}", options.seed, failures.join("\n"))
+}
+
+/// Whether the list of commits goes as far as what anyone was told. (In a run that was broken off it may not.)
+fn collected_all(history: &History) -> bool {
+    let told = |operation: &Operation| match operation.outcome {
+        Outcome::Ok { revision, .. } => Some(revision),
+        Outcome::Failed(_) | Outcome::Unknown => None,
+    };
+    history.operations.iter().filter_map(told).max() <= Some(history.commits.last())
 }
 
 fn demanded_happened(field: &Field, options: &Options) -> Result<()> {

@@ -93,7 +93,7 @@ impl Display for Kind {
 }
 
 /// Seconds that a step takes on the average, recovery included: for how many of them a run has time.
-const STEP_SECONDS: f64 = 10.0;
+const STEP_SECONDS: f64 = 6.0;
 
 /// The steps that a run of so many minutes must show. Each kind comes once before any comes again.
 #[must_use]
@@ -121,7 +121,7 @@ mod tests {
         let steps = demanded(7, 10.0);
         assert_eq!(steps, demanded(7, 10.0));
         assert_ne!(steps, demanded(8, 10.0));
-        assert_eq!(steps.len(), 60);
+        assert_eq!(steps.len(), 100);
         for round in steps.chunks_exact(Kind::ALL.len()) {
             let mut round = round.to_vec();
             round.sort_unstable();

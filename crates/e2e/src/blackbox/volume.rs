@@ -1,7 +1,7 @@
 //! A member's disk: an ext4 in a file, on a loop device; it can lose its power, be full, and rot.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -184,28 +184,18 @@ fn collect(directory: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Files are preallocated, so most places hold nothing: a byte that is not zero is looked for.
+/// Files are preallocated, so that most places hold nothing: one that holds something is taken.
 fn rot_one(path: &Path, dice: &mut Dice) -> Result<String> {
-    let mut file = File::options().read(true).write(true).open(path)?;
-    let length = file.metadata()?.len();
-    let mut offset = dice.below(length);
-    let mut byte = [0];
-    for _ in 0..64 {
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_exact(&mut byte)?;
-        if byte[0] != 0 {
-            break;
-        }
-        offset = dice.below(length.min(1 << 20));
-    }
-    let flipped = [byte[0] ^ (1 << dice.below(8))];
-    file.seek(SeekFrom::Start(offset))?;
-    file.write_all(&flipped)?;
+    let bytes = std::fs::read(path)?;
+    let used: Vec<usize> = (0..bytes.len()).filter(|place| bytes[*place] != 0).collect();
+    let offset = if used.is_empty() { dice.index(bytes.len()) } else { dice.pick(&used) };
+    let flipped = [bytes[offset] ^ (1 << dice.below(8))];
+    let file = File::options().read(true).write(true).open(path)?;
+    file.write_all_at(&flipped, offset as u64)?;
     file.sync_all()?;
     let mut now = [0];
-    file.seek(SeekFrom::Start(offset))?;
-    file.read_exact(&mut now)?;
-    ensure!(now == flipped && now != byte, "the bit did not turn");
+    file.read_exact_at(&mut now, offset as u64)?;
+    ensure!(now == flipped && now[0] != bytes[offset], "the bit did not turn");
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(format!("{name}[{offset}] {:02x} -> {:02x}", byte[0], now[0]))
+    Ok(format!("{name}[{offset} of {}] {:02x} -> {:02x}", bytes.len(), bytes[offset], now[0]))
 }
