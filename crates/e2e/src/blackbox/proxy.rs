@@ -122,27 +122,26 @@ async fn carry(proxies: Arc<Proxies>, near: TcpStream, from: Slot, to: Slot, num
     let (far_in, far_out) = far.into_split();
     let there = pump(&proxies, near_in, far_out, (from, to), (epoch, number));
     let back = pump(&proxies, far_in, near_out, (to, from), (epoch, number));
-    tokio::select! {
-        () = there => {}
-        () = back => {}
-    }
+    let _ended_or_broken = tokio::try_join!(there, back);
 }
 
+/// A connection that is to be closed in both directions at once.
+struct Broken;
+
+/// One direction. Its end is passed on once everything before it has arrived, however late that is.
 async fn pump(
     proxies: &Proxies,
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
     (source, sink): (Slot, Slot),
     (epoch, number): (u64, u64),
-) {
+) -> Result<(), Broken> {
     let link = proxies.link(source, sink);
     let stream = number ^ ((source as u64) << 40) ^ ((sink as u64) << 48);
     let dice = Dice::new(proxies.seed, stream);
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    tokio::select! {
-        () = take(proxies, link, from, sender, dice, epoch) => {}
-        () = give(to, receiver) => {}
-    }
+    let take = take(proxies, link, from, sender, dice, epoch);
+    tokio::try_join!(take, give(to, receiver)).map(|_| ())
 }
 
 type Late = (Instant, Vec<u8>);
@@ -154,23 +153,24 @@ async fn take(
     sender: mpsc::Sender<Late>,
     mut dice: Dice,
     epoch: u64,
-) {
+) -> Result<(), Broken> {
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut torn = false;
     loop {
         let read = tokio::time::timeout(LOOK, from.read(&mut buffer)).await;
         if proxies.epoch.load(Ordering::SeqCst) != epoch {
             proxies.cut.fetch_add(1, Ordering::Relaxed);
-            return;
+            return Err(Broken);
         }
         let swallow = link.swallow.load(Ordering::SeqCst);
         if torn && !swallow {
-            return;
+            return Err(Broken);
         }
         let length = match read {
             Err(_) => continue,
-            Ok(Ok(0) | Err(_)) => return,
+            Ok(Ok(0)) => return Ok(()),
             Ok(Ok(length)) => length,
+            Ok(Err(_)) => return Err(Broken),
         };
         if swallow {
             torn = true;
@@ -185,19 +185,16 @@ async fn take(
             }
         };
         let due = Instant::now() + Duration::from_millis(late_ms);
-        if sender.send((due, buffer[..length].to_vec())).await.is_err() {
-            return;
-        }
+        sender.send((due, buffer[..length].to_vec())).await.map_err(|_| Broken)?;
     }
 }
 
-async fn give(mut to: OwnedWriteHalf, mut receiver: mpsc::Receiver<Late>) {
+async fn give(mut to: OwnedWriteHalf, mut receiver: mpsc::Receiver<Late>) -> Result<(), Broken> {
     while let Some((due, bytes)) = receiver.recv().await {
         if due > Instant::now() {
             tokio::time::sleep_until(due).await;
         }
-        if to.write_all(&bytes).await.is_err() {
-            return;
-        }
+        to.write_all(&bytes).await.map_err(|_| Broken)?;
     }
+    to.shutdown().await.map_err(|_| Broken)
 }
