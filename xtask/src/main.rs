@@ -14,6 +14,7 @@
 //! | `differential --requests N --seed S` | random requests to a real etcd and to us, every response compared |
 //! | `disk` | a member on a full disk, alone and as one of three |
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
+//! | `blackbox --seed S --minutes M` | real processes under real faults of network, disk and clocks; `blackbox judge FILE` |
 //! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
 //! | `large ...` | one member with 10 GiB: restart, memory, lists, beside a real etcd |
 //! | `engines` | the engines of decision 0001: do they still build, conform, and have allowed licenses |
@@ -52,6 +53,8 @@ Usage: cargo xtask TASK
   disk                         a member on a full disk, alone and as one of three (root)
   torture [--rounds N] [--kind leader|follower|all|pause] [--seed S]
                                kill -9 and SIGSTOP under load
+  blackbox [--seed S] [--minutes M] [--members 3..5] | blackbox judge FILE...
+                               real processes under real faults (root; --help)
   compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
   large [OPTION VALUE]...      one member with 10 GiB: restart, memory, lists (--help)
   engines                      lints, tests and licenses of docs/decisions/0001-engines
@@ -89,6 +92,7 @@ fn dispatch() -> Result<()> {
         "differential" => suites::differential(rest),
         "torture" => suites::torture(rest),
         "disk" => suites::disk(rest),
+        "blackbox" => suites::blackbox(rest),
         "compare" => compare::run(rest),
         "large" => large::run(rest),
         "engines" => engines(),

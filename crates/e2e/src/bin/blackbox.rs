@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
+use e2e::blackbox::schedule::Kind;
 use e2e::blackbox::{Options, host, judge, run};
 use e2e::rpc::block_on;
 use e2e::tools::subject;
 
 const HELP: &str = "\
 Usage: cargo xtask blackbox [--seed S] [--minutes M] [--members 3..5] [--out DIR] [--keep yes]
+                            [--only KIND] [--lie yes]
        cargo xtask blackbox judge FILE...
 
   --seed S      what is done, to whom, when [default: the time]
@@ -17,6 +19,8 @@ Usage: cargo xtask blackbox [--seed S] [--minutes M] [--members 3..5] [--out DIR
   --members N   how many members [default: 3]
   --out DIR     where history and logs of a failed run are kept [default: the directory for temporary files]
   --keep yes    keep the history of a clean run too
+  --only KIND   do nothing but this, as it is called in the table at the end
+  --lie yes     let the disks lie about what they have synced: such a run must fail
 
 It takes root, and iproute2, iptables, e2fsprogs, util-linux and a C compiler.
 ";
@@ -73,6 +77,8 @@ fn options(args: &[String]) -> Result<Options> {
         members: 3,
         out: std::env::temp_dir(),
         keep: false,
+        kinds: Kind::ALL.to_vec(),
+        lie: false,
     };
     let mut args = args.iter();
     while let Some(name) = args.next() {
@@ -82,6 +88,12 @@ fn options(args: &[String]) -> Result<Options> {
             "--minutes" => options.minutes = value.parse().context("--minutes")?,
             "--members" => options.members = value.parse().context("--members")?,
             "--out" => options.out = PathBuf::from(value),
+            "--only" => {
+                let kind =
+                    Kind::named(value).with_context(|| format!("nothing is called {value:?}"))?;
+                options.kinds = vec![kind];
+            }
+            "--lie" => options.lie = value == "yes",
             "--keep" => options.keep = value == "yes",
             _ => bail!("no option {name:?}\n\n{HELP}"),
         }

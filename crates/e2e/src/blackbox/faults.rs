@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::field::Field;
+use super::member::Syncs;
 use super::net::{self, Slot};
 use super::schedule::Kind;
 
@@ -273,10 +274,10 @@ impl Field {
     async fn sync_error(&mut self) -> Result<()> {
         let slot = self.one_victim().await;
         let before = self.member(slot).syncs_refused()?;
-        self.member(slot).fail_syncs(true)?;
+        self.member(slot).sync_as(Syncs::Fail)?;
         let exit = self.member(slot).wait_exit(EXIT_AFTER_SYNC_ERROR).await;
         let refused = self.member(slot).syncs_refused()? - before;
-        self.member(slot).fail_syncs(false)?;
+        self.member(slot).sync_as(Syncs::Honest)?;
         let status = exit.with_context(|| {
             format!("after {refused} failed syncs\n{}", self.members[slot - 1].log_end())
         })?;

@@ -9,6 +9,9 @@ use history::linear::keys::{self, Passed};
 use history::record::History;
 use history::replay::{self, Report};
 
+/// So many broken rules are told; the file has the rest.
+const VIOLATIONS_MAX: usize = 8;
+
 /// What was found in order.
 #[derive(Debug, Clone)]
 pub struct Verdict {
@@ -23,7 +26,8 @@ pub struct Verdict {
 /// # Errors
 /// With the rules that were broken, or why there is no verdict.
 pub fn judge(history: &History) -> Result<Verdict> {
-    let replay = replay::check(history, &replay::Settings::default());
+    let settings = replay::Settings { violations_max: VIOLATIONS_MAX, ..Default::default() };
+    let replay = replay::check(history, &settings);
     if !replay.is_clean() {
         bail!("verdict: BROKEN\n{replay}");
     }

@@ -19,10 +19,21 @@ use crate::tools::Program;
 
 const SHIM_BYTES: usize = 4_096;
 const OFFSET_AT: u64 = 0;
-const SYNCS_FAIL_AT: u64 = 8;
+const SYNCS_AT: u64 = 8;
 const CLOCK_MOVED_AT: u64 = 16;
 const SYNCS_REFUSED_AT: u64 = 24;
 const LOG_LINES: usize = 20;
+
+/// What a member's syncs do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syncs {
+    /// They sync.
+    Honest,
+    /// They fail with EIO.
+    Fail,
+    /// They say that they have synced the log, and have not.
+    Lie,
+}
 
 /// See the module. The process ends with the run.
 #[derive(Debug)]
@@ -207,12 +218,17 @@ impl Member {
         Ok(self.page.write_all_at(&offset_ns.to_le_bytes(), OFFSET_AT)?)
     }
 
-    /// Lets all syncs fail, or none.
+    /// What syncs do from now on.
     ///
     /// # Errors
     /// When the page cannot be written.
-    pub fn fail_syncs(&self, fail: bool) -> Result<()> {
-        Ok(self.page.write_all_at(&u64::from(fail).to_le_bytes(), SYNCS_FAIL_AT)?)
+    pub fn sync_as(&self, mode: Syncs) -> Result<()> {
+        let mode: u64 = match mode {
+            Syncs::Honest => 0,
+            Syncs::Fail => 1,
+            Syncs::Lie => 2,
+        };
+        Ok(self.page.write_all_at(&mode.to_le_bytes(), SYNCS_AT)?)
     }
 
     /// How often the moved clock was read so far.

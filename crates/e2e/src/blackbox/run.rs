@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::field::Field;
 use super::judge::{self, Verdict};
 use super::load::User;
+use super::member::Syncs;
 use super::record::SLOTS;
 use super::schedule::{self, Kind};
 use super::watchers::Watcher;
@@ -43,6 +44,10 @@ pub struct Options {
     pub out: PathBuf,
     /// Keep the history of a clean run too.
     pub keep: bool,
+    /// What is done.
+    pub kinds: Vec<Kind>,
+    /// The disks lie about what they have synced: the run must fail. To test the test.
+    pub lie: bool,
 }
 
 /// Runs, inside of the namespaces of [`super::host::enter`].
@@ -172,6 +177,11 @@ impl Crowd {
 async fn play(field: &mut Field, options: &Options) -> Result<()> {
     let mut crowd = Crowd::start(field, options.seed)?;
     field.recover().await.context("before any fault")?;
+    if options.lie {
+        for member in &field.members {
+            member.sync_as(Syncs::Lie)?;
+        }
+    }
     let done = tokio::time::timeout(bound(options), steps(field, options)).await;
     let outcome = match done {
         Ok(outcome) => outcome,
@@ -194,8 +204,8 @@ fn bound(options: &Options) -> Duration {
 async fn steps(field: &mut Field, options: &Options) -> Result<()> {
     let began = Instant::now();
     let end = began + Duration::from_secs_f64(options.minutes * 60.0);
-    let demanded = schedule::demanded(options.seed, options.minutes).len();
-    let steps = schedule::demanded(options.seed, options.minutes * 3.0 + 10.0);
+    let demanded = schedule::demanded(options.seed, options.minutes, &options.kinds).len();
+    let steps = schedule::demanded(options.seed, options.minutes * 3.0 + 10.0, &options.kinds);
     let progress = Progress::start(field, began);
     for (number, kind) in steps.into_iter().enumerate() {
         if number >= demanded && Instant::now() >= end {
@@ -356,7 +366,7 @@ fn collected_all(history: &History) -> bool {
 }
 
 fn demanded_happened(field: &Field, options: &Options) -> Result<()> {
-    let demanded = schedule::demanded(options.seed, options.minutes);
+    let demanded = schedule::demanded(options.seed, options.minutes, &options.kinds);
     let missing: Vec<String> = Kind::ALL
         .iter()
         .filter(|kind| demanded.contains(kind) && !field.happened.contains_key(kind))

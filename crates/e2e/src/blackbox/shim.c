@@ -4,9 +4,10 @@
  * QUORATE_SHIM names a page that is shared with whoever runs the member:
  *
  *     0  int64   nanoseconds added to CLOCK_REALTIME
- *     8  uint64  1: fsync and fdatasync fail with EIO, and nothing is synced
+ *     8  uint64  1: fsync and fdatasync fail with EIO, and nothing is synced; 2: fdatasync says that it has synced, and
+ *             has not (a disk that lies: what a judge must find out)
  *    16  uint64  counted here: reads of the wall clock while it was moved
- *    24  uint64  counted here: syncs refused
+ *    24  uint64  counted here: syncs refused, and lies
  *
  * The monotonic clock is left alone. A sync that failed stays failed: nothing is written behind the caller's back.
  */
@@ -23,7 +24,7 @@
 
 struct page {
     volatile int64_t offset_ns;
-    volatile uint64_t syncs_fail;
+    volatile uint64_t syncs;
     volatile uint64_t clock_moved;
     volatile uint64_t syncs_refused;
 };
@@ -101,15 +102,30 @@ time_t time(time_t *into) {
     return now.tv_sec;
 }
 
-static int refused(void) {
-    if (!page || !page->syncs_fail) {
-        return 0;
+enum { HONEST, FAILS, LIES };
+
+static uint64_t counted(void) {
+    uint64_t mode = page ? page->syncs : HONEST;
+    if (mode != HONEST) {
+        __atomic_fetch_add(&page->syncs_refused, 1, __ATOMIC_RELAXED);
     }
-    __atomic_fetch_add(&page->syncs_refused, 1, __ATOMIC_RELAXED);
-    errno = EIO;
-    return 1;
+    return mode;
 }
 
-int fsync(int file) { return refused() ? -1 : real_fsync(file); }
+static int fails(void) {
+    errno = EIO;
+    return -1;
+}
 
-int fdatasync(int file) { return refused() ? -1 : real_fdatasync(file); }
+int fsync(int file) { return counted() == FAILS ? fails() : real_fsync(file); }
+
+int fdatasync(int file) {
+    switch (counted()) {
+    case FAILS:
+        return fails();
+    case LIES:
+        return 0;
+    default:
+        return real_fdatasync(file);
+    }
+}

@@ -14,6 +14,7 @@ use crate::server::wait_for;
 
 /// Room of each; the file is sparse.
 const MEBIBYTES: u64 = 768;
+const BIG_BYTES: u64 = 4 << 10;
 const CANARY: &str = "canary";
 const BALLAST: &str = "ballast";
 const DATA: &str = "data";
@@ -160,9 +161,13 @@ impl Volume {
         let mut files = Vec::new();
         collect(&self.data_dir(), &mut files)?;
         ensure!(!files.is_empty(), "no file with data in {}", self.data_dir().display());
+        // Small files are few bytes of many, and yet as many as the big ones.
+        let is_big = |path: &PathBuf| path.metadata().is_ok_and(|data| data.len() >= BIG_BYTES);
+        let big: Vec<PathBuf> = files.iter().filter(|path| is_big(path)).cloned().collect();
         let mut done = Vec::new();
         for _ in 0..1 + dice.below(3) {
-            let path = dice.pick(&files);
+            let small_too = big.is_empty() || dice.one_in(8);
+            let path = dice.pick(if small_too { &files } else { &big });
             done.push(rot_one(&path, dice).with_context(|| path.display().to_string())?);
         }
         Ok(done)

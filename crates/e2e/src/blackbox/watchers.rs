@@ -17,6 +17,8 @@ use history::record::{
 use prost::Message;
 use proto::etcdserverpb as pb;
 use proto::method;
+use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::convert;
@@ -27,6 +29,8 @@ use crate::rpc::Client;
 
 /// A stream that says nothing for so long is given up: its member may be cut off.
 const SILENCE: Duration = Duration::from_secs(3);
+/// How often progress is asked for.
+const PROGRESS: Duration = Duration::from_millis(700);
 const OPENING: Duration = Duration::from_secs(2);
 const BACKOFF: Duration = Duration::from_millis(50);
 /// How soon a watcher sees that it is to stop.
@@ -171,10 +175,11 @@ impl Watcher {
         let first = Bytes::from(request.encode_to_vec());
         let _received_later = sender.send(first).await;
         let client = &self.connections[member];
+        let asks = self.watch.progress_notify.then(|| sender.clone());
         let opened =
             tokio::time::timeout(OPENING, client.stream(method::watch::WATCH, receiver)).await;
         let end = match opened {
-            Ok(Ok(stream)) => self.listen(&record, stream).await,
+            Ok(Ok(stream)) => self.listen(&record, stream, asks).await,
             _ if record.watchers_leave.load(Ordering::SeqCst) => End::Stop,
             _ => End::Lost,
         };
@@ -186,9 +191,23 @@ impl Watcher {
         end
     }
 
-    async fn listen(&mut self, record: &Record, mut stream: Streaming<Bytes>) -> End {
+    async fn listen(
+        &mut self,
+        record: &Record,
+        mut stream: Streaming<Bytes>,
+        asks: Option<Sender<Bytes>>,
+    ) -> End {
         let mut silent = Duration::ZERO;
+        let mut asked = Instant::now();
         loop {
+            // Progress on demand: each answer claims that everything up to its header was told.
+            if let Some(asks) = asks.as_ref().filter(|_| asked.elapsed() > PROGRESS) {
+                asked = Instant::now();
+                let request = pb::WatchProgressRequest {};
+                let request = pb::watch_request::RequestUnion::ProgressRequest(request);
+                let request = pb::WatchRequest { request_union: Some(request) };
+                let _full_or_gone = asks.try_send(Bytes::from(request.encode_to_vec()));
+            }
             // Once more after everything else has stopped, so that the last events are heard.
             let stop = record.watchers_stop.load(Ordering::SeqCst) && self.caught_up();
             if stop || record.watchers_leave.load(Ordering::SeqCst) {
@@ -203,8 +222,10 @@ impl Watcher {
                     continue;
                 }
             };
-            silent = Duration::ZERO;
             let Ok(response) = pb::WatchResponse::decode(message) else { return End::Lost };
+            if !response.events.is_empty() {
+                silent = Duration::ZERO;
+            }
             if let Some(end) = self.take(record, response) {
                 return end;
             }
