@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::field::Field;
@@ -15,7 +15,9 @@ use super::schedule::Kind;
 const SECOND_NS: i64 = 1_000_000_000;
 /// How long a member may go on after a sync of its log has failed.
 const EXIT_AFTER_SYNC_ERROR: Duration = Duration::from_secs(20);
-/// How long a member with rotten files is looked at.
+/// How often the data of a member with rotten files are compared with another's until they are taken for different.
+const COMPARISONS: u32 = 40;
+/// How long such a member is left alone first.
 const ROTTEN_SECONDS: u64 = 6;
 
 impl Field {
@@ -313,24 +315,31 @@ impl Field {
 
     /// A member that runs with rotten files must have the others' data, or none.
     async fn compare_rotten(&mut self, slot: Slot) -> Result<String> {
-        let Ok(revision) = self.revision(slot).await else { return Ok("does not serve".into()) };
         let other = slot % self.members.len() + 1;
-        for _ in 0..20 {
-            let (Ok(own), Ok(theirs)) =
-                (self.hash(slot, revision).await, self.hash(other, revision).await)
-            else {
-                return Ok("serves, and was not compared: its revision was compacted".into());
-            };
-            if own == theirs {
-                return Ok(format!("serves the right data at {revision}"));
+        let mut last = String::new();
+        for _ in 0..COMPARISONS {
+            if !self.member(slot).runs()? {
+                return Ok("ended when it was asked for its data".into());
             }
-            // The two may have compacted differently far for a moment.
-            if own.1 == theirs.1 {
-                ensure!(own.0 == theirs.0, "m{slot} serves wrong data from rotten files");
+            match self.compare(slot, other).await {
+                Ok(revision) => return Ok(format!("serves the right data at {revision}")),
+                Err(error) => last = format!("{error:#}"),
             }
             sleep(Duration::from_millis(100)).await;
         }
-        Ok("serves, and was not compared: compactions never agreed".into())
+        if self.serves(slot).await.is_err() {
+            return Ok(format!("does not serve: {last}"));
+        }
+        bail!("m{slot} serves from rotten files, not what m{other} has: {last}")
+    }
+
+    /// A revision at which two members have the same data.
+    async fn compare(&self, slot: Slot, other: Slot) -> Result<i64> {
+        let revision = self.revision(slot).await?.min(self.revision(other).await?);
+        let (own, theirs) = (self.hash(slot, revision).await?, self.hash(other, revision).await?);
+        // One may have compacted further, for a moment.
+        ensure!(own == theirs, "at {revision}: hash and compaction {own:?} and {theirs:?}");
+        Ok(revision)
     }
 
     async fn clock_jump(&mut self) -> Result<()> {
