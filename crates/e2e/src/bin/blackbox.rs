@@ -11,7 +11,7 @@ use e2e::tools::subject;
 
 const HELP: &str = "\
 Usage: cargo xtask blackbox [--seed S] [--minutes M] [--members 3..5] [--out DIR] [--keep yes]
-                            [--only KIND] [--lie yes]
+                            [--only KIND] [--lie yes] [--compare no]
        cargo xtask blackbox judge FILE...
 
   --seed S      what is done, to whom, when [default: the time]
@@ -20,6 +20,7 @@ Usage: cargo xtask blackbox [--seed S] [--minutes M] [--members 3..5] [--out DIR
   --out DIR     where history and logs of a failed run are kept [default: the directory for temporary files]
   --keep yes    keep the history of a clean run too
   --only KIND   do nothing but this, as it is called in the table at the end
+  --compare no  start members without --initial-corrupt-check, which finds rot inside of the state's pages
   --lie yes     let the disks lie about what they have synced: such a run must fail
 
 It takes root, and iproute2, iptables, e2fsprogs, util-linux and a C compiler.
@@ -46,7 +47,11 @@ fn main() -> ExitCode {
 
 fn play(args: &[String]) -> Result<()> {
     let options = options(args)?;
-    let program = subject()?;
+    let mut program = subject()?;
+    if options.compare {
+        // Rot inside of a page of the state is found by comparing with the others, and only then.
+        program = program.with(&["--initial-corrupt-check"]);
+    }
     host::enter()?;
     block_on(run(&program, &options))
 }
@@ -79,6 +84,7 @@ fn options(args: &[String]) -> Result<Options> {
         keep: false,
         kinds: Kind::ALL.to_vec(),
         lie: false,
+        compare: true,
     };
     let mut args = args.iter();
     while let Some(name) = args.next() {
@@ -93,6 +99,7 @@ fn options(args: &[String]) -> Result<Options> {
                     Kind::named(value).with_context(|| format!("nothing is called {value:?}"))?;
                 options.kinds = vec![kind];
             }
+            "--compare" => options.compare = value != "no",
             "--lie" => options.lie = value == "yes",
             "--keep" => options.keep = value == "yes",
             _ => bail!("no option {name:?}\n\n{HELP}"),

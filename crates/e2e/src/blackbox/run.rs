@@ -48,6 +48,8 @@ pub struct Options {
     pub kinds: Vec<Kind>,
     /// The disks lie about what they have synced: the run must fail. To test the test.
     pub lie: bool,
+    /// Members are started with `--initial-corrupt-check`.
+    pub compare: bool,
 }
 
 /// Runs, inside of the namespaces of [`super::host::enter`].

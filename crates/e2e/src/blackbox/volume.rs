@@ -161,13 +161,16 @@ impl Volume {
         let mut files = Vec::new();
         collect(&self.data_dir(), &mut files)?;
         ensure!(!files.is_empty(), "no file with data in {}", self.data_dir().display());
+        // One file, or each bit in one of its own: what is found in one must not hide what is not found in another.
         // Small files are few bytes of many, and yet as many as the big ones.
         let is_big = |path: &PathBuf| path.metadata().is_ok_and(|data| data.len() >= BIG_BYTES);
         let big: Vec<PathBuf> = files.iter().filter(|path| is_big(path)).cloned().collect();
+        let small_too = big.is_empty() || dice.one_in(8);
+        let choices = if small_too { &files } else { &big };
+        let one = dice.one_in(2).then(|| dice.pick(choices));
         let mut done = Vec::new();
-        for _ in 0..1 + dice.below(3) {
-            let small_too = big.is_empty() || dice.one_in(8);
-            let path = dice.pick(if small_too { &files } else { &big });
+        for _ in 0..1 + dice.below(5) {
+            let path = one.clone().unwrap_or_else(|| dice.pick(choices));
             done.push(rot_one(&path, dice).with_context(|| path.display().to_string())?);
         }
         Ok(done)
