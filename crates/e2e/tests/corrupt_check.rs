@@ -52,9 +52,9 @@ fn rot(directory: &Path) -> Result<usize> {
     Ok(found)
 }
 
-/// 1. The third member writes its state and is killed. 2. The others go on, and compact beyond all that it knows, so
-/// that nothing of what it has can be compared. 3. A value in its state rots. 4. Started, it must catch up first, be
-/// compared then, and end.
+/// The third member writes its state and is killed. The others go on, and compact beyond all that it knows, so that
+/// nothing of what it has can be compared. A value in its state rots. Started, it must catch up first, be compared
+/// then, and end.
 #[test]
 #[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
 fn a_rotten_member_that_was_left_behind_does_not_serve() {
