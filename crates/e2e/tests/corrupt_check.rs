@@ -60,7 +60,7 @@ fn rot(directory: &Path) -> Result<usize> {
 fn a_rotten_member_that_was_left_behind_does_not_serve() {
     let program = subject().expect("the server under test").with(&["--initial-corrupt-check"]);
     if program.is_etcd() {
-        // A real etcd compares before it has caught up, and passes such a member over.
+        // Its state lies elsewhere, in another format.
         return;
     }
     let mut cluster = Cluster::start(&program, 3).expect("three members");

@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(4);
 fn it_waits_a_little_to_be_known() {
     let program = subject().expect("the server under test");
     if program.is_etcd() {
-        // A real etcd ends at once: whoever starts it tries again.
+        // This is a promise of ours.
         return;
     }
     let cluster = Cluster::start(&program, 1).expect("a member");
