@@ -13,6 +13,7 @@ use std::time::Duration;
 use client::{Client, Config};
 use mvcc::KvHash;
 use node::Handle;
+use tokio::task::JoinSet;
 
 use super::StartConfig;
 use crate::exit::{Exit, Result};
@@ -53,9 +54,16 @@ pub(super) async fn run(config: &StartConfig, handle: &Handle) -> Result<()> {
         let own = view.hash_kv(view.revision()).map_err(Exit::failed)?;
         drop(view);
         let last = tokio::time::Instant::now() >= deadline;
-        let mut again = Vec::new();
+        // All at once: of members that do not answer each takes its time.
+        let mut asked = JoinSet::new();
         for member in left {
-            match compare(config, &own, &member).await? {
+            let revision = own.revision.0;
+            asked.spawn(async move { (ask(&member.client_urls, revision).await, member) });
+        }
+        let mut again = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            let (answer, member) = answer.map_err(Exit::failed)?;
+            match compare(config, &own, &member, answer)? {
                 Compared::Done => {}
                 Compared::NotYet(reason) if last => {
                     let id = format!("{:x}", member.id);
@@ -72,14 +80,15 @@ pub(super) async fn run(config: &StartConfig, handle: &Handle) -> Result<()> {
     }
 }
 
-/// Compares with one other member.
-async fn compare(
+/// Compares with what one other member has answered.
+fn compare(
     config: &StartConfig,
     own: &KvHash,
     member: &proto::etcdserverpb::Member,
+    answer: std::result::Result<proto::etcdserverpb::HashKvResponse, String>,
 ) -> Result<Compared> {
     let id = format!("{:x}", member.id);
-    let theirs = match ask(&member.client_urls, own.revision.0).await {
+    let theirs = match answer {
         Ok(theirs) => theirs,
         // It has compacted further than this member is, or is not as far.
         Err(error) if error.contains("etcdserver: mvcc: required revision") => {
