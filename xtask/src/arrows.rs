@@ -78,7 +78,11 @@ const HOUSE: &[Room] = &[
             "cli",
         ],
     ),
-    room("e2e", "tests only: real processes, real etcd, real etcdctl", &["proto", "client"]),
+    room(
+        "e2e",
+        "tests only: real processes, real etcd, real etcdctl",
+        &["history", "proto", "client"],
+    ),
     room("xtask", "`cargo xtask ci`, the one gate", &[]),
 ];
 

@@ -16,6 +16,7 @@
 //! | `disk` | a member on a full disk, alone and as one of three |
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
 //! | `failover --rounds N ...` | kill -9 of the leader, and how long a client waits for the next |
+//! | `blackbox --seed S --minutes M` | real processes under real faults of network, disk and clocks; `blackbox judge FILE` |
 //! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
 //! | `large ...` | one member with 10 GiB: restart, memory, lists, beside a real etcd |
 //! | `ranges ...` | what many ranges on three members cost, and how they come back when one dies |
@@ -63,6 +64,8 @@ Usage: cargo xtask TASK
                                kill -9 and SIGSTOP under load
   failover [--rounds N] [--server ours|etcd]
                                how long a client waits when the leader is killed (--help)
+  blackbox [--seed S] [--minutes M] [--members 3..5] | blackbox judge FILE...
+                               real processes under real faults (root; --help)
   compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
   large [OPTION VALUE]...      one member with 10 GiB: restart, memory, lists (--help)
   ranges [OPTION VALUE]...     what many ranges on three members cost (--help)
@@ -105,6 +108,7 @@ fn dispatch() -> Result<()> {
         "torture" => suites::torture(rest),
         "disk" => suites::disk(rest),
         "failover" => suites::failover(rest),
+        "blackbox" => suites::blackbox(rest),
         "compare" => compare::run(rest),
         "large" => large::run(rest),
         "ranges" => ranges::run(rest),

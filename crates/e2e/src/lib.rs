@@ -10,11 +10,13 @@
 //! - [`rpc`]: gRPC by path and bytes, so that malformed messages can be sent too.
 //! - [`differential`]: random requests from a seed, compared whole, with shrinking.
 //! - [`disk`]: a small file system of its own, to be filled.
+//! - [`blackbox`]: real faults of network, disk, processes and clocks; the record judged by `history`.
 //! - [`torture`]: faults under load, and the checks of what must hold afterwards.
 //!
 //! Every wait has a bound. Caveat: ports are probed before they are used, so that something else on the
 //! machine can still take one in between; the start then fails, loudly.
 
+pub mod blackbox;
 pub mod cluster;
 pub mod ctl;
 pub mod differential;

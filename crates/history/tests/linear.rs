@@ -106,6 +106,8 @@ fn check_evidence(ops: &[CasOp], culprit: usize, invoked: usize) {
 }
 
 fn random_map(dice: &mut Pcg64Mcg) -> Vec<Op<MapInput, String>> {
+    // Of six operations so many are never answered.
+    let silent = dice.random_range(0..5);
     let op = |dice: &mut Pcg64Mcg| {
         let invoked = dice.random_range(0..12_u64);
         let word = |dice: &mut Pcg64Mcg| ["", "a", "b", "ab", "ba"][dice.random_range(0..5)].into();
@@ -115,7 +117,7 @@ fn random_map(dice: &mut Pcg64Mcg) -> Vec<Op<MapInput, String>> {
             _ => MapAction::Append(["a", "b"][dice.random_range(0..2)].into()),
         };
         let returned = Time(invoked + dice.random_range(0..6));
-        let answered = (dice.random_range(0..6) > 0).then(|| (returned, word(dice)));
+        let answered = (dice.random_range(0..6) >= silent).then(|| (returned, word(dice)));
         let key = ["x", "y"][dice.random_range(0..2)].into();
         Op { invoked: Time(invoked), input: MapInput { key, action }, answered }
     };

@@ -6,7 +6,8 @@
 //! A history of one key is cut where no answered operation is under way. A window can end in several states, and
 //! operations of unknown outcome may take effect in any later window; so what goes from one window to the next is a
 //! set of configurations (state, operations still waiting), and a history is linearizable if the last set is not
-//! empty.
+//! empty. Of two with one state the one in which more operations wait can do all that the other can, so that only the
+//! largest are kept: without this each operation of unknown outcome would double them, for the rest of the history.
 //!
 //! # What is left out
 //!
@@ -383,9 +384,7 @@ fn check_key(key: &Key, of: &Of, settings: &Settings) -> Result<usize, Fault> {
             let members: Vec<usize> = waiting.into_iter().chain(window.iter().copied()).collect();
             let ends = configurations(&OneKey, &of.ops, &members, state, &mut bounds);
             for end in ends.map_err(unknown)? {
-                if !next.contains(&end) {
-                    next.push(end);
-                }
+                keep(&mut next, end);
             }
             if next.len() > settings.configurations_max {
                 return Err(unknown(Exhausted::Configurations(settings.configurations_max)));
@@ -397,6 +396,19 @@ fn check_key(key: &Key, of: &Of, settings: &Settings) -> Result<usize, Fault> {
         current = next;
     }
     Ok(windows.len())
+}
+
+/// Adds a configuration unless another can do all that it can: one of the same state, in which at least the same
+/// operations wait. (None of them has to take effect.) Others that the new one makes idle go.
+fn keep(all: &mut Vec<Configuration<Option<Value>>>, new: Configuration<Option<Value>>) {
+    let covers = |a: &Configuration<Option<Value>>, b: &Configuration<Option<Value>>| {
+        a.state == b.state && b.waiting.iter().all(|op| a.waiting.binary_search(op).is_ok())
+    };
+    if all.iter().any(|old| covers(old, &new)) {
+        return;
+    }
+    all.retain(|old| !covers(&new, old));
+    all.push(new);
 }
 
 /// Looks for the evidence in the history up to the window that has no order.

@@ -230,8 +230,8 @@ impl<'a, M: Model> Search<'a, M> {
         let mut state = start;
         let mut answered = 0;
         let mut at = HEAD;
-        if self.answered == 0 && self.arrive(&state) {
-            return Ok(true);
+        if self.answered == 0 {
+            return Ok(self.arrive(&state) || self.all);
         }
         loop {
             at = self.list[at].next;
@@ -240,6 +240,9 @@ impl<'a, M: Model> Search<'a, M> {
                 bounds.steps_max =
                     bounds.steps_max.checked_sub(1).ok_or(Exhausted::Steps(steps_max))?;
                 let Some(next) = self.step(&state, entry) else { continue };
+                if self.is_idle(&state, entry, &next) {
+                    continue;
+                }
                 self.mark(entry.op, true);
                 if !self.is_new(&next, bounds)? {
                     self.mark(entry.op, false);
@@ -248,11 +251,14 @@ impl<'a, M: Model> Search<'a, M> {
                 self.lift(at);
                 answered += usize::from(entry.partner.is_some());
                 self.path.push((at, std::mem::replace(&mut state, next)));
-                if answered == self.answered && self.arrive(&state) {
+                if answered < self.answered {
+                    at = HEAD;
+                    continue;
+                }
+                if self.arrive(&state) {
                     return Ok(true);
                 }
-                at = HEAD;
-                continue;
+                // What still waits can as well take effect in what follows.
             }
             // A return that nothing explains, or the end of the list: back.
             self.furthest = self.furthest.max(at);
@@ -264,6 +270,25 @@ impl<'a, M: Model> Search<'a, M> {
             self.unlift(last);
             at = last;
         }
+    }
+
+    /// Whether an operation of unknown outcome would be linearized for nothing. This one, if the state stays as it is.
+    /// The one before it, if this one gives the same state without it, or if this one was answered and it could as
+    /// well come after it. (Only what was answered: of two that wait each would be put off for the other.) Left
+    /// waiting it can do all that it could, so the way without it leads to everything that this way leads to, and is
+    /// tried too.
+    fn is_idle(&self, state: &M::State, entry: Entry, next: &M::State) -> bool {
+        if entry.partner.is_none() && next == state {
+            return true;
+        }
+        let Some((last, before)) = self.path.last() else { return false };
+        let last = self.list[*last];
+        if last.partner.is_some() {
+            return false;
+        }
+        let Some(without) = self.step(before, entry) else { return false };
+        without == *next
+            || (entry.partner.is_some() && self.step(&without, last).as_ref() == Some(next))
     }
 
     /// All that returned is linearized. Whether that is enough.

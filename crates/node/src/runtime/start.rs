@@ -39,6 +39,10 @@ use crate::transport::{self, Transport};
 /// How long a member that joins asks the others who they are before it gives up.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a member that joins waits until those whom it asks know it, and how often it asks.
+const KNOWN_TIMEOUT: Duration = Duration::from_secs(5);
+const KNOWN_POLL: Duration = Duration::from_millis(100);
+
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -304,26 +308,45 @@ fn ask_members(config: &Config) -> Result<(u64, Vec<DescribedMember>), StartErro
 }
 
 /// Finds out which member of the cluster this one is.
+///
+/// Whoever is asked may not have applied the addition yet that another member has acknowledged. So a member that is
+/// not known yet asks again for a while.
 fn join(config: &Config) -> Result<Identity, StartError> {
-    let (cluster_id, members) = ask_members(config)?;
-    let own: BTreeSet<&String> = config.advertise_peer_urls.iter().collect();
-    let me = members.iter().find(|m| m.peer_urls.iter().collect::<BTreeSet<_>>() == own);
-    let me = me.ok_or_else(|| {
-        StartError::Join(format!(
-            "the cluster has no member with the peer URLs {:?}: run `quorate member add {} \
-             --peer-urls={}` first",
-            config.advertise_peer_urls,
-            config.name,
-            config.advertise_peer_urls.join(",")
-        ))
-    })?;
-    if !me.name.is_empty() && me.name != config.name {
-        return Err(StartError::Join(format!(
-            "the member with these peer URLs has started already, as {}",
-            me.name
-        )));
+    let deadline = Instant::now() + KNOWN_TIMEOUT;
+    let mut told = false;
+    loop {
+        let (cluster_id, members) = ask_members(config)?;
+        let own: BTreeSet<&String> = config.advertise_peer_urls.iter().collect();
+        let me = members.iter().find(|m| m.peer_urls.iter().collect::<BTreeSet<_>>() == own);
+        let Some(me) = me else {
+            if Instant::now() >= deadline {
+                return Err(unknown_member(config));
+            }
+            if !told {
+                tracing::warn!("waiting to be known to the cluster");
+                told = true;
+            }
+            std::thread::sleep(KNOWN_POLL);
+            continue;
+        };
+        if !me.name.is_empty() && me.name != config.name {
+            return Err(StartError::Join(format!(
+                "the member with these peer URLs has started already, as {}",
+                me.name
+            )));
+        }
+        return Ok(Identity { cluster_id, member_id: me.id });
     }
-    Ok(Identity { cluster_id, member_id: me.id })
+}
+
+fn unknown_member(config: &Config) -> StartError {
+    StartError::Join(format!(
+        "the cluster has no member with the peer URLs {:?}: run `quorate member add {} \
+         --peer-urls={}` first",
+        config.advertise_peer_urls,
+        config.name,
+        config.advertise_peer_urls.join(",")
+    ))
 }
 
 /// What was on disk, fit together.
