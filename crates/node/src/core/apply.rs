@@ -55,6 +55,12 @@ impl<E: Engine> Core<E> {
                 Event::TransferEnded { to, outcome } => {
                     let over = |(_, target): &mut (Origin, raft::ReplicaId)| *target == to;
                     let origins: Vec<_> = self.transfers.extract_if(.., over).collect();
+                    match outcome {
+                        raft::TransferOutcome::Yielded => self.leave(),
+                        raft::TransferOutcome::Aborted | raft::TransferOutcome::Refused => {
+                            self.stay();
+                        }
+                    }
                     for (origin, _) in origins {
                         let answer = match outcome {
                             raft::TransferOutcome::Yielded => Ok(etcd::Response::Published),
@@ -109,6 +115,7 @@ impl<E: Engine> Core<E> {
 
     /// Stops serving: what was evaluated and not applied may never be.
     pub(super) fn retire(&mut self) {
+        self.leave();
         if std::mem::take(&mut self.serving) {
             self.machine.follow();
             self.void_speculative();

@@ -325,6 +325,7 @@ impl<E: Engine> Core<E> {
         // all of them.
         loop {
             self.propose(now);
+            self.hand_over_if_leaving(now)?;
             self.begin_reads(now)?;
             let output = self.store.flush();
             let idle = output == store::Output::default();
@@ -440,18 +441,39 @@ impl<E: Engine> Core<E> {
         if !self.disk_full || !self.serving || !self.transfers.is_empty() || recently {
             return Ok(());
         }
-        let raft = self.raft();
-        let voters = &raft.membership().voters;
-        let heard = |id: ReplicaId| self.heard_since.contains_key(&NodeId(id.get()));
-        let peers = raft.peers().filter(|peer| voters.contains(&peer.id) && heard(peer.id));
-        let Some(to) = peers.max_by_key(|peer| peer.matched).map(|peer| peer.id) else {
-            return Ok(());
-        };
+        let Some(to) = self.successor() else { return Ok(()) };
         tracing::warn!(
             to = format_args!("{:x}", to.get()),
             "no room here: leadership is given away"
         );
         self.handed_over = Some(now);
+        self.propose(now);
+        self.transfers.push((Origin::None, to));
+        Ok(self.raft_mut().step(now, raft::Input::TransferLeadership { to })?)
+    }
+
+    /// The voter that is connected and has most of the log.
+    fn successor(&self) -> Option<ReplicaId> {
+        let raft = self.raft();
+        let voters = &raft.membership().voters;
+        let heard = |id: ReplicaId| self.heard_since.contains_key(&NodeId(id.get()));
+        let peers = raft.peers().filter(|peer| voters.contains(&peer.id) && heard(peer.id));
+        peers.max_by_key(|peer| peer.matched).map(|peer| peer.id)
+    }
+
+    /// A leader that is asked to remove itself hands leadership over first, and the request goes to
+    /// whoever leads then. Otherwise:
+    /// 1. It leads a group of two, commits its own removal and ends.
+    /// 2. The message that says so is lost.
+    /// 3. The other, which does not know, needs the vote of the one that is gone.
+    fn hand_over_if_leaving(&mut self, now: Duration) -> Result<(), Fatal> {
+        if self.routes.leaving.is_empty() || !self.serving || !self.transfers.is_empty() {
+            return Ok(());
+        }
+        let Some(to) = self.successor() else {
+            self.stay();
+            return Ok(());
+        };
         self.propose(now);
         self.transfers.push((Origin::None, to));
         Ok(self.raft_mut().step(now, raft::Input::TransferLeadership { to })?)
@@ -497,6 +519,15 @@ pub(crate) fn addresses(
 #[must_use]
 pub fn asks(frame: &[u8]) -> bool {
     pb::Frame::decode(frame).is_ok_and(|frame| !frame.forwards.is_empty())
+}
+
+/// The messages between replicas that a frame carries; what cannot be decoded is left out. For a
+/// network that is simulated, which holds what members say against what they have on disk.
+#[must_use]
+pub fn messages(frame: &[u8]) -> Vec<raft::Message> {
+    let messages = pb::Frame::decode(frame).map(|frame| frame.messages).unwrap_or_default();
+    let decoded = messages.into_iter().filter_map(|message| wire::message::decode(message).ok());
+    decoded.map(|envelope| envelope.message).collect()
 }
 
 /// In dense mode a node has one replica, and both have the member's id.

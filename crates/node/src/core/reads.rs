@@ -283,7 +283,13 @@ impl<E: Engine> Core<E> {
         }
         if self.reads.confirmed_deadline.is_some_and(|deadline| deadline <= now) {
             for read in self.reads.extract(|confirmed| confirmed.deadline <= now) {
-                self.give_up(read, &Error::TimeoutWaitAppliedIndex);
+                // What the leader has answered may be done: only of what changes nothing may be said
+                // that it has had no effect.
+                let error = match read {
+                    Read::Answer { speculative: None, .. } => Error::Timeout,
+                    _ => Error::TimeoutWaitAppliedIndex,
+                };
+                self.give_up(read, &error);
             }
             let left = self.reads.confirmed.values().flatten();
             self.reads.confirmed_deadline = left.map(|confirmed| confirmed.deadline).min();
