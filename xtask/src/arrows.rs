@@ -57,7 +57,7 @@ const HOUSE: &[Room] = &[
     room(
         "sim",
         "whole clusters from a seed: real members, simulated surroundings",
-        &["env", "proto", "raft", "mvcc", "store", "etcd", "storage", "node"],
+        &["history", "env", "proto", "raft", "mvcc", "store", "etcd", "storage", "node"],
     ),
     room("client", "the Rust client: finds the leader, retries only what is safe", &["proto"]),
     room(

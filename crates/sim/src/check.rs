@@ -5,12 +5,19 @@
 //! together.
 //!
 //! - Raft, figure 3: one leader a term; log matching; leader completeness; state machine safety.
-//! - A commit is backed by a quorum of disks. Term and vote never regress, over restarts too.
+//! - A commit is backed by a quorum of disks, and by an entry of the leader's own term. Term and
+//!   vote never regress, over restarts too. At most one membership change is under way.
+//! - What a member promises is on its disk ([`sent`]).
 //! - A log that is opened again holds what was durable, and of what was under way the oldest
 //!   writes, whole ([`world`](crate::world)).
-//! - Two members that applied the same revision did the same; revisions have no gap.
+//! - What clients and watchers were told can be true of one strictly serializable store
+//!   ([`judge`](crate::judge)).
+//! - Two members that applied the same revision did the same, and at the same applied index have
+//!   the same state, to the byte; revisions have no gap.
 //! - After everything is healed the cluster serves within a bound, and all members have the same
 //!   state.
+
+mod sent;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -51,9 +58,20 @@ pub(crate) struct Rules {
     written: BTreeMap<LogPosition, (Payload, LogPosition)>,
     /// The term of each committed entry, and the term in which it was first seen to be.
     committed: BTreeMap<LogIndex, (Term, Term)>,
-    /// What each revision did, as the first member that applied it says.
-    pub(crate) commits: BTreeMap<i64, Arc<Commit>>,
+    /// What each revision did, as the first member that applied it says, and when it said so.
+    pub(crate) commits: BTreeMap<i64, (Arc<Commit>, Duration)>,
     pub(crate) elections: u64,
+    /// The end of the log of whoever asked for votes of a term.
+    asked: BTreeMap<(NodeId, Term), LogPosition>,
+    /// Where entries stand that change the membership, in any log.
+    changes: BTreeSet<LogPosition>,
+    /// The state at an applied index, and whose it was.
+    hashes: BTreeMap<u64, (u32, NodeId)>,
+    pub(crate) states_compared: u64,
+    /// Entries written over others.
+    pub(crate) overwritten: u64,
+    /// Times that a log was cut behind what nobody needs.
+    pub(crate) truncated: u64,
 }
 
 impl Rules {
@@ -69,6 +87,9 @@ impl Rules {
         entries: &[Entry],
     ) -> Result<(), Fault> {
         for entry in entries {
+            if matches!(entry.payload, Payload::Membership(_)) {
+                self.changes.insert(entry.position());
+            }
             let mine = (entry.payload.clone(), before);
             let known = self.written.entry(entry.position()).or_insert_with(|| mine.clone());
             if *known != mine {
@@ -86,14 +107,48 @@ impl Rules {
     }
 
     /// A member applied a commit: the same as everyone who applied this revision.
-    pub(crate) fn published(&mut self, id: NodeId, commit: &Arc<Commit>) -> Result<(), Fault> {
+    pub(crate) fn published(
+        &mut self,
+        id: NodeId,
+        commit: &Arc<Commit>,
+        now: Duration,
+    ) -> Result<(), Fault> {
         let revision = commit.revision.0;
-        let known = self.commits.entry(revision).or_insert_with(|| Arc::clone(commit));
+        let (known, _) = self.commits.entry(revision).or_insert_with(|| (Arc::clone(commit), now));
         if known == commit {
             return Ok(());
         }
         let what = format!("{revision} is {commit:?} at member {}, elsewhere {known:?}", id.0);
         Err(("same state", what))
+    }
+
+    /// Members that have applied the same entries have the same state, to the byte.
+    pub(crate) fn state(&mut self, id: NodeId, view: &mvcc::View) -> Result<(), Fault> {
+        let applied = view.applied().index;
+        let hash = view.hash().map_err(|error| ("a state can be read", error.to_string()))?;
+        match self.hashes.insert(applied, (hash, id)) {
+            Some((other, whose)) if other != hash => {
+                let what = format!("{} and {} differ at applied index {applied}", id.0, whose.0);
+                Err(("same state", what))
+            }
+            known => {
+                self.states_compared += u64::from(known.is_some_and(|(_, whose)| whose != id));
+                Ok(())
+            }
+        }
+    }
+
+    /// At most one membership change is under way in any log.
+    fn one_change(&self, host: &Host) -> Result<(), Fault> {
+        let Some(raft) = host.raft() else { return Ok(()) };
+        let beyond = LogPosition::new(raft.committed().0 + 1, 0);
+        let open = self.changes.range(beyond..);
+        let open: Vec<_> = open.filter(|at| raft.term_at(at.index) == Some(at.term)).collect();
+        if open.len() < 2 {
+            return Ok(());
+        }
+        let what = format!("member {} has {open:?}, committed is {}", host.id.0, raft.committed());
+        Err(("one membership change at a time", what))
     }
 
     /// Revisions have no gap: the list begins after the founding one.
@@ -127,6 +182,7 @@ impl Rules {
         if raft.role() == RoleKind::Leader {
             self.leads(host, raft.term())?;
         }
+        self.one_change(host)?;
         self.commits_are_backed(hosts, host, membership_before)?;
         Ok((raft.committed().0.max(host.commit_checked), seen))
     }
@@ -179,6 +235,11 @@ impl Rules {
         let Some(term) = raft.term_at(commit) else { return Ok(()) };
         if commit.0 <= known || commit == raft.truncated().index {
             return Ok(());
+        }
+        if raft.role() == RoleKind::Leader && term != raft.term() {
+            let what =
+                format!("member {} leads {} and commits {commit}@{term}", host.id.0, raft.term());
+            return Err(("only entries of the own term are committed by counting", what));
         }
         let at = LogPosition { index: commit, term };
         let holders: BTreeSet<u64> =

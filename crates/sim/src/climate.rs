@@ -73,6 +73,89 @@ pub struct Climate {
     pub append_bytes_max: usize,
     /// The longest value written, in bytes.
     pub value_bytes_max: u64,
+    /// Who watches, and how they are served.
+    #[serde(default)]
+    pub doors: Doors,
+    /// What strikes when it hurts most.
+    #[serde(default)]
+    pub ambush: Ambush,
+    /// Messages that are late are so by hours: they come when all is over.
+    #[serde(default)]
+    pub late_by_hours: bool,
+}
+
+/// Watches, and the doors that serve them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doors {
+    /// Clients that watch.
+    pub watches: u64,
+    /// Bytes that wait for one of them, at most; then it is served from history.
+    pub stream_bytes: usize,
+    /// Commits read from history at a time.
+    pub window_commits: usize,
+    /// Messages are cut into parts of about this size for those who allow it.
+    pub fragment_bytes: usize,
+    /// How often progress is told to those who want it.
+    pub progress_us: u64,
+    /// A watcher takes up to this long for a message.
+    pub read_us: u64,
+    /// What was applied waits up to this long for its door.
+    pub lag_us: u64,
+}
+
+impl Default for Doors {
+    fn default() -> Self {
+        Self {
+            watches: 0,
+            stream_bytes: 4 << 20,
+            window_commits: 1_000,
+            fragment_bytes: 2 << 20,
+            progress_us: 600_000_000,
+            read_us: 0,
+            lag_us: 0,
+        }
+    }
+}
+
+impl Doors {
+    fn draw(dice: &mut SplitMix64) -> Self {
+        Self {
+            watches: one_of(dice, &[0, 1, 4, 12]),
+            stream_bytes: one_of(dice, &[300, 3_000, 4 << 20]),
+            window_commits: one_of(dice, &[1, 3, 1_000]),
+            fragment_bytes: one_of(dice, &[150, 1_000, 2 << 20]),
+            progress_us: one_of(dice, &[100_000, 3_000_000, 600_000_000]),
+            read_us: one_of(dice, &[0, 5_000, 300_000, 3_000_000]),
+            lag_us: one_of(dice, &[0, 1_000, 200_000]),
+        }
+    }
+}
+
+/// Faults that wait for their moment: one time in so many, 0 is never.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ambush {
+    /// Power is cut right after a vote was given.
+    pub vote_one_in: u64,
+    /// Power is cut right after entries were appended.
+    pub append_one_in: u64,
+    /// A leader is cut off right after it has committed something.
+    pub commit_one_in: u64,
+    /// A leader is cut off right after it was elected.
+    pub election_one_in: u64,
+}
+
+impl Ambush {
+    fn draw(dice: &mut SplitMix64) -> Self {
+        if dice.below(3) > 0 {
+            return Self::default();
+        }
+        Self {
+            vote_one_in: one_of(dice, &[0, 1, 2, 5]),
+            append_one_in: one_of(dice, &[0, 20, 100]),
+            commit_one_in: one_of(dice, &[0, 5, 30]),
+            election_one_in: one_of(dice, &[0, 1, 2, 4]),
+        }
+    }
 }
 
 /// Shares of the kinds of request.
@@ -96,6 +179,7 @@ pub struct RequestWeights {
 
 /// Shares of the kinds of fault and of operations on the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "each is the share of the fault of its name")]
 pub struct FaultWeights {
     pub kill: Weight,
@@ -118,6 +202,8 @@ pub struct FaultWeights {
     pub add_voter: Weight,
     pub remove: Weight,
     pub checkpoint: Weight,
+    pub wipe: Weight,
+    pub cut_watches: Weight,
 }
 
 /// Mostly nothing, sometimes a little, sometimes much.
@@ -186,6 +272,8 @@ impl FaultWeights {
             add_voter: weight(dice) / 2,
             remove: weight(dice) / 2,
             checkpoint: weight(dice),
+            wipe: weight(dice) / 4,
+            cut_watches: weight(dice) / 2,
         }
     }
 }
@@ -230,6 +318,9 @@ impl Climate {
             request_timeout_us: one_of(dice, &[1_000_000, 5_000_000, 7_000_000]),
             append_bytes_max: one_of(dice, &[1, 200, 1 << 20]),
             value_bytes_max: one_of(dice, &[8, 40, 400, 2_000]),
+            doors: Doors::draw(dice),
+            ambush: Ambush::draw(dice),
+            late_by_hours: dice.below(4) == 0,
         }
     }
 

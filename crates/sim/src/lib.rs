@@ -15,7 +15,10 @@
 //! - [`plan`]: what happens in it, as data: printed, cut down, run again.
 //! - [`world`]: the members, and what happens to them.
 //! - [`check`]: the rules, which trust nothing of the code under test.
+//! - [`judge`]: whether what clients and watchers were told can be true of one store.
 //! - [`shrink`]: the smallest plan that still breaks the same rule.
+//! - [`bulk`], [`claims`]: many seeds, and what must have happened in them.
+//! - [`trace`]: the story, its hash, and all of it as data.
 //!
 //! # What is real and what is not
 //!
@@ -23,20 +26,23 @@
 //! recovery, the way a member starts (`node::boot`), the encoding between members. Simulated:
 //! the disk under the log, sector by sector ([`env::SimDisk`]); the state engine by its twin in
 //! memory, which has passed the same conformance suite; connections, time, processes. Left out:
-//! watches, the doors of clients (gRPC), and the threads of the runtime, in whose place events are taken
+//! the doors of clients (gRPC; the hub behind them that serves watches is there), and the threads of the runtime, in whose place events are taken
 //! in, written and delivered in any order that they could come in.
 //!
 //! # Caveats
 //!
-//! - What clients are told is not held against a model of the store yet: the crate `history` can
-//!   do that, and what clients asked and heard is kept for it.
-//! - Damage of a member's log is noticed, and the member stays away; nobody replaces it.
+//! - One member is lost for good at a time, by rot or with its disk; another takes its place.
+//! - One version of the code runs on all members: there is no other yet to mix it with.
+//! - Messages of other hours come when the plan is over: the world sleeps, and wakes to them.
 //!
 //! Sources: FoundationDB's and TigerBeetle's simulators; Groce et al., "Swarm Testing" (ISSTA
 //! 2012); Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002).
 
+pub mod bulk;
 pub mod check;
+pub mod claims;
 pub mod climate;
+pub mod judge;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod plan;
@@ -64,6 +70,8 @@ pub struct Outcome {
     pub hash: u64,
     /// What happened, in words, as far as it was asked for.
     pub story: Vec<String>,
+    /// What happened, as data, if it was asked for.
+    pub seen: Vec<trace::Happened>,
     /// Simulated time, in microseconds.
     pub simulated_us: u64,
 }

@@ -1,77 +1,31 @@
 //! `quorate-sim`: many seeds, one seed told as a story, or the smallest plan that breaks a rule.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use sim::{Mutants, Plan, Tally, Tell};
+use sim::bulk::{Bulk, Harvest, harvest};
+use sim::claims::CLAIMS;
+use sim::{Mutants, Plan, Tell};
 
 const HELP: &str = "\
 Usage: quorate-sim TASK
 
-  run [--first N] [--seeds N]   live through seeds; stops at the first that breaks a rule
+  run [--first N] [--seeds N] [--jobs N] [--keep-going]
+                                live through seeds; stops at the first that breaks a rule
   replay SEED|FILE [--all]      one seed (or the plan in a file), told as a story; --all: every message
   hash SEED                     the number that stands for everything that happens in a seed
   plan SEED                     a seed's plan, as JSON
-  shrink SEED [--runs N]        the smallest plan that breaks the same rule, as JSON, and its story
+  shrink SEED|FILE [--runs N]   the smallest plan that breaks the same rule, as JSON, and its story
+  trace SEED|FILE --out FILE    everything that happens, as JSON, for a page to show
 
 A run fails if a rule is broken, and if something that it claims to survive never happened
 (asked of 2,000 seeds and more).
 ";
 
-/// What must happen somewhere in a run of many seeds.
-const MUST_HAPPEN: &[&str] = &[
-    "bits rotten",
-    "bridge",
-    "checkpoint",
-    "checkpoint cut off",
-    "clock jump",
-    "collection",
-    "connection lost",
-    "converged",
-    "damage refused",
-    "election",
-    "files torn",
-    "full disk",
-    "given up",
-    "i/o error",
-    "kill",
-    "leader isolated",
-    "leadership moved",
-    "log full",
-    "log has room again",
-    "log read",
-    "member joined",
-    "member removed",
-    "message late",
-    "message lost",
-    "message twice",
-    "ok: compact",
-    "ok: delete",
-    "ok: get",
-    "ok: lease grant",
-    "ok: lease keep-alive",
-    "ok: lease revoke",
-    "ok: lease time-to-live",
-    "ok: member add",
-    "ok: member promote",
-    "ok: member remove",
-    "ok: put",
-    "ok: txn",
-    "one-way cut",
-    "partition",
-    "pause",
-    "power cut",
-    "power cut of all",
-    "refused",
-    "refused by a full disk",
-    "rot",
-    "sectors lost",
-    "slow disk",
-    "snapshot cut off",
-    "snapshot installed",
-    "unknown",
-];
+/// The form of a trace's file; `sim::trace` describes it.
+const TRACE_FORMAT: u32 = 1;
 
 fn main() -> ExitCode {
     match dispatch() {
@@ -87,7 +41,7 @@ fn dispatch() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (task, rest) = args.split_first().map_or(("help", &[][..]), |(task, rest)| (task, rest));
     match task {
-        "run" => run(number(rest, "--first", 1)?, number(rest, "--seeds", 100)?),
+        "run" => run(rest),
         "replay" => replay(&plan(rest)?, rest.iter().any(|arg| arg == "--all")),
         "hash" => {
             println!("{:016x}", sim::live(&plan(rest)?, Tell::Nothing).hash);
@@ -98,6 +52,7 @@ fn dispatch() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         "shrink" => shrink(&plan(rest)?, usize::try_from(number(rest, "--runs", 2_000)?)?),
+        "trace" => trace(&plan(rest)?, value(rest, "--out")?.context("--out FILE?")?),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -106,9 +61,14 @@ fn dispatch() -> Result<ExitCode> {
     }
 }
 
+fn value<'a>(args: &'a [String], name: &str) -> Result<Option<&'a str>> {
+    let Some(at) = args.iter().position(|arg| arg == name) else { return Ok(None) };
+    let given = args.get(at + 1).with_context(|| format!("{name} wants a value"))?;
+    Ok(Some(given))
+}
+
 fn number(args: &[String], name: &str, otherwise: u64) -> Result<u64> {
-    let Some(at) = args.iter().position(|arg| arg == name) else { return Ok(otherwise) };
-    let given = args.get(at + 1).with_context(|| format!("{name} wants a number"))?;
+    let Some(given) = value(args, name)? else { return Ok(otherwise) };
     given.parse().with_context(|| format!("{name} wants a number, not {given:?}"))
 }
 
@@ -125,39 +85,43 @@ fn plan(args: &[String]) -> Result<Plan> {
     }
 }
 
-fn run(first: u64, seeds: u64) -> Result<ExitCode> {
-    let began = Instant::now();
-    let mut told = Instant::now();
-    let mut tally = Tally::default();
-    let mut simulated_us = 0;
-    for seed in first..first.saturating_add(seeds) {
-        let outcome = sim::live(&Plan::draw(seed), Tell::Nothing);
-        if let Some(broken) = outcome.broken {
-            println!("seed {seed}: {broken}\nquorate-sim replay {seed}; quorate-sim shrink {seed}");
-            return Ok(ExitCode::FAILURE);
-        }
-        tally.merge(&outcome.tally);
-        simulated_us += outcome.simulated_us;
-        if told.elapsed().as_secs() >= 10 {
-            told = Instant::now();
-            eprintln!("{} of {seeds} seeds", seed + 1 - first);
-        }
-    }
-    for (what, times) in tally.iter() {
+fn run(args: &[String]) -> Result<ExitCode> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let bulk = Bulk {
+        first: number(args, "--first", 1)?,
+        seeds: number(args, "--seeds", 100)?,
+        jobs: usize::try_from(number(args, "--jobs", processors as u64)?)?,
+        keep_going: args.iter().any(|arg| arg == "--keep-going"),
+    };
+    let harvest = harvest(bulk, |so_far| {
+        let Harvest { seeds, broken, .. } = so_far;
+        eprintln!("{seeds} of {} seeds, {} of them broken", bulk.seeds, broken.len());
+    });
+    Ok(if report(&bulk, &harvest) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints what came of a run; whether it is clean, and has seen what it claims to survive.
+fn report(bulk: &Bulk, harvest: &Harvest) -> bool {
+    for (what, times) in harvest.tally.iter() {
         println!("{times:>12}  {what}");
     }
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let (hours, rate) =
-        (simulated_us as f64 / 3.6e9, seeds as f64 / began.elapsed().as_secs_f64().max(1e-9));
-    println!(
-        "{seeds} seeds from {first}: clean; {hours:.1} simulated hours, {rate:.1} seeds a second"
-    );
-    let missing = tally.missing(MUST_HAPPEN);
-    if seeds >= 2_000 && !missing.is_empty() {
-        println!("but these never happened: {}", missing.join(", "));
-        return Ok(ExitCode::FAILURE);
+    for (seed, broken) in &harvest.broken {
+        println!("seed {seed}: {broken}\nquorate-sim replay {seed}; quorate-sim shrink {seed}");
     }
-    Ok(ExitCode::SUCCESS)
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let rate = harvest.seeds as f64 / harvest.took.as_secs_f64().max(1e-9);
+    println!(
+        "{} seeds from {}: {}; {:.1} simulated hours, {rate:.1} seeds a second",
+        harvest.seeds,
+        bulk.first,
+        if harvest.broken.is_empty() { "clean" } else { "broken" },
+        harvest.simulated_hours
+    );
+    let missing = harvest.tally.missing(CLAIMS);
+    if harvest.broken.is_empty() && !missing.is_empty() {
+        println!("these never happened: {}", missing.join(", "));
+    }
+    harvest.broken.is_empty() && (bulk.seeds < 2_000 || missing.is_empty())
 }
 
 fn replay(plan: &Plan, all: bool) -> Result<ExitCode> {
@@ -178,4 +142,19 @@ fn shrink(plan: &Plan, runs_max: usize) -> Result<ExitCode> {
     println!("{}", serde_json::to_string_pretty(&least)?);
     eprintln!("{} events of {} are left, after {runs} runs", least.events.len(), plan.events.len());
     replay(&least, false)
+}
+
+fn trace(plan: &Plan, path: &str) -> Result<ExitCode> {
+    let outcome = sim::live(plan, Tell::Data);
+    let trace = serde_json::json!({
+        "format": TRACE_FORMAT,
+        "plan": plan,
+        "broken": outcome.broken.as_ref().map(ToString::to_string),
+        "events": outcome.seen,
+    });
+    let mut file = BufWriter::new(File::create(path).with_context(|| path.to_owned())?);
+    serde_json::to_writer(&mut file, &trace)?;
+    file.flush()?;
+    println!("{} events in {path}", outcome.seen.len());
+    Ok(if outcome.broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

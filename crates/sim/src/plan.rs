@@ -45,6 +45,13 @@ pub enum Event {
         /// For what.
         ask: Ask,
     },
+    /// A client begins to watch.
+    Watch {
+        /// At which member.
+        at: Place,
+        /// What.
+        wish: Wish,
+    },
     /// A fault, or an operation on the cluster.
     Fault(Fault),
 }
@@ -113,6 +120,30 @@ pub enum Ask {
     TimeToLive {
         lease: u64,
     },
+}
+
+/// What a client wants to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// The key, or the first of them.
+    pub from: u64,
+    /// This key alone.
+    pub single: bool,
+    /// The first key beyond; nothing: to the end.
+    pub to: Option<u64>,
+    /// From so many revisions before the newest one that a client knows of; negative is the
+    /// future, nothing is from now on.
+    pub back: Option<i64>,
+    /// With previous pairs.
+    pub prev: bool,
+    /// With progress.
+    pub progress: bool,
+    /// Without puts.
+    pub no_put: bool,
+    /// Without deletes.
+    pub no_delete: bool,
+    /// In parts, if it is much.
+    pub fragment: bool,
 }
 
 /// What can befall a cluster.
@@ -192,6 +223,14 @@ pub enum Fault {
     Checkpoint {
         at: Place,
     },
+    /// The disk is gone: its member never comes back, another takes its place.
+    Wipe {
+        at: Place,
+    },
+    /// Whoever watches at a member loses the connection.
+    CutWatches {
+        at: Place,
+    },
 }
 
 /// Draws one of several by weight.
@@ -248,8 +287,37 @@ impl Plan {
                 events.push(Planned { at_us, event: Event::Fault(fault) });
             }
         }
+        for _ in 0..climate.doors.watches {
+            let at_us = dice.below(span_us);
+            let at = dice.below(climate.members + 2);
+            events.push(Planned {
+                at_us,
+                event: Event::Watch { at, wish: Wish::draw(dice, &climate) },
+            });
+        }
         events.sort_by_key(|planned| planned.at_us);
         Self { seed, climate, events }
+    }
+}
+
+impl Wish {
+    fn draw(dice: &mut SplitMix64, climate: &Climate) -> Self {
+        let from = dice.below(climate.keys);
+        let mut one_in = |chance: u64| dice.below(chance) == 0;
+        let (single, prev, progress) = (one_in(3), one_in(2), one_in(2));
+        let (no_put, no_delete, fragment) = (one_in(8), one_in(8), one_in(2));
+        let (bounded, past) = (one_in(2), one_in(2));
+        Self {
+            from: if single || bounded { from } else { 0 },
+            single,
+            to: bounded.then(|| from + 1 + dice.below(climate.keys)),
+            back: past.then(|| signed(dice, -5, 60)),
+            prev,
+            progress,
+            no_put,
+            no_delete,
+            fragment,
+        }
     }
 }
 
@@ -323,55 +391,63 @@ impl Ask {
     }
 }
 
+/// The shares of the kinds of fault, in the order in which `Fault::draw` knows them.
+fn shares(weights: &FaultWeights) -> [Weight; 22] {
+    let FaultWeights {
+        kill,
+        power_cut,
+        power_cut_all,
+        pause,
+        partition,
+        one_way,
+        bridge,
+        isolate_leader,
+        heal,
+        slow_disk,
+        full_disk,
+        io_error,
+        rot,
+        clock_jump,
+        move_leader,
+        add_learner,
+        promote,
+        add_voter,
+        remove,
+        checkpoint,
+        wipe,
+        cut_watches,
+    } = *weights;
+    [
+        kill,
+        power_cut,
+        power_cut_all,
+        pause,
+        partition,
+        one_way,
+        bridge,
+        isolate_leader,
+        heal,
+        slow_disk,
+        full_disk,
+        io_error,
+        rot,
+        clock_jump,
+        move_leader,
+        add_learner,
+        promote,
+        add_voter,
+        remove,
+        checkpoint,
+        wipe,
+        cut_watches,
+    ]
+}
+
 impl Fault {
     fn draw(dice: &mut SplitMix64, weights: &FaultWeights) -> Option<Self> {
-        let FaultWeights {
-            kill,
-            power_cut,
-            power_cut_all,
-            pause,
-            partition,
-            one_way,
-            bridge,
-            isolate_leader,
-            heal,
-            slow_disk,
-            full_disk,
-            io_error,
-            rot,
-            clock_jump,
-            move_leader,
-            add_learner,
-            promote,
-            add_voter,
-            remove,
-            checkpoint,
-        } = *weights;
-        let weights = [
-            kill,
-            power_cut,
-            power_cut_all,
-            pause,
-            partition,
-            one_way,
-            bridge,
-            isolate_leader,
-            heal,
-            slow_disk,
-            full_disk,
-            io_error,
-            rot,
-            clock_jump,
-            move_leader,
-            add_learner,
-            promote,
-            add_voter,
-            remove,
-            checkpoint,
-        ];
         let at = dice.below(8);
         let for_us = while_us(dice);
-        Some(match pick(dice, &weights) {
+        Some(match pick(dice, &shares(weights)) {
             0 => Self::Kill { at, for_us },
             1 => Self::PowerCut { at, for_us, after_changes: dice.below(12) },
             2 => Self::PowerCutAll { for_us },
@@ -398,7 +474,9 @@ impl Fault {
             16 => Self::Promote { at },
             17 => Self::AddVoter,
             18 => Self::Remove { at },
-            _ => Self::Checkpoint { at },
+            19 => Self::Checkpoint { at },
+            20 => Self::Wipe { at },
+            _ => Self::CutWatches { at },
         })
     }
 }

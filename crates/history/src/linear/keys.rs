@@ -36,12 +36,15 @@ pub struct Settings {
     pub bounds: Bounds,
     /// How many configurations a window may end in.
     pub configurations_max: usize,
+    /// A key with more operations of unknown outcome that may have changed it is not searched, but
+    /// counted in [`Passed::wide`]: each can double the ways in which a window may end.
+    pub unknown_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let bounds = Bounds { steps_max: 5_000_000, memory_bytes_max: 256 << 20 };
-        Self { bounds, configurations_max: 4_096 }
+        Self { bounds, configurations_max: 4_096, unknown_max: usize::MAX }
     }
 }
 
@@ -52,6 +55,8 @@ pub struct Passed {
     pub keys: usize,
     /// Keys that cannot be judged alone.
     pub skipped: usize,
+    /// Keys with more unknown operations than [`Settings::unknown_max`].
+    pub wide: usize,
     /// Windows.
     pub windows: usize,
     /// Operations, counted once for each key.
@@ -169,6 +174,10 @@ pub fn check(operations: &[Operation], settings: &Settings) -> Result<Passed, Fa
             continue;
         }
         drop_unseen(&mut of);
+        if of.ops.iter().filter(|op| op.answered.is_none()).count() > settings.unknown_max {
+            passed.wide += 1;
+            continue;
+        }
         passed.keys += 1;
         passed.operations += of.ops.len();
         passed.windows += check_key(&key, &of, settings)?;

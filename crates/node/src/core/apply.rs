@@ -57,6 +57,12 @@ impl<E: Engine> Turn<'_, E> {
                 Event::TransferEnded { to, outcome } => {
                     let over = |(_, target): &mut (Origin, raft::ReplicaId)| *target == to;
                     let origins: Vec<_> = self.group.transfers.extract_if(.., over).collect();
+                    match outcome {
+                        raft::TransferOutcome::Yielded => self.leave(),
+                        raft::TransferOutcome::Aborted | raft::TransferOutcome::Refused => {
+                            self.stay();
+                        }
+                    }
                     for (origin, _) in origins {
                         let answer = match outcome {
                             raft::TransferOutcome::Yielded => Ok(etcd::Response::Published),
@@ -115,6 +121,7 @@ impl<E: Engine> Turn<'_, E> {
 
     /// Stops serving: what was evaluated and not applied may never be.
     pub(super) fn retire(&mut self) {
+        self.leave();
         if std::mem::take(&mut self.group.serving) {
             self.group.machine.follow();
             if !mutants::on(Mutant::SpeculationKept) {

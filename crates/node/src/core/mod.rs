@@ -428,6 +428,7 @@ impl<E: Engine> Core<E> {
             while let Some(range) = self.touched.pop_first() {
                 turn!(self, range, turn => {
                     turn.propose(now);
+                    turn.hand_over_if_leaving(now)?;
                     turn.begin_reads(now)?;
                 });
             }
@@ -667,6 +668,15 @@ pub(crate) fn addresses(
 #[must_use]
 pub fn asks(frame: &[u8]) -> bool {
     pb::Frame::decode(frame).is_ok_and(|frame| !frame.forwards.is_empty())
+}
+
+/// The messages between replicas that a frame carries; what cannot be decoded is left out. For a
+/// network that is simulated, which holds what members say against what they have on disk.
+#[must_use]
+pub fn messages(frame: &[u8]) -> Vec<raft::Message> {
+    let messages = pb::Frame::decode(frame).map(|frame| frame.messages).unwrap_or_default();
+    let decoded = messages.into_iter().filter_map(|message| wire::message::decode(message).ok());
+    decoded.map(|envelope| envelope.message).collect()
 }
 
 /// In dense mode a node has one replica, and both have the member's id.

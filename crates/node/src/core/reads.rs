@@ -306,7 +306,13 @@ impl<E: Engine> Turn<'_, E> {
         }
         if self.group.reads.confirmed_deadline.is_some_and(|deadline| deadline <= now) {
             for read in self.group.reads.extract(|confirmed| confirmed.deadline <= now) {
-                self.give_up(read, &Error::TimeoutWaitAppliedIndex);
+                // What the leader has answered may be done: only of what changes nothing may be said
+                // that it has had no effect.
+                let error = match read {
+                    Read::Answer { speculative: None, .. } => Error::Timeout,
+                    _ => Error::TimeoutWaitAppliedIndex,
+                };
+                self.give_up(read, &error);
             }
             let left = self.group.reads.confirmed.values().flatten();
             self.group.reads.confirmed_deadline = left.map(|confirmed| confirmed.deadline).min();

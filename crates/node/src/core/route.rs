@@ -57,6 +57,8 @@ pub(super) struct Routes {
     /// Passed on to a leader, by the number they were given.
     forwarded: BTreeMap<u64, Forwarded>,
     unrouted: Waiting<Unrouted>,
+    /// Asks for the removal of this member, which leads: for whoever leads after it.
+    pub(super) leaving: Waiting<(Origin, Request)>,
 }
 
 impl Routes {
@@ -82,6 +84,11 @@ impl Routes {
 impl<E: Engine> Turn<'_, E> {
     /// A request, from a client of this member or passed on by a peer.
     pub(super) fn request(&mut self, now: Duration, origin: Origin, request: Request) {
+        if self.group.serving && self.removes_self(&request) {
+            let deadline = now + self.shared.config.request_timeout;
+            self.group.routes.leaving.push_back((deadline, (origin, request)));
+            return;
+        }
         if self.group.serving && self.group.transfers.is_empty() {
             return self.evaluate(now, origin, request);
         }
@@ -102,6 +109,30 @@ impl<E: Engine> Turn<'_, E> {
                 self.answer(origin, Err(Error::NotLeader));
             }
             _ => self.wait_for_leader(now, Unrouted::Request(origin, request)),
+        }
+    }
+
+    /// Whether this member is asked to remove itself, and others would be left.
+    fn removes_self(&self, request: &Request) -> bool {
+        let Request::MemberRemove(request) = request else { return false };
+        let voters = &self.raft().membership().voters;
+        request.id == self.shared.config.node.0
+            && voters.len() > 1
+            && voters.contains(&self.raft().id())
+    }
+
+    /// Leadership is handed over: what asked for this member's removal goes to the next leader.
+    pub(super) fn leave(&mut self) {
+        for (deadline, (origin, request)) in std::mem::take(&mut self.group.routes.leaving) {
+            let at = self.group.routes.unrouted.partition_point(|&(other, _)| other <= deadline);
+            self.group.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
+        }
+    }
+
+    /// Leadership cannot be handed over: this member is not removed.
+    pub(super) fn stay(&mut self) {
+        for (_, (origin, _)) in std::mem::take(&mut self.group.routes.leaving) {
+            self.answer(origin, Err(Error::Unhealthy));
         }
     }
 

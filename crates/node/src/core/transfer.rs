@@ -22,18 +22,40 @@ impl<E: Engine> Turn<'_, E> {
         if !self.shared.disk_full || !leads || recently {
             return Ok(());
         }
-        let raft = self.raft();
-        let voters = &raft.membership().voters;
-        let heard = |id: ReplicaId| self.shared.heard_since.contains_key(&NodeId(id.get()));
-        let peers = raft.peers().filter(|peer| voters.contains(&peer.id) && heard(peer.id));
-        let Some(to) = peers.max_by_key(|peer| peer.matched).map(|peer| peer.id) else {
-            return Ok(());
-        };
+        let Some(to) = self.successor() else { return Ok(()) };
         tracing::warn!(
             to = format_args!("{:x}", to.get()),
             "no room here: leadership is given away"
         );
         self.group.handed_over = Some(now);
+        self.propose(now);
+        self.group.transfers.push((Origin::None, to));
+        Ok(self.raft_mut().step(now, raft::Input::TransferLeadership { to })?)
+    }
+
+    /// The voter that is connected and has most of the log.
+    fn successor(&self) -> Option<ReplicaId> {
+        let raft = self.raft();
+        let voters = &raft.membership().voters;
+        let heard = |id: ReplicaId| self.shared.heard_since.contains_key(&NodeId(id.get()));
+        let peers = raft.peers().filter(|peer| voters.contains(&peer.id) && heard(peer.id));
+        peers.max_by_key(|peer| peer.matched).map(|peer| peer.id)
+    }
+
+    /// A leader that is asked to remove itself hands leadership over first, and the request goes to
+    /// whoever leads then. Otherwise:
+    /// 1. It leads a group of two, commits its own removal and ends.
+    /// 2. The message that says so is lost.
+    /// 3. The other, which does not know, needs the vote of the one that is gone.
+    pub(super) fn hand_over_if_leaving(&mut self, now: Duration) -> Result<(), Fatal> {
+        let leaving = !self.group.routes.leaving.is_empty();
+        if !leaving || !self.group.serving || !self.group.transfers.is_empty() {
+            return Ok(());
+        }
+        let Some(to) = self.successor() else {
+            self.stay();
+            return Ok(());
+        };
         self.propose(now);
         self.group.transfers.push((Origin::None, to));
         Ok(self.raft_mut().step(now, raft::Input::TransferLeadership { to })?)

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd::{Error, Request, Response, Route};
+use history::record::{ClientId, Incarnation, Operation};
 use node::core::{Input, Token};
 use proto::etcdserverpb as pb;
 use store::NodeId;
 
 use super::{Happening, World};
 use crate::check::Fault;
+use crate::judge::record;
 use crate::plan::{Ask, Place};
 
 /// Clients that are not in the plan.
@@ -25,6 +27,8 @@ const PROBE: u64 = u64::MAX - 1;
 pub(crate) struct Op {
     pub(crate) client: u64,
     pub(crate) at: NodeId,
+    /// Which process of that member was asked.
+    incarnation: u64,
     pub(crate) request: Request,
     pub(crate) invoked: Duration,
     /// When the client heard, and what; nothing: it will never know.
@@ -53,6 +57,30 @@ impl Clients {
         self.op(op).is_some_and(|op| matches!(op.outcome, Some((_, Some(Ok(_))))))
     }
 
+    /// What clients asked and heard, as far as it is about keys.
+    pub(crate) fn operations(&self) -> Vec<Operation> {
+        let number = |wide: u64| u32::try_from(wide & 0xffff_ffff).unwrap_or(u32::MAX);
+        let operation = |op: &Op| {
+            let call = record::call(&op.request)?;
+            let heard = op.outcome.as_ref().map(|(at, reply)| (record::time(*at), reply.as_ref()));
+            Some(Operation {
+                client: ClientId(number(op.client)),
+                node: history::record::NodeId(number(op.at.0)),
+                incarnation: Some(Incarnation(number(op.incarnation))),
+                invoked: record::time(op.invoked),
+                returned: heard.map(|(at, _)| at),
+                call,
+                outcome: record::outcome(heard.and_then(|(_, reply)| reply)),
+            })
+        };
+        self.ops.iter().filter_map(operation).collect()
+    }
+
+    /// The newest revision that any client has seen.
+    pub(super) fn newest(&self) -> i64 {
+        self.newest
+    }
+
     fn op(&self, op: u64) -> Option<&Op> {
         self.ops.get(usize::try_from(op).ok()?)
     }
@@ -62,11 +90,11 @@ impl Clients {
     }
 }
 
-fn key(number: u64) -> Bytes {
+pub(super) fn key(number: u64) -> Bytes {
     format!("k{number:03}").into()
 }
 
-fn end(to: Option<u64>) -> Bytes {
+pub(super) fn end(to: Option<u64>) -> Bytes {
     to.map_or(Bytes::from_static(b"\0"), key)
 }
 
@@ -259,6 +287,7 @@ impl World {
         self.clients.ops.push(Op {
             client,
             at,
+            incarnation: self.hosts[&at].incarnation,
             request: request.clone(),
             invoked: self.now,
             outcome: None,

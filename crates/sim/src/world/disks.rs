@@ -56,6 +56,8 @@ impl World {
             }
             self.process(id).into_iter().for_each(|process| process.syncing = true);
             self.post_within(id, self.now + takes, What::LogEnds);
+            let one_in = self.plan.climate.ambush.append_one_in;
+            self.lies_in_wait(one_in, id, "ambush: after an append");
         }
         Ok(())
     }
@@ -75,7 +77,7 @@ impl World {
         let written = std::mem::take(&mut process.written);
         host.mirror = host.shadow.clone();
         host.units.clear();
-        self.send(id, released);
+        self.send(id, released)?;
         for write in written {
             self.step(id, Input::LogWritten(write))?;
         }
@@ -123,6 +125,7 @@ impl World {
         let Some(host) = self.hosts.get(&id) else { return Ok(()) };
         let unix = host.clock.unix_s(self.now);
         self.step(id, Input::WallTime(unix))?;
+        self.compare_state(id, true)?;
         let Some(process) = self.process(id) else { return Ok(()) };
         if !process.jobs.is_empty() {
             return Ok(());
@@ -178,6 +181,11 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
             match process.log.append(&groups) {
                 Ok(()) => {
                     for group in &groups {
+                        let first = group.entries.first().map(|entry| entry.index);
+                        let last = host.shadow.last().index;
+                        let over = first.filter(|first| *first <= last && group.reset.is_none());
+                        rules.overwritten += over.map_or(0, |first| last.0 + 1 - first.0);
+                        rules.truncated += u64::from(group.truncate_to.is_some());
                         if let Some(first) = group.entries.first() {
                             let before = match group.reset {
                                 Some(reset) => reset,

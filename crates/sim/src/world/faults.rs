@@ -53,6 +53,12 @@ impl World {
             Fault::IoError { at, after_changes, .. } => {
                 self.host_at(at, "i/o error planned", |host| host.disk.fail_after(after_changes));
             }
+            Fault::Wipe { at } => self.wipe(at),
+            Fault::CutWatches { at } => {
+                let id = self.member_at(at);
+                self.tally.count("watchers cut off");
+                self.watchers_lose(id);
+            }
             Fault::Rot { at, byte, mask, for_us } => self.rot(at, byte, mask, for_us),
             Fault::ClockJump { at, wall_s, monotonic_us } => {
                 let now = self.now;
@@ -105,6 +111,7 @@ impl World {
 
     /// The process is gone, with all that it had in memory.
     pub(super) fn end_process(&mut self, id: NodeId) {
+        self.watchers_lose(id);
         self.hosts.entry(id).and_modify(|host| host.process = None);
         self.disconnect(id);
     }
@@ -172,6 +179,42 @@ impl World {
         }
     }
 
+    /// A fault that has waited for its moment.
+    pub(super) fn ambush(&mut self, id: NodeId, what: &'static str) {
+        if self.healed || self.ambushes == 0 || !self.hosts[&id].is_up() {
+            return;
+        }
+        self.ambushes -= 1;
+        self.tally.count(what);
+        self.trace.tell(self.now, format_args!("AMBUSH n{:x}: {what}", id.0));
+        match what {
+            "ambush: after a vote" | "ambush: after an append" => {
+                let changes = self.net.draw(4);
+                self.crash(id, true, Some(changes));
+                let takes = us(1_000) + self.draw_us(300_000);
+                self.post(self.now + takes, Happening::Restart(id));
+            }
+            _ => {
+                let others: Vec<NodeId> = self.hosts.keys().copied().collect();
+                for other in others {
+                    self.net.block(id, other);
+                    self.net.block(other, id);
+                }
+                let takes = self.draw_us(4 * self.plan.climate.election_us);
+                self.post(self.now + takes, Happening::Rejoins(id));
+            }
+        }
+    }
+
+    /// Draws whether a fault that waits for this moment strikes, a little later.
+    pub(super) fn lies_in_wait(&mut self, one_in: u64, id: NodeId, what: &'static str) {
+        if one_in > 0 && !self.healed && self.ambushes > 0 && self.net.draw(one_in) == 0 {
+            let takes = self.draw_us(2 * self.plan.climate.delay_us.1);
+            let incarnation = self.hosts[&id].incarnation;
+            self.post(self.now + takes, Happening::Within(id, incarnation, What::Ambush(what)));
+        }
+    }
+
     /// Members whose bit is set on one side, the others on the other; `bridge` is on both.
     fn cut(&mut self, side: u64, bridge: Option<NodeId>, what: &'static str) {
         self.tally.count(what);
@@ -201,8 +244,7 @@ impl World {
     /// gone.
     fn rot(&mut self, at: u64, byte: u64, mask: u8, for_us: u64) {
         let id = self.member_at(at);
-        let rotten = self.hosts.values().filter(|host| host.disk.faults().bits_flipped > 0).count();
-        if rotten > 0 || self.removals || self.hosts.len() < 3 || !self.hosts[&id].is_up() {
+        if !self.can_lose(id) || !self.hosts[&id].is_up() {
             return;
         }
         self.crash(id, false, None);
@@ -216,6 +258,19 @@ impl World {
             self.tally.count("rot");
         }
         self.post(self.now + us(for_us), Happening::Restart(id));
+    }
+
+    /// A member's disk is gone for good; only of a minority, or the data would be gone.
+    fn wipe(&mut self, at: u64) {
+        let id = self.member_at(at);
+        if !self.can_lose(id) {
+            return;
+        }
+        if self.hosts[&id].is_up() {
+            self.crash(id, true, None);
+        }
+        self.tally.count("disk wiped");
+        self.lose(id);
     }
 
     fn fill_disk(&mut self, at: u64, for_us: u64, left_bytes: u64) {
@@ -250,11 +305,12 @@ impl World {
 
     fn remove_member(&mut self, at: u64) -> Result<(), Broken> {
         // One member that is lost for good and another that is removed may be too many.
-        let rotten = self.hosts.values().any(|host| host.disk.faults().bits_flipped > 0);
-        // Known: docs/known-bugs.md, the leader of two.
+        let rots = |host: &Host| host.damaged || host.disk.faults().bits_flipped > 0;
+        let rotten = self.hosts.values().any(|host| rots(host) && !host.replaced);
+        // Known: docs/known-bugs.md, the last but one of two.
         let voters = |raft: &raft::Raft| raft.membership().voters.len();
         let few = self.hosts.values().filter_map(Host::raft).any(|raft| voters(raft) < 3);
-        if rotten || few {
+        if rotten || few || self.repair.is_some() {
             return Ok(());
         }
         self.removals = true;

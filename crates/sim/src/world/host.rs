@@ -17,6 +17,7 @@ use storage::Log;
 use storage::log::{GroupWrite, LogReader, OpenError, Options, Recovered, RecoveredGroup};
 use store::{NodeId, RangeId, WriteId};
 
+use super::watchers::Door;
 use crate::climate::Climate;
 
 /// Where a member's log is on its disk.
@@ -97,6 +98,11 @@ impl Mirror {
         }
     }
 
+    /// The last entry.
+    pub(crate) fn last(&self) -> LogPosition {
+        self.before(LogIndex(u64::MAX))
+    }
+
     /// Whether the log holds this entry, or has held it below what it was cut to.
     pub(crate) fn holds(&self, at: LogPosition) -> bool {
         at.index <= self.truncated.index || self.terms.get(&at.index.0) == Some(&at.term.0)
@@ -157,6 +163,9 @@ pub(crate) struct Process {
     pub(crate) flush_at: Option<Duration>,
     pub(crate) tick_at: Option<Duration>,
     pub(crate) receiving: bool,
+    pub(crate) door: Door,
+    /// The last applied index at which its state was compared.
+    pub(crate) compared: u64,
 }
 
 /// A machine, and what runs on it.
@@ -178,8 +187,10 @@ pub(crate) struct Host {
     pub(crate) shadow: Mirror,
     /// Appended units that are not known to be durable, oldest first.
     pub(crate) units: VecDeque<Vec<GroupWrite>>,
-    /// Its log was damaged while it was down: it refuses to start.
+    /// Its disk is gone, or was damaged while it was down so that it refuses to start.
     pub(crate) damaged: bool,
+    /// It is lost, and another has taken its place.
+    pub(crate) replaced: bool,
     /// It was removed from the cluster, and knows it.
     pub(crate) removed: bool,
     /// How far its Raft has been checked.
@@ -223,6 +234,7 @@ impl Host {
             shadow: Mirror::default(),
             units: VecDeque::new(),
             damaged: false,
+            replaced: false,
             removed: false,
             commit_checked: 0,
             hard_state_seen: HardState::default(),
@@ -414,6 +426,8 @@ impl Host {
             catchup_entries: climate.catchup_entries,
             process: u32::try_from(self.incarnation).unwrap_or(u32::MAX),
         };
+        let revision = machine.view().revision();
+        let door = Door::new(&climate.doors, self.id, seed, revision);
         let mut core = Core::new(config, raft, machine);
         core.begin(local).map_err(|error| error.to_string())?;
         Ok(Process {
@@ -431,6 +445,8 @@ impl Host {
             flush_at: None,
             tick_at: None,
             receiving: false,
+            door,
+            compared: 0,
         })
     }
 }

@@ -5,19 +5,23 @@ mod disks;
 mod faults;
 pub(crate) mod host;
 mod net;
+mod repair;
 mod turn;
+pub(crate) mod watchers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use etcd::FoundingMember;
+use history::record::{Commits, History};
 use mvcc::View;
 use node::core::SnapshotOut;
 use raft::{FetchRequest, ReplicaId, RoleKind, SnapshotOutcome};
 use store::{NodeId, RangeId};
 
 use crate::check::{Broken, Fault, Rules};
+use crate::judge;
 use crate::plan::{Event, Plan};
 use crate::tally::Tally;
 use crate::trace::{Tell, Trace};
@@ -25,9 +29,15 @@ use crate::{Mutants, Outcome};
 use clients::Clients;
 use host::{BootFailure, Clock, Host};
 use net::Network;
+use repair::Repair;
+use watchers::Watchers;
 
 /// After everything is healed, the cluster must serve and agree within this.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(120);
+/// How long the world sleeps before messages of long ago come.
+const HOURS: Duration = Duration::from_secs(3 * 3_600);
+/// Faults that strike at their moment, at most, in one seed.
+const AMBUSHES_MAX: u64 = 60;
 /// Events that a seed may take; more is a loop without end.
 const EVENTS_MAX: u64 = 3_000_000;
 
@@ -45,6 +55,14 @@ pub(crate) enum Happening {
     Restart(NodeId),
     /// An answer reaches its client.
     Answered(u64),
+    /// A watcher looks for a member.
+    WatcherConnects(usize),
+    /// A watcher takes a message, on which of its connections.
+    WatcherReads(usize, usize),
+    /// The operator looks whether something is to be done.
+    OperatorLooks,
+    /// A member that was cut off can be reached again.
+    Rejoins(NodeId),
     /// A client waits no longer.
     GivesUp(u64),
     /// The disk has room again.
@@ -60,6 +78,8 @@ pub(crate) enum What {
     LogEnds,
     JobEnds,
     Chores,
+    Door,
+    Ambush(&'static str),
     Fetched(RangeId, FetchRequest),
     SnapshotSent(RangeId, ReplicaId, SnapshotOutcome),
     Unreachable(NodeId),
@@ -83,6 +103,13 @@ pub(crate) struct World {
     hosts: BTreeMap<NodeId, Host>,
     net: Network,
     clients: Clients,
+    watchers: Watchers,
+    /// What is to be done about a member that is lost.
+    repair: Option<Repair>,
+    /// Messages that come when all is over.
+    late: Vec<(NodeId, NodeId, Bytes)>,
+    /// Faults that may still lie in wait.
+    ambushes: u64,
     rules: Rules,
     trace: Trace,
     tally: Tally,
@@ -102,6 +129,10 @@ impl World {
             hosts: BTreeMap::new(),
             net: Network::new(plan.seed),
             clients: Clients::default(),
+            watchers: Watchers::default(),
+            repair: None,
+            late: Vec::new(),
+            ambushes: AMBUSHES_MAX,
             rules: Rules::default(),
             trace: Trace::new(tell),
             tally: Tally::default(),
@@ -130,7 +161,34 @@ impl World {
         }
         self.heal_all();
         self.converge()?;
-        self.rules.no_gap()
+        if self.plan.climate.late_by_hours {
+            self.hours_later();
+            self.converge()?;
+        }
+        self.rules.no_gap()?;
+        judge::judge(&self.history(), &self.plan, &mut self.tally)
+    }
+
+    /// All that clients asked and were told, and all that the store did.
+    fn history(&self) -> History {
+        let commits = self.rules.commits.values();
+        let commits = commits.map(|(commit, seen)| judge::record::commit(commit, *seen)).collect();
+        History {
+            operations: self.clients.operations(),
+            watches: self.watchers.records(),
+            commits: Commits::of_fresh_store(commits),
+        }
+    }
+
+    /// The world sleeps, and wakes up to messages of long ago.
+    fn hours_later(&mut self) {
+        self.trace.tell(self.now, format_args!("hours pass"));
+        self.now += HOURS;
+        for (from, to, frame) in std::mem::take(&mut self.late) {
+            self.tally.count("message hours late");
+            let at = self.now + self.draw_us(3_000_000);
+            self.post(at, Happening::Arrives(from, to, frame));
+        }
     }
 
     /// An assertion of the code under test failed.
@@ -145,6 +203,9 @@ impl World {
             self.trace.tell(self.now, format_args!("BROKEN: {broken}"));
         }
         self.tally.add("election", self.rules.elections);
+        self.tally.add("state compared at one index", self.rules.states_compared);
+        self.tally.add("entry overwritten", self.rules.overwritten);
+        self.tally.add("log truncated", self.rules.truncated);
         self.tally.add("revision", self.rules.commits.len() as u64);
         for host in self.hosts.values() {
             let faults = host.disk.faults();
@@ -158,6 +219,7 @@ impl World {
             hash: self.trace.hash(),
             story: self.trace.lines().to_vec(),
             tally: self.tally,
+            seen: self.trace.seen(),
             simulated_us: u64::try_from(self.now.as_micros()).unwrap_or(u64::MAX),
         }
     }
@@ -212,14 +274,24 @@ impl World {
         if number > EVENTS_MAX {
             return Err(("liveness", format!("more than {EVENTS_MAX} events")));
         }
+        // What was to happen while the world slept happens now.
+        let at = at.max(self.now);
         self.now = at;
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         self.trace.mix(&[nanos, number]);
         match what {
             Happening::Planned(planned) => match self.plan.events[planned].event.clone() {
                 Event::Ask { client, at, ask } => self.ask(client, at, ask),
+                Event::Watch { at, wish } => self.watch(at, wish),
                 Event::Fault(fault) => self.befall(fault),
             },
+            Happening::WatcherConnects(number) => self.watcher_connects(number),
+            Happening::WatcherReads(number, connection) => self.watcher_reads(number, connection),
+            Happening::OperatorLooks => self.operator_looks(),
+            Happening::Rejoins(id) => {
+                self.net.rejoin(id);
+                Ok(())
+            }
             Happening::Arrives(from, to, frame) => self.arrives(from, to, frame),
             Happening::Within(id, incarnation, what) => self.within(id, incarnation, what),
             Happening::SnapshotArrives(crossing) => self.snapshot_arrives(*crossing),
@@ -263,9 +335,7 @@ impl World {
             Err(BootFailure::Damaged(reason)) if self.rotten(id) => {
                 self.tally.count("damage refused");
                 self.trace.tell(self.now, format_args!("n{:x} refuses to start: {reason}", id.0));
-                if let Some(host) = self.hosts.get_mut(&id) {
-                    host.damaged = true;
-                }
+                self.lose(id);
                 Ok(())
             }
             Err(BootFailure::Damaged(what)) => Err(("a log without rot is not damaged", what)),
@@ -292,6 +362,8 @@ impl World {
         let climate = &mut self.plan.climate;
         (climate.loss_one_in, climate.duplicate_one_in, climate.late_one_in) = (0, 0, 0);
         climate.sync_us.1 = climate.sync_us.1.min(10_000);
+        climate.doors.read_us = climate.doors.read_us.min(5_000);
+        self.post(self.now, Happening::OperatorLooks);
         let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
         for id in ids {
             let Some(host) = self.hosts.get_mut(&id) else { continue };
@@ -312,7 +384,7 @@ impl World {
             if let Some(op) = asked.filter(|&op| self.clients.is_over(op)) {
                 if self.clients.succeeded(op) && self.agree()? {
                     self.tally.count("converged");
-                    return Ok(());
+                    return self.watchers_end(deadline);
                 }
                 if !self.clients.succeeded(op) {
                     asked = None;
@@ -339,6 +411,9 @@ impl World {
 
     /// Whether all members have applied the same; if so, their states must be the same.
     fn agree(&mut self) -> Result<bool, Fault> {
+        if self.repair.is_some() {
+            return Ok(false);
+        }
         let Some(leader) = self.leader() else { return Ok(false) };
         let Some(raft) = self.hosts[&leader].raft() else { return Ok(false) };
         let members = raft.membership().members();
@@ -359,9 +434,7 @@ impl World {
         if rest.iter().any(|(_, view)| view.applied().index != first.1.applied().index) {
             return Ok(false);
         }
-        let hash = |view: &View| {
-            view.hash_kv(view.revision()).map_err(|error| ("hash", error.to_string()))
-        };
+        let hash = |view: &View| view.hash().map_err(|error| ("hash", error.to_string()));
         let expected = hash(&first.1)?;
         for (id, view) in rest {
             let found = hash(view)?;

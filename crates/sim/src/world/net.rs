@@ -46,6 +46,11 @@ impl Network {
         }
     }
 
+    /// A member can be reached again, and can reach the others.
+    pub(crate) fn rejoin(&mut self, id: NodeId) {
+        self.blocked.retain(|&(from, to)| from != id && to != id);
+    }
+
     pub(crate) fn heal(&mut self) {
         self.blocked.clear();
     }

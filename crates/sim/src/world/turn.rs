@@ -10,7 +10,11 @@ use store::NodeId;
 use super::host::{LogCommand, Process};
 use super::{Crossing, Happening, What, World};
 use crate::check::Fault;
+use crate::trace::Seen;
 use mvcc::engine::mem::MemEngine;
+
+/// States are compared at applied indices that this divides.
+const COMPARED_EVERY: u64 = 8;
 
 /// What a member that cannot go on has broken.
 fn fatal(id: NodeId, error: &Fatal) -> Fault {
@@ -53,6 +57,11 @@ impl World {
         self.trace.detail(self.now, format_args!("n{:x}: {what:?}", id.0));
         match what {
             What::Tick => self.tick(id),
+            What::Door => self.door_turn(id),
+            What::Ambush(what) => {
+                self.ambush(id, what);
+                Ok(())
+            }
             What::Flush => self.flush(id),
             What::LogBegins => self.log_begins(id),
             What::LogEnds => self.log_ends(id),
@@ -101,14 +110,45 @@ impl World {
     fn check(&mut self, id: NodeId, before: &Membership) -> Result<(), Fault> {
         let elections = self.rules.elections;
         let (commit, hard_state) = self.rules.after_event(&self.hosts, id, before)?;
+        let ambush = self.plan.climate.ambush.clone();
+        let host = &self.hosts[&id];
+        let leads = host.raft().is_some_and(|raft| raft.role() == raft::RoleKind::Leader);
+        let commits = commit > host.commit_checked && leads;
+        let votes = hard_state.vote != host.hard_state_seen.vote && hard_state.vote.is_some();
+        if votes {
+            self.lies_in_wait(ambush.vote_one_in, id, "ambush: after a vote");
+        }
+        if commits {
+            self.lies_in_wait(ambush.commit_one_in, id, "ambush: leader cut off at commit");
+        }
         if self.rules.elections > elections {
+            self.lies_in_wait(ambush.election_one_in, id, "ambush: leader cut off at election");
             let line = format_args!("n{:x} leads term {}", id.0, hard_state.term);
             self.trace.tell(self.now, line);
         }
+        self.stands(id, commit, hard_state);
         if let Some(host) = self.hosts.get_mut(&id) {
             (host.commit_checked, host.hard_state_seen) = (commit, hard_state);
         }
         Ok(())
+    }
+
+    /// For the record: where a member stands, if it stands elsewhere than before.
+    fn stands(&mut self, id: NodeId, commit: u64, hard_state: raft::HardState) {
+        let host = &self.hosts[&id];
+        let Some(raft) = host.raft() else { return };
+        if (host.commit_checked, host.hard_state_seen) == (commit, hard_state) {
+            return;
+        }
+        let (role, last) = (format!("{:?}", raft.role()), raft.last().index.0);
+        self.trace.record(self.now, || Seen::Stands {
+            node: id.0,
+            role: role.to_lowercase(),
+            term: hard_state.term.0,
+            vote: hard_state.vote.map(raft::ReplicaId::get),
+            commit,
+            last,
+        });
     }
 
     fn tick(&mut self, id: NodeId) -> Result<(), Fault> {
@@ -155,8 +195,15 @@ impl World {
             host.process.iter_mut().for_each(|process| process.receiving = false);
         }
         for commit in &effects.published {
-            self.rules.published(id, commit)?;
+            self.rules.published(id, commit, self.now)?;
         }
+        if effects.installed {
+            self.door_hears(id, None);
+        }
+        for commit in effects.published {
+            self.door_hears(id, Some(commit));
+        }
+        self.compare_state(id, false)?;
         let Some(process) = self.process(id) else { return Ok(()) };
         process.log_queue.extend(effects.writes.into_iter().map(LogCommand::Write));
         let truncate = effects.truncate.into_iter();
@@ -164,7 +211,7 @@ impl World {
         if !process.log_queue.is_empty() && !process.syncing {
             self.post_within(id, self.now, What::LogBegins);
         }
-        self.send(id, effects.send);
+        self.send(id, effects.send)?;
         for (token, reply) in effects.replies {
             self.replied(id, token, reply);
         }
@@ -187,9 +234,26 @@ impl World {
         Ok(())
     }
 
+    /// Compares a member's state with that of others at the same applied index: now and then, for
+    /// it takes reading all of it, and whenever it is wanted.
+    pub(super) fn compare_state(&mut self, id: NodeId, wanted: bool) -> Result<(), Fault> {
+        let Some(process) = self.process(id) else { return Ok(()) };
+        let applied = process.core.machine().applied().index;
+        if process.compared == applied || !(wanted || applied % COMPARED_EVERY == 0) {
+            return Ok(());
+        }
+        process.compared = applied;
+        let view = process.core.machine().view();
+        self.rules.state(id, &view)
+    }
+
     /// Gives frames to the network.
-    pub(super) fn send(&mut self, from: NodeId, frames: Frames) {
+    pub(super) fn send(&mut self, from: NodeId, frames: Frames) -> Result<(), Fault> {
         for (to, frame) in frames {
+            for message in node::core::messages(&frame) {
+                self.rules.sent(&self.hosts[&from], &message)?;
+                self.said(from, to, &message);
+            }
             let once = node::core::asks(&frame);
             let fate = self.net.send(self.now, (from, to), &self.plan.climate, once);
             if fate.lost {
@@ -206,10 +270,26 @@ impl World {
                 let at = self.now + self.draw_us(500_000);
                 self.post_within(from, at, What::Unreachable(to));
             }
+            if fate.late && self.plan.climate.late_by_hours && !self.healed {
+                self.late.push((from, to, frame));
+                continue;
+            }
             for at in fate.arrivals {
                 self.post(at, Happening::Arrives(from, to, frame.clone()));
             }
         }
+        Ok(())
+    }
+
+    /// For the record: what one says to another.
+    fn said(&mut self, from: NodeId, to: NodeId, message: &raft::Message) {
+        let raft::Message { term, body, .. } = message;
+        self.trace.record(self.now, || Seen::Message {
+            from: from.0,
+            to: to.0,
+            term: term.0,
+            says: format!("{body:?}").chars().take(300).collect(),
+        });
     }
 
     fn send_snapshot(&mut self, id: NodeId, out: SnapshotOut) {
