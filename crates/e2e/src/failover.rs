@@ -278,10 +278,13 @@ pub fn percentiles(mut of: Vec<Duration>) -> [u128; 3] {
     [at(50), at(99), at(100)]
 }
 
+/// What is printed of an outage, and its name.
+type Column = (&'static str, fn(&Outage) -> Duration);
+
 /// The table, and with `json` one object instead.
 #[must_use]
 pub fn report(title: &str, outages: &[Outage], json: bool) -> String {
-    let columns: [(&str, fn(&Outage) -> Duration); 6] = [
+    let columns: [Column; 6] = [
         ("put", |one| one.put),
         ("get", |one| one.get),
         ("noticed", |one| one.noticed),

@@ -113,7 +113,8 @@ fn looked_at(machine: &mut Machine<MemEngine>) {
     let view = machine.view();
     let _may_not_be_known = (machine.members(), crate::leases(&view));
     view.hash().expect("what was applied can be read");
-    let term = machine.applied().term + 1;
+    // Who has applied an entry of a term may lead in it; there may be none above.
+    let term = machine.applied().term;
     if machine.lead(NOW, term).is_ok() {
         let _may_not_be_known = machine.expire(NOW + Duration::from_secs(1 << 40));
     }

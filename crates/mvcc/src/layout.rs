@@ -214,7 +214,11 @@ pub(crate) fn read_events(key: &[u8], value: &Bytes) -> Result<Vec<EventCommit>,
         }
         commits.push(EventCommit { revision: Revision(revision.cast_signed()), changes });
     }
-    let ascending = commits.windows(2).all(|pair| pair[0].revision < pair[1].revision);
+    // Above 0, too: what is sent on to another member is written by `EventsWriter`.
+    let mut before = Revision(0);
+    let ascending = commits
+        .iter()
+        .all(|commit| std::mem::replace(&mut before, commit.revision) < commit.revision);
     if !ascending || commits.last().map(|commit| commit.revision) != Some(read_revision(key)?) {
         return Err(corrupted("row of events out of order"));
     }
@@ -347,6 +351,8 @@ mod tests {
             assert!(read_events(&key, &value.slice(..end)).is_err(), "{end}");
         }
         assert!(read_events(&events_row(Revision(401)), &value).is_err());
+        let zero = Bytes::from_static(&[0, 0]);
+        assert!(read_events(&events_row(Revision(0)), &zero).is_err(), "no commit is at 0");
     }
 
     #[test]
