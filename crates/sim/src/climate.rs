@@ -82,6 +82,28 @@ pub struct Climate {
     /// Messages that are late are so by hours: they come when all is over.
     #[serde(default)]
     pub late_by_hours: bool,
+    /// How members stand by leaders, and how leaders know that they lead.
+    #[serde(default)]
+    pub support: Support,
+}
+
+/// How members stand by leaders, and how leaders know that they lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Support {
+    /// By Raft's timers alone.
+    #[default]
+    Timers,
+    /// By the liveness of stores; reads are confirmed by a quorum.
+    Fortified,
+    /// The same, and reads are confirmed by the range lease. Monotonic clocks run wrong by no more than
+    /// they may, and never jump.
+    Leased,
+}
+
+impl Support {
+    fn draw(dice: &mut SplitMix64) -> Self {
+        one_of(dice, &[Self::Timers, Self::Fortified, Self::Leased, Self::Leased, Self::Leased])
+    }
 }
 
 /// Watches, and the doors that serve them.
@@ -321,7 +343,24 @@ impl Climate {
             doors: Doors::draw(dice),
             ambush: Ambush::draw(dice),
             late_by_hours: dice.below(4) == 0,
+            support: Support::draw(dice),
         }
+    }
+
+    /// The settings of a member's store.
+    #[must_use]
+    pub fn store(&self) -> store::Config {
+        let support_duration = self.election() * 7 / 10;
+        // Two clocks that run wrong by d in opposite directions: 2 d / (1 + d) of the time, and some.
+        let per_million = u32::try_from(2 * self.drift_ppm + 10_000).unwrap_or(u32::MAX);
+        let liveness = store::liveness::Config {
+            heartbeat_interval: Duration::from_micros(self.heartbeat_us),
+            support_duration,
+            drift_margin: support_duration * per_million / 1_000_000,
+            ..store::liveness::Config::default()
+        };
+        let liveness = (self.support != Support::Timers).then_some(liveness);
+        store::Config { liveness, ..store::Config::default() }
     }
 
     /// Raft's election timeout.

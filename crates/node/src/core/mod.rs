@@ -264,6 +264,12 @@ impl<E: Engine> Core<E> {
         }
     }
 
+    /// Until when this member holds the range lease of the range that holds all user data; `None` if
+    /// it does not hold it at `now`.
+    pub fn lease(&mut self, now: Duration) -> Option<Duration> {
+        self.shared.store.lease(RangeId::DENSE, now)
+    }
+
     /// Campaigns at once if nobody else could: a cluster of one need not wait for a leader.
     ///
     /// # Errors

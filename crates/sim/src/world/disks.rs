@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use node::boot::LivenessLog;
 use node::core::{DurableWrite, Input};
 use raft::FetchRequest;
 use storage::log::{AppendError, GroupWrite, ReadError};
 use store::{NodeId, RangeId};
 
-use super::host::{Host, Job, LogCommand};
+use super::host::{Host, Job, LogCommand, of_data};
 use super::{Happening, What, World};
 use crate::check::{Fault, Rules};
 
@@ -171,7 +170,8 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
         taken += 1;
         let groups = match &command {
             LogCommand::Write(write) => {
-                DurableWrite::log_writes(write.groups.clone(), None, &mut LivenessLog::default())
+                let (groups, liveness) = (write.groups.clone(), write.liveness.clone());
+                DurableWrite::log_writes(groups, liveness, &mut process.liveness)
             }
             LogCommand::Truncate(range, to) => {
                 vec![GroupWrite { truncate_to: Some(*to), ..GroupWrite::new(range.group()) }]
@@ -180,6 +180,7 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
         if !groups.is_empty() {
             match process.log.append(&groups) {
                 Ok(()) => {
+                    let groups = of_data(groups);
                     for group in &groups {
                         let first = group.entries.first().map(|entry| entry.index);
                         let last = host.shadow.last().index;

@@ -11,6 +11,7 @@ use store::NodeId;
 use super::host::{Host, Job};
 use super::{Happening, What, World};
 use crate::check::Fault as Broken;
+use crate::climate::Support;
 use crate::plan::Fault;
 
 fn us(micros: u64) -> Duration {
@@ -62,6 +63,8 @@ impl World {
             Fault::Rot { at, byte, mask, for_us } => self.rot(at, byte, mask, for_us),
             Fault::ClockJump { at, wall_s, monotonic_us } => {
                 let now = self.now;
+                let leased = self.plan.climate.support == Support::Leased;
+                let monotonic_us = if leased { 0 } else { monotonic_us };
                 self.host_at(at, "clock jump", |host| {
                     host.clock.wall_s = wall_s;
                     host.clock.jump(now, us(monotonic_us));
@@ -153,14 +156,15 @@ impl World {
             let super::host::LogCommand::Write(write) = command else { continue };
             let groups = node::core::DurableWrite::log_writes(
                 write.groups,
-                None,
-                &mut node::boot::LivenessLog::default(),
+                write.liveness,
+                &mut process.liveness,
             );
             if groups.is_empty() {
                 continue;
             }
             // Whether it arrives whole is the disk's secret: it may have.
             let appended = process.log.append(&groups).is_ok();
+            let groups = super::host::of_data(groups);
             groups.iter().for_each(|group| host.shadow.apply(group));
             host.units.push_back(groups);
             if !appended {

@@ -10,15 +10,16 @@ use env::SimDisk;
 use etcd::Machine;
 use mvcc::engine::mem::MemEngine;
 use mvcc::{CheckpointJob, CollectJob};
-use node::boot;
+use node::boot::{self, LivenessLog};
 use node::core::{Core, CoreConfig, DurableWrite, Frames, Token};
 use raft::{HardState, LogIndex, LogPosition, Raft, ReplicaId};
 use storage::Log;
 use storage::log::{GroupWrite, LogReader, OpenError, Options, Recovered, RecoveredGroup};
-use store::{NodeId, RangeId, WriteId};
+use store::liveness::Record;
+use store::{NodeId, RangeId, Store, WriteId};
 
 use super::watchers::Door;
-use crate::climate::Climate;
+use crate::climate::{Climate, Support};
 
 /// Where a member's log is on its disk.
 const LOG_DIR: &str = "log";
@@ -149,6 +150,7 @@ pub(crate) enum Job {
 pub(crate) struct Process {
     pub(crate) core: Core<MemEngine>,
     pub(crate) log: Log<SimDisk>,
+    pub(crate) liveness: LivenessLog,
     pub(crate) reader: LogReader<SimDisk>,
     pub(crate) log_queue: VecDeque<LogCommand>,
     /// Appended, and being made durable.
@@ -196,6 +198,12 @@ pub(crate) struct Host {
     /// How far its Raft has been checked.
     pub(crate) commit_checked: u64,
     pub(crate) hard_state_seen: HardState,
+}
+
+/// What a unit of the log has of the data range: the rest is the store's.
+pub(crate) fn of_data(mut groups: Vec<GroupWrite>) -> Vec<GroupWrite> {
+    groups.retain(|write| write.group == RangeId::DENSE.group());
+    groups
 }
 
 /// Why a process does not come up.
@@ -364,6 +372,8 @@ impl Host {
             OpenError::Io { .. } | OpenError::Full { .. } => BootFailure::Disk(error.to_string()),
             error => BootFailure::Damaged(error.to_string()),
         })?;
+        let store = LivenessLog::open(&log, &mut recovered.groups)
+            .map_err(|error| BootFailure::Damaged(error.to_string()))?;
         let group = RangeId::DENSE.group();
         let found = recovered.groups.remove(&group).unwrap_or_default();
         if recovered.created {
@@ -388,7 +398,7 @@ impl Host {
         self.shadow = self.mirror.clone();
         self.incarnation += 1;
         let seed = seed ^ self.incarnation.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.id.0;
-        let process = self.process(now, climate, seed, mutants, (log, state, restored));
+        let process = self.process(now, climate, seed, mutants, (log, store, state, restored));
         self.process = Some(Box::new(process.map_err(BootFailure::Broken)?));
         Ok(())
     }
@@ -399,7 +409,12 @@ impl Host {
         climate: &Climate,
         seed: u64,
         mutants: crate::Mutants,
-        (log, state, restored): (Log<SimDisk>, mvcc::State<MemEngine>, raft::Restored),
+        (log, (liveness, record), state, restored): (
+            Log<SimDisk>,
+            (LivenessLog, Option<Record>),
+            mvcc::State<MemEngine>,
+            raft::Restored,
+        ),
     ) -> Result<Process, String> {
         let lease_extension = climate.election();
         let limits = etcd::Limits {
@@ -414,13 +429,17 @@ impl Host {
             election_timeout: climate.election(),
             heartbeat_interval: Duration::from_micros(climate.heartbeat_us),
             append_bytes_max: climate.append_bytes_max,
+            fortify: climate.support != Support::Timers,
             ..raft::Config::new(replica, seed)
         };
         mutants.break_raft(&mut raft_config);
         let local = self.clock.monotonic(now);
         let raft = Raft::new(local, raft_config, restored).map_err(|error| error.to_string())?;
         let config = CoreConfig {
-            reads: node::Reads::Quorum,
+            reads: match climate.support {
+                Support::Leased => node::Reads::Lease,
+                Support::Timers | Support::Fortified => node::Reads::Quorum,
+            },
             node: self.id,
             request_timeout: Duration::from_micros(climate.request_timeout_us),
             catchup_entries: climate.catchup_entries,
@@ -428,12 +447,14 @@ impl Host {
         };
         let revision = machine.view().revision();
         let door = Door::new(&climate.doors, self.id, seed, revision);
-        let mut core = Core::new(config, raft, machine);
+        let store = Store::open(local, self.id, climate.store(), record)?;
+        let mut core = Core::on(store, config, raft, machine);
         core.begin(local).map_err(|error| error.to_string())?;
         Ok(Process {
             core,
             reader: log.reader(),
             log,
+            liveness,
             log_queue: VecDeque::new(),
             written: Vec::new(),
             released: Frames::new(),

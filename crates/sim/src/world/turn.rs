@@ -123,12 +123,35 @@ impl World {
         }
         if self.rules.elections > elections {
             self.lies_in_wait(ambush.election_one_in, id, "ambush: leader cut off at election");
+            self.nobody_else_may_serve(id)?;
             let line = format_args!("n{:x} leads term {}", id.0, hard_state.term);
             self.trace.tell(self.now, line);
         }
         self.stands(id, commit, hard_state);
         if let Some(host) = self.hosts.get_mut(&id) {
             (host.commit_checked, host.hard_state_seen) = (commit, hard_state);
+        }
+        Ok(())
+    }
+
+    /// Somebody was elected: no leader of an earlier term may believe that it holds the range lease,
+    /// by its own clock, be it paused or cut off.
+    fn nobody_else_may_serve(&mut self, elected: NodeId) -> Result<(), Fault> {
+        // Where monotonic clocks jump, a lease is worth nothing, and nobody reads by it.
+        if self.plan.climate.support != crate::climate::Support::Leased {
+            return Ok(());
+        }
+        self.tally.count("leases looked at when somebody was elected");
+        for (&id, host) in self.hosts.iter_mut().filter(|(id, _)| **id != elected) {
+            let local = host.clock.monotonic(self.now);
+            let Some(process) = &mut host.process else { continue };
+            if let Some(until) = process.core.lease(local) {
+                let what = format!(
+                    "member {} was elected, and member {} holds the lease until {until:?}, at {local:?}",
+                    elected.0, id.0
+                );
+                return Err(("one holder of the lease", what));
+            }
         }
         Ok(())
     }
@@ -166,7 +189,15 @@ impl World {
         if process.core.next_deadline().is_some_and(|deadline| deadline <= local) {
             process.core.step(local, Input::Tick).map_err(|error| fatal(id, &error))?;
         }
+        let before = process.core.standing();
         let effects = process.core.flush(local).map_err(|error| fatal(id, &error))?;
+        let after = process.core.standing();
+        if after.confirmed_by_lease > before.confirmed_by_lease {
+            self.tally.count("reads confirmed by lease");
+        }
+        if after.confirmed_by_quorum > before.confirmed_by_quorum {
+            self.tally.count("reads confirmed by quorum");
+        }
         self.check(id, &membership)?;
         self.carry_out(id, effects)?;
         self.wake(id);
