@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::climate::Support;
 use crate::{Mutants, Plan, Tell, live_broken};
 
 /// What is broken, by the crate that it is broken in.
@@ -47,11 +48,35 @@ pub fn all() -> Vec<Mutant> {
     raft.chain(storage).chain(node).collect()
 }
 
+/// How leaders must know that they lead for a mistake to show at all.
+fn needs(mutant: Mutant) -> Option<Support> {
+    use raft::Mutant as Raft;
+    let Mutant::Raft(mutant) = mutant else { return None };
+    match mutant {
+        Raft::ReadUnconfirmed | Raft::ReadBeforeTermCommitted | Raft::ReadRoundReused => {
+            Some(Support::Timers)
+        }
+        Raft::BindingNotPersisted
+        | Raft::VoteThoughBound
+        | Raft::LeaseCountsUnbound
+        | Raft::LeaseUnderOldMembership
+        | Raft::LeaseOfHalfAJoint
+        | Raft::ReleasedBeforeServingEnds
+        | Raft::ReleasedByCandidate
+        | Raft::LeaseBeforeTermApplied => Some(Support::Leased),
+        _ => None,
+    }
+}
+
 /// Lives through a seed with one of them, or with nothing broken, and says what was noticed.
 ///
 /// # Errors
 /// The rule that was broken, and how.
 pub fn live(seed: u64, mutant: Option<Mutant>) -> Result<(), String> {
-    let outcome = live_broken(&Plan::draw(seed), Tell::Nothing, mutant.into());
+    let mut plan = Plan::draw(seed);
+    if let Some(support) = mutant.and_then(needs) {
+        plan.climate.support = support;
+    }
+    let outcome = live_broken(&plan, Tell::Nothing, mutant.into());
     outcome.broken.map_or(Ok(()), |broken| Err(broken.to_string()))
 }

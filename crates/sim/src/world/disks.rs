@@ -40,8 +40,11 @@ impl World {
             self.disk_failed(id, &reason);
             return Ok(());
         }
-        if is_full {
-            self.post_within(id, self.now + FULL_PAUSE, What::LogBegins);
+        let retry_at = host.process.as_ref().and_then(|process| process.retry_at);
+        if is_full && retry_at.is_none_or(|at| at <= self.now) {
+            let retry_at = self.now + FULL_PAUSE;
+            self.process(id).into_iter().for_each(|process| process.retry_at = Some(retry_at));
+            self.post_within(id, retry_at, What::LogBegins);
         }
         if is_full != was_full {
             self.tally.count(if is_full { "log full" } else { "log has room again" });

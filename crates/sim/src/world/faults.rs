@@ -70,6 +70,7 @@ impl World {
                     host.clock.jump(now, us(monotonic_us));
                 });
                 let id = self.member_at(at);
+                self.process(id).into_iter().for_each(|process| process.tick_at = Some(now));
                 self.post_within(id, self.now, What::Tick);
             }
             Fault::Checkpoint { at } => {

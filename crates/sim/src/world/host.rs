@@ -158,6 +158,8 @@ pub(crate) struct Process {
     pub(crate) released: Frames,
     pub(crate) syncing: bool,
     pub(crate) log_full: bool,
+    /// When a full log is tried again.
+    pub(crate) retry_at: Option<Duration>,
     /// What the state engine's writer has to do, in order; the first is under way.
     pub(crate) jobs: VecDeque<Job>,
     pub(crate) tokens: u64,
@@ -460,6 +462,7 @@ impl Host {
             released: Frames::new(),
             syncing: false,
             log_full: false,
+            retry_at: None,
             jobs: VecDeque::new(),
             tokens: 0,
             waiting: BTreeMap::new(),

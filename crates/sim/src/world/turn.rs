@@ -175,9 +175,13 @@ impl World {
     }
 
     fn tick(&mut self, id: NodeId) -> Result<(), Fault> {
-        if let Some(process) = self.process(id) {
-            process.tick_at = None;
+        let now = self.now;
+        let Some(process) = self.process(id) else { return Ok(()) };
+        // One that an earlier deadline has overtaken wakes nobody.
+        if process.tick_at.is_none_or(|due| due > now) {
+            return Ok(());
         }
+        process.tick_at = None;
         self.flush(id)
     }
 
