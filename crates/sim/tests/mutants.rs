@@ -8,18 +8,20 @@ use sim::mutants::{RAFT, hunt};
 /// Seeds a mutant may live through.
 const SEEDS: u64 = 60;
 
-/// Mistakes that nobody notices here in so many seeds: rarer coincidences than these climates
-/// bring about. The simulation of the crate `raft` alone catches every one of them. One that is
-/// noticed here has to leave this list.
-const NOT_YET: [Mutant; 9] = [
-    Mutant::CommitOldTermByCounting,
-    Mutant::VoteForgotten,
-    Mutant::VoteWithoutLogCheck,
-    Mutant::VoteByLengthFirst,
+/// Mistakes that nobody notices here; the simulation of the crate `raft` alone catches every one.
+/// One that is noticed here has to leave this list.
+///
+/// - Joint configurations: a member is added or removed by a change of one, so there is none.
+/// - Changes unguarded: the operator asks for one at a time.
+/// - Sessions: a member that comes again has another name.
+/// - Reads before the term is committed: the core serves nothing before that, whatever Raft says.
+/// - The others: rarer coincidences than these climates bring about.
+const NOT_YET: [Mutant; 6] = [
     Mutant::JointHalfIgnored,
     Mutant::MembershipUnguarded,
     Mutant::SessionIgnored,
-    Mutant::VoteRequestBeforeDurable,
+    Mutant::ReadBeforeTermCommitted,
+    Mutant::VoteByLengthFirst,
     Mutant::OverwrittenCountsDurable,
 ];
 
