@@ -183,6 +183,12 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
                         let over = first.filter(|first| *first <= last && group.reset.is_none());
                         rules.overwritten += over.map_or(0, |first| last.0 + 1 - first.0);
                         rules.truncated += u64::from(group.truncate_to.is_some());
+                        if let (Some(stored), None, None) = (group.hard_state, first, group.reset)
+                            && let Some(vote) = stored.vote
+                        {
+                            let (to, last) = (NodeId(vote.get()), host.shadow.last());
+                            rules.stores_vote(host.id, to, stored.term, last);
+                        }
                         if let Some(first) = group.entries.first() {
                             let before = match group.reset {
                                 Some(reset) => reset,
