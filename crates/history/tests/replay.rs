@@ -2,8 +2,11 @@
 
 mod support;
 
-use history::record::History;
-use history::replay::{Settings, check};
+use history::record::{
+    Answer, Call, Change, ClientId, Commit, Commits, Event, History, LeaseGrant, LeaseId,
+    LeaseRevoke, NodeId, Operation, Outcome, Put, Revision, Time,
+};
+use history::replay::{Rule, Settings, check};
 use rand::SeedableRng;
 use support::mutate::ALL;
 use support::{Dice, SMALL, Size, run};
@@ -69,6 +72,57 @@ fn a_million_operations() {
         println!("{operations} operations, {lost} % lost: {:?}, {report}", began.elapsed());
         assert!(report.is_clean());
     }
+}
+
+/// A lease that is revoked and granted again under its name, and ends by itself `end_ms` after the
+/// beginning: promised for three seconds, then for two.
+fn lease_granted_again(end_ms: u64) -> History {
+    let id = LeaseId(7);
+    let at = |ms: u64| Time(ms * 1_000_000);
+    let operation = |began_ms: u64, call: Call, revision: i64, answer: Answer| Operation {
+        client: ClientId(1),
+        node: NodeId(1),
+        incarnation: None,
+        invoked: at(began_ms),
+        returned: Some(at(began_ms + 5)),
+        call,
+        outcome: Outcome::Ok { revision: Revision(revision), answer },
+    };
+    let grant = |began_ms: u64, ttl_s: i64| {
+        let call = Call::LeaseGrant(LeaseGrant { id: Some(id), ttl_s });
+        operation(began_ms, call, 1, Answer::LeaseGrant { id, ttl_s })
+    };
+    let put = Put { key: "k".into(), value: "v".into(), lease: Some(id), ..Put::default() };
+    let change =
+        Change::Put { value: "v".into(), create: Revision(2), version: 1, lease: Some(id) };
+    let commit = |revision: i64, change: Change, seen: Time| Commit {
+        revision: Revision(revision),
+        events: vec![Event { key: "k".into(), change }],
+        seen: Some(seen),
+    };
+    let revoke = Call::LeaseRevoke(LeaseRevoke { id });
+    History {
+        operations: vec![
+            grant(0, 3),
+            operation(20, revoke, 1, Answer::LeaseRevoke),
+            grant(40, 2),
+            operation(60, Call::Put(put), 2, Answer::Put { prev: None }),
+        ],
+        watches: Vec::new(),
+        commits: Commits::of_fresh_store(vec![
+            commit(2, change, at(65)),
+            commit(3, Change::Delete, at(end_ms)),
+        ]),
+    }
+}
+
+/// What was promised to a lease that was revoked binds nobody who gives its name again.
+#[test]
+fn a_lease_granted_again_has_its_own_time() {
+    let report = check(&lease_granted_again(2_100), &Settings::default());
+    assert!(report.is_clean(), "{report}");
+    let report = check(&lease_granted_again(1_900), &Settings::default());
+    assert!(report.breaks(Rule::LeaseEarly), "{report}");
 }
 
 /// What is written to disk comes back.

@@ -55,7 +55,7 @@ const LIVENESS_TERM: u64 = 1;
 
 /// Where a store's liveness record is in the log: each write is an entry of a group of its own, and
 /// takes the one before away. So it shares the sync of whatever is written with it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LivenessLog {
     last: LogIndex,
 }

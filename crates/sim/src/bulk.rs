@@ -68,16 +68,18 @@ pub fn harvest(bulk: Bulk, mut tell: impl FnMut(&Harvest)) -> Harvest {
         drop(done);
         for (seed, outcome) in results {
             harvest.seeds += 1;
+            let mut at_once = false;
             harvest.tally.merge(&outcome.tally);
             #[expect(clippy::cast_precision_loss, reason = "for people")]
             let hours = outcome.simulated_us as f64 / 3.6e9;
             harvest.simulated_hours += hours;
             if let Some(broken) = outcome.broken {
                 harvest.broken.insert(seed, broken);
+                at_once = true;
                 stop.store(!bulk.keep_going, Ordering::Relaxed);
             }
             harvest.took = began.elapsed();
-            if told.elapsed() >= TELLS_EVERY {
+            if at_once || told.elapsed() >= TELLS_EVERY {
                 told = Instant::now();
                 tell(&harvest);
             }

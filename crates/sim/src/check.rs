@@ -63,6 +63,8 @@ pub(crate) struct Rules {
     pub(crate) elections: u64,
     /// The end of the log of whoever asked for votes of a term.
     asked: BTreeMap<(NodeId, Term), LogPosition>,
+    /// The end of a member's log when it stored its vote for another, in a term.
+    voted_at: BTreeMap<(NodeId, NodeId, Term), LogPosition>,
     /// Where entries stand that change the membership, in any log.
     changes: BTreeSet<LogPosition>,
     /// The state at an applied index, and whose it was.

@@ -155,6 +155,7 @@ impl Doors {
 
 /// Faults that wait for their moment: one time in so many, 0 is never.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Ambush {
     /// Power is cut right after a vote was given.
     pub vote_one_in: u64,
@@ -164,6 +165,9 @@ pub struct Ambush {
     pub commit_one_in: u64,
     /// A leader is cut off right after it was elected.
     pub election_one_in: u64,
+    /// A leader that hands leadership over hears nothing any more: it goes on believing that it
+    /// leads for as long as it can.
+    pub transfer_one_in: u64,
 }
 
 impl Ambush {
@@ -176,6 +180,7 @@ impl Ambush {
             append_one_in: one_of(dice, &[0, 20, 100]),
             commit_one_in: one_of(dice, &[0, 5, 30]),
             election_one_in: one_of(dice, &[0, 1, 2, 4]),
+            transfer_one_in: one_of(dice, &[0, 1, 2]),
         }
     }
 }

@@ -95,7 +95,9 @@ fn run(args: &[String]) -> Result<ExitCode> {
     };
     let harvest = harvest(bulk, |so_far| {
         let Harvest { seeds, broken, .. } = so_far;
-        eprintln!("{seeds} of {} seeds, {} of them broken", bulk.seeds, broken.len());
+        let last = broken.last_key_value();
+        let last = last.map_or(String::new(), |(seed, what)| format!(", {seed} by {}", what.rule));
+        eprintln!("{seeds} of {} seeds, {} of them broken{last}", bulk.seeds, broken.len());
     });
     Ok(if report(&bulk, &harvest) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

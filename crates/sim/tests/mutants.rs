@@ -8,10 +8,15 @@ use sim::mutants::{Mutant, all, live};
 /// Seeds a mutant may live through.
 const SEEDS: u64 = 60;
 
-/// Whether nobody notices a mutant here in so many seeds: those about what clients are told need
-/// whole histories to be judged, the others rarer coincidences than these climates bring about.
-/// The harness of the crate that is broken catches every one of them. One that is noticed here has
-/// to leave this list.
+/// Whether nobody notices a mutant here in so many seeds. The harness of the crate that is broken
+/// catches every one of them. One that is noticed here has to leave this list.
+///
+/// - Joint configurations: a member is added or removed by a change of one, so there is none.
+/// - Changes unguarded: the operator asks for one at a time.
+/// - Sessions: a member that comes again has another name.
+/// - Reads before the term is committed: the core serves nothing before that, whatever Raft says.
+/// - Reads unconfirmed: noticed, but it takes hundreds of seeds (a stale read, judged by the history).
+/// - The others: rarer coincidences than these climates bring about.
 fn not_yet(mutant: Mutant) -> bool {
     use node::Mutant as Node;
     use raft::Mutant as Raft;
@@ -19,10 +24,7 @@ fn not_yet(mutant: Mutant) -> bool {
     match mutant {
         Mutant::Raft(mutant) => matches!(
             mutant,
-            Raft::CommitOldTermByCounting
-                | Raft::VoteForgotten
-                | Raft::VoteWithoutLogCheck
-                | Raft::VoteByLengthFirst
+            Raft::VoteByLengthFirst
                 | Raft::JointHalfIgnored
                 | Raft::MembershipUnguarded
                 | Raft::MembershipBeforeTermCommitted
@@ -31,7 +33,16 @@ fn not_yet(mutant: Mutant) -> bool {
                 | Raft::JointNeverLeft
                 | Raft::ReadRoundReused
                 | Raft::SessionIgnored
-                | Raft::VoteRequestBeforeDurable
+                | Raft::ReadUnconfirmed
+                | Raft::ReadBeforeTermCommitted
+                | Raft::BindingNotPersisted
+                | Raft::VoteThoughBound
+                | Raft::LeaseCountsUnbound
+                | Raft::LeaseUnderOldMembership
+                | Raft::LeaseOfHalfAJoint
+                | Raft::ReleasedBeforeServingEnds
+                | Raft::ReleasedByCandidate
+                | Raft::LeaseBeforeTermApplied
                 | Raft::OverwrittenCountsDurable
         ),
         Mutant::Storage(mutant) => matches!(

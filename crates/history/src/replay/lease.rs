@@ -107,9 +107,16 @@ fn ends(case: &mut Case<'_>, ledger: &Ledger<'_>, clock: &Clock, lives: &BTreeMa
         let (Some(known_by), Some(life)) = (clock.known_by(position), lives.get(lease)) else {
             continue;
         };
-        // A name that was given twice: only what was promised before the end counts.
+        // A name that was given twice: only what was promised before the end counts, and not what a
+        // revoke may have ended before the name was given again.
         let again = life.grants.len() > 1;
-        let promises = life.promises.iter().filter(|one| !again || one.header < revision);
+        let ended_before = |promise: &Promise| {
+            let promised = case.operation(promise.operation).invoked;
+            let mut revokes = life.revokes.iter().map(|other| case.operation(*other).invoked);
+            revokes.any(|revoked| promised <= revoked && revoked <= known_by)
+        };
+        let counts = |one: &&Promise| !again || (one.header < revision && !ended_before(one));
+        let promises = life.promises.iter().filter(counts);
         if let Some(promise) = promises.max_by_key(|one| one.until)
             && known_by < promise.until
         {

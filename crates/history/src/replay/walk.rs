@@ -298,8 +298,11 @@ fn unclaimed_delete(
 ) {
     let revoke =
         ledger.revokes.get(&commit.revision).into_iter().flatten().copied().find(|index| {
-            effects_at(case, state, *index)
-                .is_some_and(|due| same_events(&commit.events, &due, case.settings.txn_events))
+            // A lease of the same name may have ended by itself at the revision that the revoke of its
+            // successor, which had no keys, was told.
+            clock.floor(*index) < commit.revision
+                && effects_at(case, state, *index)
+                    .is_some_and(|due| same_events(&commit.events, &due, case.settings.txn_events))
         });
     if let Some(index) = revoke {
         ledger.owners[position] = Some(Owner::Operation(index));

@@ -43,11 +43,16 @@ impl Rules {
         }
     }
 
+    /// A member stores a vote and nothing else, so this is the end of its log as it gives it. (What
+    /// it has when the vote leaves may have come since, from the next leader.)
+    pub(crate) fn stores_vote(&mut self, id: NodeId, to: NodeId, term: Term, last: LogPosition) {
+        self.voted_at.entry((id, to, term)).or_insert(last);
+    }
+
     fn up_to_date(&self, host: &Host, to: NodeId, term: Term) -> Result<(), Fault> {
-        let last = host.mirror.last();
+        let Some(&last) = self.voted_at.get(&(host.id, to, term)) else { return Ok(()) };
         let Some(&asked) = self.asked.get(&(to, term)) else { return Ok(()) };
-        // What stands in its log from that term on, it has got since it voted.
-        if last.term >= term || (asked.term, asked.index) >= (last.term, last.index) {
+        if (asked.term, asked.index) >= (last.term, last.index) {
             return Ok(());
         }
         let what = format!("{} has {last} and votes for {}, who has {asked}", host.id.0, to.0);

@@ -22,6 +22,8 @@ use crate::plan::{Ask, Place};
 /// Clients that are not in the plan.
 const OPERATOR: u64 = u64::MAX;
 const PROBE: u64 = u64::MAX - 1;
+/// With its member's id, each member as its own client.
+const PUBLISHERS: u64 = 0x5000_0000_0000_0000;
 
 /// A request and what became of it.
 pub(crate) struct Op {
@@ -232,6 +234,7 @@ fn kind(request: &Request) -> &'static str {
         Request::MemberAdd(_) => "ok: member add",
         Request::MemberPromote(_) => "ok: member promote",
         Request::MemberRemove(_) => "ok: member remove",
+        Request::Publish(_) => "ok: publish",
         _ => "ok: other",
     }
 }
@@ -263,6 +266,24 @@ impl World {
             return Ok(());
         }
         self.invoke(OPERATOR, at, request).map(drop)
+    }
+
+    /// A member that has joined makes its name known: one that never did counts as not started.
+    pub(super) fn publishes(&mut self, id: NodeId) -> Result<(), Fault> {
+        let host = &self.hosts[&id];
+        if host.named || host.damaged || host.removed {
+            return Ok(());
+        }
+        let is_up = host.is_up();
+        self.post(self.now + Duration::from_millis(500), Happening::Publishes(id));
+        let client = PUBLISHERS ^ id.0;
+        if !is_up || self.clients.busy.contains(&client) {
+            return Ok(());
+        }
+        let client_urls = vec![format!("http://c{:x}:1", id.0)];
+        let name = format!("m{:x}", id.0);
+        let publish = etcd::Publish { member_id: id.0, name, client_urls };
+        self.invoke(client, id, Request::Publish(publish)).map(drop)
     }
 
     /// A write at the end, to see whether the cluster serves.
@@ -363,6 +384,10 @@ impl World {
             }
         }
         self.trace.mix(&[number, u64::from(reply.is_ok()), self.clients.newest.cast_unsigned()]);
+        if let (Request::Publish(publish), Ok(_)) = (&asked, &reply) {
+            let id = NodeId(publish.member_id);
+            self.hosts.entry(id).and_modify(|host| host.named = true);
+        }
         let added = match &reply {
             Ok(Response::MemberAdd(response)) => response.member.as_ref().map(|member| member.id),
             _ => None,

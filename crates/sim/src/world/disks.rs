@@ -171,10 +171,12 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
             continue;
         }
         taken += 1;
+        // What the log refuses is made again when it is tried again.
+        let mut liveness = process.liveness.clone();
         let groups = match &command {
             LogCommand::Write(write) => {
-                let (groups, liveness) = (write.groups.clone(), write.liveness.clone());
-                DurableWrite::log_writes(groups, liveness, &mut process.liveness)
+                let (groups, record) = (write.groups.clone(), write.liveness.clone());
+                DurableWrite::log_writes(groups, record, &mut liveness)
             }
             LogCommand::Truncate(range, to) => {
                 vec![GroupWrite { truncate_to: Some(*to), ..GroupWrite::new(range.group()) }]
@@ -183,6 +185,7 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
         if !groups.is_empty() {
             match process.log.append(&groups) {
                 Ok(()) => {
+                    process.liveness = liveness;
                     let groups = of_data(groups);
                     for group in &groups {
                         let first = group.entries.first().map(|entry| entry.index);
@@ -190,6 +193,14 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
                         let over = first.filter(|first| *first <= last && group.reset.is_none());
                         rules.overwritten += over.map_or(0, |first| last.0 + 1 - first.0);
                         rules.truncated += u64::from(group.truncate_to.is_some());
+                        if let (Some(stored), None, None) = (group.hard_state, first, group.reset)
+                            && let Some(vote) = stored.vote
+                            // A binding is stored later, with the vote beside it.
+                            && stored.binding.is_none()
+                        {
+                            let (to, last) = (NodeId(vote.get()), host.shadow.last());
+                            rules.stores_vote(host.id, to, stored.term, last);
+                        }
                         if let Some(first) = group.entries.first() {
                             let before = match group.reset {
                                 Some(reset) => reset,

@@ -297,7 +297,18 @@ impl World {
         process.tokens += 1;
         let token = Token(process.tokens);
         self.tally.count("leadership moved");
-        self.step(leader, Input::MoveLeader(token, to))
+        self.step(leader, Input::MoveLeader(token, to))?;
+        let one_in = self.plan.climate.ambush.transfer_one_in;
+        if one_in > 0 && self.ambushes > 0 && self.net.draw(one_in) == 0 {
+            self.ambushes -= 1;
+            self.tally.count("ambush: leader deaf at transfer");
+            for other in self.hosts.keys().copied().collect::<Vec<_>>() {
+                self.net.block(other, leader);
+            }
+            let takes = us(self.plan.climate.election_us) + self.draw_us(3_000_000);
+            self.post(self.now + takes, Happening::Rejoins(leader));
+        }
+        Ok(())
     }
 
     fn add_member(&mut self, is_learner: bool) -> Result<(), Broken> {

@@ -193,6 +193,8 @@ pub(crate) struct Host {
     pub(crate) units: VecDeque<Vec<GroupWrite>>,
     /// Its disk is gone, or was damaged while it was down so that it refuses to start.
     pub(crate) damaged: bool,
+    /// It has made its name known, as a member does when it starts.
+    pub(crate) named: bool,
     /// It is lost, and another has taken its place.
     pub(crate) replaced: bool,
     /// It was removed from the cluster, and knows it.
@@ -245,6 +247,7 @@ impl Host {
             units: VecDeque::new(),
             damaged: false,
             replaced: false,
+            named: false,
             removed: false,
             commit_checked: 0,
             hard_state_seen: HardState::default(),

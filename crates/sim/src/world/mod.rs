@@ -61,6 +61,8 @@ pub(crate) enum Happening {
     WatcherReads(usize, usize),
     /// The operator looks whether something is to be done.
     OperatorLooks,
+    /// A member makes its name known, until somebody has heard.
+    Publishes(NodeId),
     /// A member that was cut off can be reached again.
     Rejoins(NodeId),
     /// A client waits no longer.
@@ -248,6 +250,8 @@ impl World {
         let mut host =
             Host::new(id, self.plan.seed ^ id.0.rotate_left(29), Clock::new(ppm, wall_s));
         host.found(climate, founders).map_err(|what| ("founding", what))?;
+        host.named = founders.is_some();
+        self.post(self.now, Happening::Publishes(id));
         self.hosts.insert(id, host);
         self.restart(id)
     }
@@ -288,6 +292,7 @@ impl World {
             Happening::WatcherConnects(number) => self.watcher_connects(number),
             Happening::WatcherReads(number, connection) => self.watcher_reads(number, connection),
             Happening::OperatorLooks => self.operator_looks(),
+            Happening::Publishes(id) => self.publishes(id),
             Happening::Rejoins(id) => {
                 self.net.rejoin(id);
                 Ok(())
