@@ -1,9 +1,9 @@
 //! The `quorate` binary, as a library: `main.rs` only calls [`main`].
 //!
-//! - [`start`] turns flags into a `StartConfig`, `quorate`'s own or etcd's when the binary is run
+//! - `start` turns flags into a `StartConfig`, `quorate`'s own or etcd's when the binary is run
 //!   under that name, and runs a member.
-//! - [`commands`] are etcdctl's, with its flags, formats and exit codes.
-//! - [`demo`] is a cluster of real processes on one screen.
+//! - `commands` are etcdctl's, with its flags, formats and exit codes.
+//! - `demo` is a cluster of real processes on one screen.
 //!
 //! Each command writes its answer to stdout at once and what went wrong to stderr, and ends with
 //! etcdctl's exit code.

@@ -78,7 +78,7 @@ const STREAMED: Memory = Memory { base: 256 << 10, per_byte: 8 };
 /// For those that have a state, a connection or a disk beneath them.
 const SERVED: Memory = Memory { base: 8 << 20, per_byte: 2_000 };
 
-/// All targets, but [`broken`].
+/// All targets, but `broken`.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "peer_hello",

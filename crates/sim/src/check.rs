@@ -7,7 +7,7 @@
 //! - Raft, figure 3: one leader a term; log matching; leader completeness; state machine safety.
 //! - A commit is backed by a quorum of disks, and by an entry of the leader's own term. Term and
 //!   vote never regress, over restarts too. At most one membership change is under way.
-//! - What a member promises is on its disk ([`sent`]).
+//! - What a member promises is on its disk (`check/sent.rs`).
 //! - A log that is opened again holds what was durable, and of what was under way the oldest
 //!   writes, whole ([`world`](crate::world)).
 //! - What clients and watchers were told can be true of one strictly serializable store

@@ -165,7 +165,7 @@ fn contents(disk: &SimDisk) -> Vec<u8> {
 }
 
 /// Frames and records whose sums are right, and whose contents are anything: what a log holds
-/// that was written by a member gone mad. The bytes are a script, see [`Script`].
+/// that was written by a member gone mad. The bytes are a script, see `Script`.
 #[must_use]
 pub fn log_records(data: &[u8]) -> bool {
     let mut frames = Frames::new(LOG_ID, SEGMENT_BYTES);
