@@ -59,7 +59,8 @@ fn not_yet(mutant: Mutant) -> bool {
         ),
         Mutant::Node(mutant) => matches!(
             mutant,
-            Node::ReadUnapplied
+            Node::ServeEarly
+                | Node::ReadUnapplied
                 | Node::AnswerWhateverStands
                 | Node::SpeculationKept
                 | Node::ForwardedAgain
