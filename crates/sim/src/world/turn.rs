@@ -7,7 +7,7 @@ use node::core::{Effects, Fatal, Frames, Input, SnapshotOut, snapshot_message};
 use raft::{Membership, SnapshotOutcome};
 use store::NodeId;
 
-use super::host::{LogCommand, Process};
+use super::host::{Host, LogCommand, Process};
 use super::{Crossing, Happening, What, World};
 use crate::check::Fault;
 use crate::trace::Seen;
@@ -142,7 +142,13 @@ impl World {
             return Ok(());
         }
         self.tally.count("leases looked at when somebody was elected");
+        let term = |host: &Host| host.raft().map(raft::Raft::term);
+        let elected_in = term(&self.hosts[&elected]);
         for (&id, host) in self.hosts.iter_mut().filter(|(id, _)| **id != elected) {
+            // Who slept may learn late of an election in a term that is long over.
+            if term(host) > elected_in {
+                continue;
+            }
             let local = host.clock.monotonic(self.now);
             let Some(process) = &mut host.process else { continue };
             if let Some(until) = process.core.lease(local) {
