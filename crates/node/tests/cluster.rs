@@ -74,6 +74,34 @@ fn requests_find_their_way_while_leadership_moves() {
     nodes.iter().for_each(Node::stop);
 }
 
+/// A follower that is bound to a leader and starts again knows that leader, although nobody tells it: the
+/// leader has nothing to say to those that are bound to it.
+#[test]
+fn a_follower_that_starts_again_knows_its_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let configs = configs(dir.path(), 3);
+    let mut nodes: Vec<Node> = configs.iter().map(|config| Node::start(config).unwrap()).collect();
+    let first = leader(&nodes);
+    run(put(nodes[first].handle(), "k", "v"));
+    // Once it reads by its lease, both others or one of them are bound.
+    run(async {
+        while nodes[first].handle().standing().confirmed_by_lease == 0 {
+            get(nodes[first].handle(), "k").await;
+        }
+    });
+    for follower in (0..3).filter(|&n| n != first) {
+        nodes.remove(follower).stop();
+        nodes.insert(follower, Node::start(&configs[follower]).unwrap());
+        run(async {
+            let began = Instant::now();
+            assert_eq!(get(nodes[follower].handle(), "k").await.as_deref(), Some("v"));
+            let took = began.elapsed();
+            assert!(took < configs[0].request_timeout / 2, "{took:?}");
+        });
+    }
+    nodes.iter().for_each(Node::stop);
+}
+
 /// Nothing is founded beside the data of an etcd.
 #[test]
 fn the_directory_of_an_etcd_is_refused() {

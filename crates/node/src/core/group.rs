@@ -38,13 +38,15 @@ pub(super) struct Group<E: Engine> {
 }
 
 impl<E: Engine> Group<E> {
-    pub(super) fn new(range: RangeId, machine: Machine<E>) -> Group<E> {
+    /// As the replica stands now. One that starts again bound to a leader knows it, and nothing happens
+    /// that would say so.
+    pub(super) fn new(range: RangeId, machine: Machine<E>, raft: &raft::Raft) -> Group<E> {
         Group {
             range,
             machine,
-            role: RoleKind::Follower,
-            term: Term::ZERO,
-            leader: None,
+            role: raft.role(),
+            term: raft.term(),
+            leader: raft.leader().map(|id| NodeId(id.get())),
             leader_changes: 0,
             serving: false,
             routes: route::Routes::default(),

@@ -197,6 +197,7 @@ impl<E: Engine> Core<E> {
     ) -> Core<E> {
         assert_eq!(store.node(), config.node, "the store of this node");
         let nodes = nodes_of(raft.membership());
+        let dense = Group::new(RangeId::DENSE, machine, &raft);
         store.add(RangeId::DENSE, raft, nodes);
         let mut core = Core {
             shared: Shared {
@@ -211,7 +212,7 @@ impl<E: Engine> Core<E> {
                 confirmed_by_lease: 0,
                 confirmed_by_quorum: 0,
             },
-            dense: Group::new(RangeId::DENSE, machine),
+            dense,
             ranges: Ranges::default(),
             touched: BTreeSet::new(),
             stepped: BTreeSet::new(),

@@ -184,10 +184,7 @@ impl<E: Engine> Core<E> {
             let term = raft.term_at(applied).unwrap_or(founded.term);
             machine.skip(applied.0, term.0);
         }
-        let mut group = Group::new(range, machine);
-        group.role = raft.role();
-        group.term = raft.term();
-        group.leader = raft.leader().map(|id| NodeId(id.get()));
+        let group = Group::new(range, machine, raft);
         self.ranges.awake.insert(range, group);
         super::turn!(self, range, turn => turn.serve_if_ready(now)?);
         Ok(())
