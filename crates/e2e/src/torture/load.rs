@@ -175,15 +175,17 @@ async fn read(shared: Arc<Shared>, client: Client, member: usize, seed: u64) {
     }
 }
 
-/// Watches everything from revision 1 on, over reconnections, each to the next member.
+/// Watches everything from revision 1 on, over reconnections, each to the next member. The first is
+/// the leader: which member leads next is not chance, and the watcher must meet a leader's end.
 async fn watch(shared: Arc<Shared>, clients: Vec<Client>) {
     let mut next_revision = 1;
+    let first = super::leader(&clients).await.unwrap_or(0);
     for turn in 0_usize.. {
         if turn > 0 {
             shared.watch_resumed.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(BACKOFF).await;
         }
-        let client = &clients[turn % clients.len()];
+        let client = &clients[(first + turn) % clients.len()];
         let create = pb::WatchCreateRequest {
             key: Bytes::from_static(b"\0"),
             range_end: Bytes::from_static(b"\0"),
