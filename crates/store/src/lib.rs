@@ -264,12 +264,15 @@ impl Store {
         self.wave()
     }
 
-    /// `node` cannot be reached: every group slows down towards its replica there.
+    /// `node` cannot be reached: every leader slows down towards its replica there.
     ///
     /// # Errors
     /// [`Stopped`] if a replica cannot go on.
     pub fn unreachable(&mut self, now: Duration, node: NodeId) -> Result<(), Stopped> {
         for (&range, replica) in &mut self.replicas {
+            if !replica.raft.is_leader() {
+                continue;
+            }
             let there: Vec<_> = replica.on(node).collect();
             for id in there {
                 self.touched.insert(range);

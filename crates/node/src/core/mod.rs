@@ -381,8 +381,11 @@ impl<E: Engine> Core<E> {
 
     fn unreachable(&mut self, now: Duration, node: NodeId) -> Result<(), Fatal> {
         self.propose_touched(now);
-        self.shared.heard_since.remove(&node);
-        self.shared.store.unreachable(now, node)?;
+        // Whoever was not heard from since the last time streams nothing: a stream begins with an answer. So
+        // a peer that stays away does not concern every range again and again.
+        if self.shared.heard_since.remove(&node).is_some() {
+            self.shared.store.unreachable(now, node)?;
+        }
         for range in self.groups() {
             turn!(self, range, turn => turn.peer_lost(now, node));
             self.touched.insert(range);
