@@ -28,15 +28,17 @@ fn a_run(minutes: &str, out: &Path) -> PathBuf {
 /// A way in which a server can be wrong, done to a record; false if there is no place for it.
 type Lie = fn(&mut History) -> bool;
 
-const LIES: &[(&str, &str, Lie)] = &[
-    ("an acknowledged write is lost", "WriteLost", lost_write),
-    ("a read is stale", "ReadStale", stale_read),
-    ("a read gives another value", "ReadWrong", wrong_read),
-    ("a watcher is not told an event", "WatchMissing", unheard),
-    ("a watcher is told an event twice", "WatchTwice", told_twice),
-    ("a transaction lies about its branch", "BranchWrong", wrong_branch),
-    ("a deletion counts wrong", "CountWrong", wrong_count),
-    ("a commit is missing", "RevisionGap", gap),
+/// With the rules that it breaks: whichever is looked at first names it.
+const LIES: &[(&str, &[&str], Lie)] = &[
+    ("an acknowledged write is lost", &["WriteLost"], lost_write),
+    ("a read is stale", &["ReadStale"], stale_read),
+    ("a read gives another value", &["ReadWrong"], wrong_read),
+    ("a watcher is not told an event", &["WatchMissing"], unheard),
+    ("a watcher is told an event twice", &["WatchTwice"], told_twice),
+    // What it claims to have written at its revision, another has, who may know it.
+    ("a transaction lies about its branch", &["BranchWrong", "RevisionShared"], wrong_branch),
+    ("a deletion counts wrong", &["CountWrong"], wrong_count),
+    ("a commit is missing", &["RevisionGap"], gap),
 ];
 
 #[test]
@@ -46,11 +48,12 @@ fn a_minute_of_faults_and_every_lie_about_it() {
     let path = a_run("1", out.path());
     let honest = read(&path).expect("a history");
     judge(&honest).expect("the record as it is");
-    for (what, rule, lie) in LIES {
+    for (what, rules, lie) in LIES {
         let mut history = honest.clone();
         assert!(lie(&mut history), "no place in the record for: {what}");
         let error = format!("{:#}", judge(&history).expect_err(what));
-        assert!(error.contains("BROKEN") && error.contains(rule), "{what}: {error}");
+        let named = rules.iter().any(|rule| error.contains(rule));
+        assert!(error.contains("BROKEN") && named, "{what}: {error}");
     }
     blind_lie(honest);
 }
