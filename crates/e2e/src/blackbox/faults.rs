@@ -247,9 +247,9 @@ impl Field {
     }
 
     async fn power_loss(&mut self) -> Result<()> {
-        // All at once is the hardest: nobody remembers what was not synced.
-        let victims =
-            if self.dice.one_in(2) { self.slots() } else { vec![self.one_victim().await] };
+        // All at once is the hardest: nobody remembers what was not synced. That is what a lie shows at.
+        let all = self.syncs == Syncs::Lie || self.dice.one_in(2);
+        let victims = if all { self.slots() } else { vec![self.one_victim().await] };
         for slot in &victims {
             self.member(*slot).volume.power_off()?;
         }
@@ -284,7 +284,8 @@ impl Field {
         self.member(slot).sync_as(Syncs::Fail)?;
         let exit = self.member(slot).wait_exit(EXIT_AFTER_SYNC_ERROR).await;
         let refused = self.member(slot).syncs_refused()? - before;
-        self.member(slot).sync_as(Syncs::Honest)?;
+        let usual = self.syncs;
+        self.member(slot).sync_as(usual)?;
         let status = exit.with_context(|| {
             format!("after {refused} failed syncs\n{}", self.members[slot - 1].log_end())
         })?;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::host::Helpers;
 use super::load::{Stage, User};
-use super::member::Member;
+use super::member::{Member, Syncs};
 use super::net::{self, Slot};
 use super::proxy::Proxies;
 use super::record::{Keys, Record};
@@ -58,6 +58,8 @@ pub struct Field {
     pub dice: Dice,
     /// What has really happened.
     pub happened: BTreeMap<Kind, Happened>,
+    /// What the members' syncs do while nothing else is wrong with them.
+    pub syncs: Syncs,
     connections: Vec<Client>,
 }
 
@@ -89,7 +91,9 @@ impl Field {
             slots.map(|slot| Client::new(&net::endpoint(slot))).collect::<Result<Vec<_>>>()?;
         let dice = Dice::new(seed, 2);
         let happened = BTreeMap::new();
-        let mut field = Self { members: all, proxies, stage, admin, dice, happened, connections };
+        let syncs = Syncs::Honest;
+        let mut field =
+            Self { members: all, proxies, stage, admin, dice, happened, syncs, connections };
         for member in &mut field.members {
             member.start()?;
         }

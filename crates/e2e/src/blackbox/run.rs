@@ -180,8 +180,9 @@ async fn play(field: &mut Field, options: &Options) -> Result<()> {
     let mut crowd = Crowd::start(field, options.seed)?;
     field.recover().await.context("before any fault")?;
     if options.lie {
+        field.syncs = Syncs::Lie;
         for member in &field.members {
-            member.sync_as(Syncs::Lie)?;
+            member.sync_as(field.syncs)?;
         }
     }
     let done = tokio::time::timeout(bound(options), steps(field, options)).await;
