@@ -13,10 +13,17 @@ use super::{Fatal, Origin};
 use crate::mutants::{self, Mutant};
 use crate::wire::pb;
 
+/// A question that the leader has not answered, or not to the point, is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Something that may happen once leadership is confirmed.
 enum Read {
     /// Tell that the state may be read.
-    Point(Origin),
+    Point {
+        origin: Origin,
+        /// It does not move, however often the question has to be asked.
+        deadline: Duration,
+    },
     /// Give an answer once `index` is applied.
     Answer {
         origin: Origin,
@@ -48,22 +55,37 @@ pub(super) struct Reads {
     gathered: Vec<Read>,
     /// By the number under which confirmation was asked for, here or of the leader.
     rounds: BTreeMap<u64, Round>,
+    /// No round ends before this.
+    rounds_deadline: Option<Duration>,
     /// Asked of the leader, by number: whom.
     asked: BTreeMap<u64, NodeId>,
     /// Confirmed; to be given when the index is applied.
     confirmed: BTreeMap<LogIndex, Vec<Confirmed>>,
     /// When to look for confirmed reads that have waited too long.
     confirmed_deadline: Option<Duration>,
+    /// When reads that failed with the leader that is still known are tried again.
+    again: Option<Duration>,
 }
 
 impl Reads {
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let round = self.rounds.first_key_value().map(|(_, round)| round.deadline);
-        [round, self.confirmed_deadline].into_iter().flatten().min()
+        [self.rounds_deadline, self.confirmed_deadline, self.again].into_iter().flatten().min()
+    }
+
+    /// Reads that are to end by `latest`, and those that were tried before by what they say.
+    fn begin(&mut self, ctx: u64, latest: Duration, reads: Vec<Read>) {
+        let deadlines = reads.iter().filter_map(|read| match read {
+            Read::Point { deadline, .. } => Some(*deadline),
+            Read::Answer { .. } => None,
+        });
+        let deadline = deadlines.fold(latest, Duration::min);
+        self.rounds_deadline = Some(self.rounds_deadline.map_or(deadline, |d| d.min(deadline)));
+        self.rounds.insert(ctx, Round { deadline, reads });
     }
 
     fn confirm(&mut self, index: LogIndex, confirmed: Confirmed) {
-        self.confirmed_deadline.get_or_insert(confirmed.deadline);
+        let deadline = self.confirmed_deadline.get_or_insert(confirmed.deadline);
+        *deadline = confirmed.deadline.min(*deadline);
         self.confirmed.entry(index).or_default().push(confirmed);
     }
 
@@ -81,17 +103,22 @@ impl Reads {
 impl<E: Engine> Turn<'_, E> {
     /// Somebody wants to read the newest state.
     pub(super) fn read_point(&mut self, now: Duration, origin: Origin) {
+        self.read_point_until(origin, now + self.shared.config.request_timeout);
+    }
+
+    /// As [`Self::read_point`], for one that may have been tried before.
+    pub(super) fn read_point_until(&mut self, origin: Origin, deadline: Duration) {
         match (origin, self.group.leader) {
             (_, Some(leader)) if leader == self.shared.config.node && self.group.serving => {
-                self.group.reads.gathered.push(Read::Point(origin));
+                self.group.reads.gathered.push(Read::Point { origin, deadline });
             }
             (Origin::Local(_), Some(leader)) if leader != self.shared.config.node => {
-                self.group.reads.gathered.push(Read::Point(origin));
+                self.group.reads.gathered.push(Read::Point { origin, deadline });
             }
             (Origin::Peer(..), Some(leader)) if leader != self.shared.config.node => {
                 self.point(origin, Err(Error::NotLeader));
             }
-            _ => self.read_point_waits(now, origin),
+            _ => self.read_point_waits(origin, deadline),
         }
     }
 
@@ -133,7 +160,7 @@ impl<E: Engine> Turn<'_, E> {
 
     fn give_up(&mut self, read: Read, error: &Error) {
         match read {
-            Read::Point(origin) => self.point(origin, Err(error.clone())),
+            Read::Point { origin, .. } => self.point(origin, Err(error.clone())),
             Read::Answer { origin, .. } => self.answer(origin, Err(error.clone())),
         }
     }
@@ -163,8 +190,7 @@ impl<E: Engine> Turn<'_, E> {
         }
         let reads = std::mem::take(&mut self.group.reads.gathered);
         let ctx = self.shared.id();
-        let deadline = now + self.shared.config.request_timeout;
-        self.group.reads.rounds.insert(ctx, Round { deadline, reads });
+        self.group.reads.begin(ctx, now + self.shared.config.request_timeout, reads);
         let leader = self.group.leader;
         match leader {
             Some(leader) if leader != self.shared.config.node => {
@@ -198,8 +224,9 @@ impl<E: Engine> Turn<'_, E> {
         let Some(round) = self.group.reads.rounds.remove(&ready.ctx) else { return };
         self.group.reads.asked.remove(&ready.ctx);
         for read in round.reads {
-            let index = match &read {
-                Read::Point(_) => ready.index,
+            let latest = now + self.shared.config.request_timeout;
+            let (index, deadline) = match &read {
+                Read::Point { deadline, .. } => (ready.index, *deadline),
                 // Confirmed and lost again before anyone looked: what it rests on may be lost.
                 Read::Answer { speculative: Some(term), .. }
                     if !(mutants::on(Mutant::SpeculationKept)
@@ -208,9 +235,8 @@ impl<E: Engine> Turn<'_, E> {
                     self.give_up(read, &Error::LeaderChanged);
                     continue;
                 }
-                Read::Answer { index, .. } => ready.index.max(*index),
+                Read::Answer { index, .. } => (ready.index.max(*index), latest),
             };
-            let deadline = now + self.shared.config.request_timeout;
             self.group.reads.confirm(index, Confirmed { deadline, read });
         }
         self.give_confirmed();
@@ -219,13 +245,24 @@ impl<E: Engine> Turn<'_, E> {
     /// Leadership was not confirmed: a read can wait for the next leader, an answer is worthless.
     pub(super) fn read_failed(&mut self, now: Duration, ctx: u64) {
         let Some(round) = self.group.reads.rounds.remove(&ctx) else { return };
-        self.group.reads.asked.remove(&ctx);
+        let asked = self.group.reads.asked.remove(&ctx).unwrap_or(self.shared.config.node);
         for read in round.reads {
             match read {
-                Read::Point(origin @ Origin::Local(_)) => self.read_point_waits(now, origin),
-                Read::Point(origin) => self.point(origin, Err(Error::NotLeader)),
+                Read::Point { origin: origin @ Origin::Local(_), deadline } => {
+                    self.read_point_waits(origin, deadline);
+                }
+                Read::Point { origin, .. } => self.point(origin, Err(Error::NotLeader)),
                 Read::Answer { origin, .. } => self.answer(origin, Err(Error::LeaderChanged)),
             }
+        }
+        // The next leader may have been heard of before: nobody else would say so. If it is still
+        // the same, its answer or the way to it may be better in a moment.
+        match self.group.leader {
+            Some(leader) if leader != asked => self.read_waiting(),
+            Some(_) => {
+                self.group.reads.again.get_or_insert(now + ASK_AGAIN);
+            }
+            None => {}
         }
     }
 
@@ -273,7 +310,7 @@ impl<E: Engine> Turn<'_, E> {
             }
             for Confirmed { read, .. } in first.remove() {
                 match read {
-                    Read::Point(origin) => self.point(origin, Ok(())),
+                    Read::Point { origin, .. } => self.point(origin, Ok(())),
                     Read::Answer { origin, answer, .. } => self.answer(origin, *answer),
                 }
             }
@@ -294,15 +331,14 @@ impl<E: Engine> Turn<'_, E> {
     }
 
     pub(super) fn reads_timeout(&mut self, now: Duration) {
-        while let Some(first) = self.group.reads.rounds.first_entry() {
-            if first.get().deadline > now {
-                break;
+        if self.group.reads.again.is_some_and(|again| again <= now) {
+            self.group.reads.again = None;
+            if self.group.leader.is_some() {
+                self.read_waiting();
             }
-            let (ctx, round) = first.remove_entry();
-            self.group.reads.asked.remove(&ctx);
-            for read in round.reads {
-                self.give_up(read, &Error::Timeout);
-            }
+        }
+        if self.group.reads.rounds_deadline.is_some_and(|deadline| deadline <= now) {
+            self.rounds_timeout(now);
         }
         if self.group.reads.confirmed_deadline.is_some_and(|deadline| deadline <= now) {
             for read in self.group.reads.extract(|confirmed| confirmed.deadline <= now) {
@@ -316,6 +352,18 @@ impl<E: Engine> Turn<'_, E> {
             }
             let left = self.group.reads.confirmed.values().flatten();
             self.group.reads.confirmed_deadline = left.map(|confirmed| confirmed.deadline).min();
+        }
+    }
+
+    fn rounds_timeout(&mut self, now: Duration) {
+        let reads = &mut self.group.reads;
+        let late: Vec<_> = reads.rounds.extract_if(.., |_, round| round.deadline <= now).collect();
+        reads.rounds_deadline = reads.rounds.values().map(|round| round.deadline).min();
+        for (ctx, round) in late {
+            self.group.reads.asked.remove(&ctx);
+            for read in round.reads {
+                self.give_up(read, &Error::Timeout);
+            }
         }
     }
 }

@@ -124,8 +124,7 @@ impl<E: Engine> Turn<'_, E> {
     /// Leadership is handed over: what asked for this member's removal goes to the next leader.
     pub(super) fn leave(&mut self) {
         for (deadline, (origin, request)) in std::mem::take(&mut self.group.routes.leaving) {
-            let at = self.group.routes.unrouted.partition_point(|&(other, _)| other <= deadline);
-            self.group.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
+            self.wait_until(deadline, Unrouted::Request(origin, request));
         }
     }
 
@@ -137,19 +136,40 @@ impl<E: Engine> Turn<'_, E> {
     }
 
     fn wait_for_leader(&mut self, now: Duration, what: Unrouted) {
-        self.group.routes.unrouted.push_back((now + self.shared.config.request_timeout, what));
+        self.wait_until(now + self.shared.config.request_timeout, what);
     }
 
-    pub(super) fn read_point_waits(&mut self, now: Duration, origin: Origin) {
-        self.wait_for_leader(now, Unrouted::ReadPoint(origin));
+    /// Into the queue, which is in the order of deadlines.
+    fn wait_until(&mut self, deadline: Duration, what: Unrouted) {
+        let unrouted = &mut self.group.routes.unrouted;
+        let at = unrouted.partition_point(|&(other, _)| other <= deadline);
+        unrouted.insert(at, (deadline, what));
+    }
+
+    pub(super) fn read_point_waits(&mut self, origin: Origin, deadline: Duration) {
+        self.wait_until(deadline, Unrouted::ReadPoint(origin));
+    }
+
+    /// There is a leader: reads that waited for one go on their way.
+    pub(super) fn read_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.group.routes.unrouted);
+        let (reads, others) =
+            waiting.into_iter().partition(|(_, what)| matches!(what, Unrouted::ReadPoint(_)));
+        self.group.routes.unrouted = others;
+        let reads: Waiting<Unrouted> = reads;
+        for (deadline, what) in reads {
+            if let Unrouted::ReadPoint(origin) = what {
+                self.read_point_until(origin, deadline);
+            }
+        }
     }
 
     /// There is a leader: what waited for one goes on its way.
     pub(super) fn route_waiting(&mut self, now: Duration) {
-        for (_, what) in std::mem::take(&mut self.group.routes.unrouted) {
+        for (deadline, what) in std::mem::take(&mut self.group.routes.unrouted) {
             match what {
                 Unrouted::Request(origin, request) => self.request(now, origin, request),
-                Unrouted::ReadPoint(origin) => self.read_point(now, origin),
+                Unrouted::ReadPoint(origin) => self.read_point_until(origin, deadline),
             }
         }
     }
@@ -316,10 +336,7 @@ impl<E: Engine> Turn<'_, E> {
             (None, None) => Err(Error::Timeout),
         };
         if answer == Err(Error::NotLeader) {
-            // To the back of the queue, with the time that it has left: queues are in the order
-            // of deadlines, so it is put where it belongs.
-            let at = self.group.routes.unrouted.partition_point(|&(other, _)| other <= deadline);
-            self.group.routes.unrouted.insert(at, (deadline, Unrouted::Request(origin, request)));
+            self.wait_until(deadline, Unrouted::Request(origin, request));
             // The next leader may have been heard of before this answer: nobody else would say so.
             if self.group.leader.is_some_and(|leader| leader != from) {
                 self.route_waiting(now);

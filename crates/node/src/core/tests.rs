@@ -320,6 +320,49 @@ fn answers_reach_only_those_who_asked() {
     assert_eq!(table.points.get(&2), Some(&Ok(())));
 }
 
+/// A leader that slept through its end is asked for a read: it learns of the next leader by the very message that
+/// makes the read fail, and nothing else will tell it.
+#[test]
+fn a_read_at_a_deposed_leader_goes_to_the_next_one() {
+    let mut table = Table::new();
+    table.elect(1, &NODES);
+    table.elect(2, &[2, 3]);
+    table.does(1, Input::ReadPoint(Token(1)));
+    assert!(table.cores[&1].standing().serving && table.points.is_empty());
+    table.settle(&NODES);
+    assert_eq!(table.points.get(&1), Some(&Ok(())));
+}
+
+/// A question for a read is lost with the connection, and the leader is the same: it is asked again.
+#[test]
+fn a_lost_question_for_a_read_is_asked_again() {
+    let mut table = Table::new();
+    table.elect(1, &NODES);
+    table.does(2, Input::ReadPoint(Token(1)));
+    assert_eq!(table.take(2, 1).len(), 1);
+    table.does(2, Input::Unreachable(NodeId(1)));
+    table.settle(&NODES);
+    assert!(table.points.is_empty());
+    table.now += Duration::from_millis(500);
+    table.does(2, Input::Tick);
+    table.settle(&NODES);
+    assert_eq!(table.points.get(&1), Some(&Ok(())));
+    // However often it is asked, it ends with the time that it has.
+    table.does(2, Input::ReadPoint(Token(2)));
+    for _ in 0..13 {
+        table.take(2, 1);
+        table.does(2, Input::Unreachable(NodeId(1)));
+        assert!(!table.points.contains_key(&2));
+        table.now += Duration::from_millis(500);
+        table.does(1, Input::Tick);
+        table.settle(&[1, 3]);
+        table.does(2, Input::Tick);
+    }
+    table.now += Duration::from_millis(500);
+    table.does(2, Input::Tick);
+    assert_eq!(table.points.get(&2), Some(&Err(Error::Timeout)));
+}
+
 /// Leadership is confirmed and lost before anyone looks: an answer that was read from proposals
 /// which are lost with it is not given.
 #[test]
