@@ -94,10 +94,11 @@ async fn leader(members: &[Client]) -> Result<usize> {
                 told.push((status.header.unwrap_or_default().member_id, status.leader));
             }
         }
-        if told.len() == members.len() && told.iter().all(|(_, leads)| *leads == told[0].1) {
-            if let Some(place) = told.iter().position(|(id, leads)| id == leads) {
-                return Ok(place);
-            }
+        if told.len() == members.len()
+            && told.iter().all(|(_, leads)| *leads == told[0].1)
+            && let Some(place) = told.iter().position(|(id, leads)| id == leads)
+        {
+            return Ok(place);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
