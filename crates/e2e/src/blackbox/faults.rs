@@ -237,11 +237,12 @@ impl Field {
             self.member(*slot).pause()?;
         }
         self.hold(3, 8).await?;
-        let still = victims.iter().all(|slot| self.members[*slot - 1].stands_still());
+        let states: Vec<_> = victims.iter().map(|slot| self.members[*slot - 1].state()).collect();
         for slot in &victims {
             self.member(*slot).resume()?;
         }
-        ensure!(still, "one of {victims:?} did not stand still");
+        let still = states.iter().all(|state| *state == Some('T'));
+        ensure!(still, "{victims:?} did not stand still, but are in the states {states:?}");
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.note(Kind::Pause, ms * victims.len() as u64)
     }

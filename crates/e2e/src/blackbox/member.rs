@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -128,6 +129,8 @@ impl Member {
         }
         command.arg("--data-dir").arg(self.volume.data_dir()).args(&self.program.extra);
         command.env("LD_PRELOAD", &self.shim).env("QUORATE_SHIM", &self.page_path);
+        // A stopped process is continued by the system when the shell that started its group ends.
+        command.process_group(0);
         command
     }
 
@@ -184,16 +187,15 @@ impl Member {
     /// When it does not.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
-        wait_for("SIGSTOP", Duration::from_secs(2), || self.stands_still().then_some(()))
+        wait_for("SIGSTOP", Duration::from_secs(2), || (self.state() == Some('T')).then_some(()))
     }
 
-    /// Whether the process is stopped.
+    /// What the process does, as the system says it: `T` when it is stopped.
     #[must_use]
-    pub fn stands_still(&self) -> bool {
-        let Some(child) = &self.child else { return false };
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
+    pub fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.as_ref()?.id()));
         // pid (name) state ...
-        stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+        stat.ok()?.rsplit(") ").next()?.chars().next()
     }
 
     /// SIGCONT.
