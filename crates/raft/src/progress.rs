@@ -55,10 +55,23 @@ pub(crate) struct Progress {
     acked_lately: bool,
     /// Send an empty append to find out whether something was lost.
     pub(crate) recheck: bool,
+    /// It was said that it has lost entries.
+    pub(crate) loss_told: bool,
     /// A read of the log for it is under way.
     pub(crate) fetch: Option<FetchId>,
     /// Entries that were read for it.
     pub(crate) fetched: Vec<Entry>,
+}
+
+/// What a rejection means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// It answers something long settled.
+    Stale,
+    /// The next append is to begin earlier.
+    Retreat,
+    /// The peer has not got what it acknowledged.
+    Lost,
 }
 
 impl Progress {
@@ -80,6 +93,7 @@ impl Progress {
             heard: now,
             acked_lately: true,
             recheck: false,
+            loss_told: false,
             fetch: None,
             fetched: Vec::new(),
         }
@@ -148,20 +162,24 @@ impl Progress {
         news
     }
 
-    /// The peer has no match at `rejected`; the logs can agree at `agree` at the latest. Says
-    /// whether that is news rather than the answer to something long settled.
-    pub(crate) fn rejected(&mut self, rejected: LogIndex, agree: LogIndex) -> bool {
+    /// The peer has no match at `rejected`; the logs can agree at `agree` at the latest.
+    pub(crate) fn rejected(&mut self, rejected: LogIndex, agree: LogIndex) -> Rejection {
         let stale = match self.flow {
             Flow::Replicate => rejected <= self.matched,
             Flow::Probe { .. } => rejected != self.prev(),
             Flow::Snapshot => true,
         };
         if stale {
-            return false;
+            return Rejection::Stale;
+        }
+        if rejected == self.matched {
+            // Asking again at once would have the same answer, as fast as the network can.
+            self.pause();
+            return Rejection::Lost;
         }
         let retreat = agree.next().min(rejected.max(LogIndex(1)));
         self.probe_from(retreat.max(self.matched.next()));
-        true
+        Rejection::Retreat
     }
 
     /// Start over from `next`, one append at a time.
@@ -264,11 +282,12 @@ mod tests {
     #[test]
     fn a_rejection_moves_a_probe_back_once() {
         let mut peer = peer(10);
-        assert!(!peer.rejected(LogIndex(7), LogIndex(3)), "not what was asked");
-        assert!(peer.rejected(LogIndex(9), LogIndex(5)));
+        assert_eq!(Rejection::Stale, peer.rejected(LogIndex(7), LogIndex(3)), "not what was asked");
+        assert_eq!(Rejection::Retreat, peer.rejected(LogIndex(9), LogIndex(5)));
         assert_eq!(LogIndex(6), peer.next);
-        assert!(!peer.rejected(LogIndex(9), LogIndex(5)), "the same again");
-        assert!(peer.rejected(LogIndex(5), LogIndex(8)), "a useless hint still moves it by one");
+        assert_eq!(Rejection::Stale, peer.rejected(LogIndex(9), LogIndex(5)), "the same again");
+        let useless = peer.rejected(LogIndex(5), LogIndex(8));
+        assert_eq!(Rejection::Retreat, useless, "a useless hint still moves it by one");
         assert_eq!(LogIndex(5), peer.next);
     }
 
@@ -277,9 +296,11 @@ mod tests {
         let mut peer = peer(10);
         peer.accepted(LogIndex(6));
         peer.next = LogIndex(20);
-        assert!(!peer.rejected(LogIndex(6), LogIndex(1)), "it acknowledged that");
-        assert!(peer.rejected(LogIndex(19), LogIndex(1)));
+        assert_eq!(Rejection::Stale, peer.rejected(LogIndex(6), LogIndex(1)), "long settled");
+        assert_eq!(Rejection::Retreat, peer.rejected(LogIndex(19), LogIndex(1)));
         assert_eq!((LogIndex(7), Flow::Probe { waiting: false }), (peer.next, peer.flow));
+        assert_eq!(Rejection::Lost, peer.rejected(LogIndex(6), LogIndex(1)));
+        assert_eq!((LogIndex(7), Flow::Probe { waiting: true }), (peer.next, peer.flow));
     }
 
     #[test]

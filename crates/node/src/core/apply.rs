@@ -50,6 +50,13 @@ impl<E: Engine> Turn<'_, E> {
                     self.role_changed(now, role, term, leader.map(|id| NodeId(id.get())));
                 }
                 Event::TermCommitted { .. } | Event::SupportWanted { .. } => {}
+                Event::EntriesLost { peer, acknowledged } => tracing::error!(
+                    range = self.group.range.0,
+                    member = format_args!("{:x}", peer.get()),
+                    entry = acknowledged.0,
+                    "a member has lost entries that it had acknowledged: its disk does not keep what was synced, or \
+                     is an older copy; remove the member, and add a new one with an empty data directory"
+                ),
                 Event::Membership { index, membership } => {
                     self.shared.store.set_nodes(self.group.range, nodes_of(&membership));
                     memberships.insert(index, membership);

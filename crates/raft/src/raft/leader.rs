@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::{MembershipRefused, Refused};
 use crate::log::Log;
 use crate::mutants::Mutant;
-use crate::progress::{Flow, Progress};
+use crate::progress::{Flow, Progress, Rejection};
 use crate::types::{
     Body, Entry, Event, FetchId, FetchRequest, LogIndex, LogPosition, Message, Payload, Ready,
     ReplicaId, SendSnapshot, Session, Term,
@@ -213,9 +213,14 @@ impl Raft {
         };
         let now = self.now;
         let Some(peer) = self.peer_mut(from) else { return };
-        if peer.session == session {
-            peer.contact = now;
-            peer.rejected(rejected, agree);
+        if peer.session != session {
+            return;
+        }
+        peer.contact = now;
+        let lost = peer.rejected(rejected, agree) == Rejection::Lost;
+        if lost && !std::mem::replace(&mut peer.loss_told, true) {
+            let acknowledged = peer.matched;
+            self.out.events.push(Event::EntriesLost { peer: from, acknowledged });
         }
     }
 

@@ -316,6 +316,18 @@ pub enum Event {
         /// How it ended.
         outcome: TransferOutcome,
     },
+    /// A follower that had acknowledged everything up to `acknowledged` says to this leader, its
+    /// peer, that it has no such entry: its disk lost what was synced, or was replaced by an older
+    /// copy. It cannot be helped by appending, and what it voted for may be lost with it: it is to
+    /// be removed, and added again empty under another id. Told once for each peer and leadership.
+    ///
+    /// An old rejection that a network delivers twice can look like it.
+    EntriesLost {
+        /// The follower.
+        peer: ReplicaId,
+        /// The last entry that it acknowledged.
+        acknowledged: LogIndex,
+    },
     /// The leader of the term asks this replica to bind itself to it. Whether it may is for its
     /// store to say: [`Input::Supported`] if it supports the leader's store, and nothing if not;
     /// the leader asks again.

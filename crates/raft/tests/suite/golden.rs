@@ -6,13 +6,13 @@
 //! (before anything else), `campaign N`, `timeout N`, `pass MS`, `propose N words...`,
 //! `change N [explicit|implicit] +4 ~5 -3`, `leave N`, `read N ctx`, `transfer N to`, `sync N`,
 //! `deliver A B`, `drop A B`, `settle [N...]`, `blank N` (an empty replica joins the table),
-//! `truncate N index`, `status`.
+//! `older N` (it starts again with the disk that it was founded with), `truncate N index`, `status`.
 
 use std::path::Path;
 
 use raft::{
-    Config, Input, LogIndex, LogPosition, MembershipChange, MembershipStep, Payload, Restored,
-    Transition,
+    Config, Input, LogIndex, LogPosition, Membership, MembershipChange, MembershipStep, Payload,
+    Restored, Transition,
 };
 
 use crate::table::{Table, data, id};
@@ -78,6 +78,12 @@ impl Script {
                 let settings = self.settings.clone();
                 let configure = |config: &mut Config| configure(config, &settings);
                 self.table().seat(number(1), Restored::blank(), configure);
+            }
+            "older" => {
+                let settings = self.settings.clone();
+                let founders = Membership::of_voters((1..=self.logs.len() as u64).map(id));
+                let configure = |config: &mut Config| configure(config, &settings);
+                self.table().seat(number(1), Restored::founding(founders), configure);
             }
             "truncate" => {
                 let index = LogIndex(number(2));

@@ -308,6 +308,9 @@ fn event(event: &Event) -> String {
         }
         Event::TermCommitted { term } => format!("has committed in {term}"),
         Event::Membership { index, membership } => format!("from {index}: {membership}"),
+        Event::EntriesLost { peer, acknowledged } => {
+            format!("{peer} has lost {acknowledged}, which it acknowledged")
+        }
         Event::SupportWanted { leader, .. } => format!("{leader} wants support"),
         Event::TransferEnded { to, outcome } => format!("transfer to {to}: {outcome:?}"),
     }

@@ -483,6 +483,7 @@ impl World {
                 }
             }
             Event::TermCommitted { .. } => {}
+            Event::EntriesLost { .. } => self.tally.add("entries said to be lost"),
             Event::SupportWanted { term, leader } => self.support_wanted(id, term, leader),
         }
     }
