@@ -357,8 +357,11 @@ impl<E: Engine> Turn<'_, E> {
 
     fn rounds_timeout(&mut self, now: Duration) {
         let reads = &mut self.group.reads;
-        let late: Vec<_> = reads.rounds.extract_if(.., |_, round| round.deadline <= now).collect();
-        reads.rounds_deadline = reads.rounds.values().map(|round| round.deadline).min();
+        let (late, left) = std::mem::take(&mut reads.rounds)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, round)| round.deadline <= now);
+        reads.rounds_deadline = left.values().map(|round| round.deadline).min();
+        reads.rounds = left;
         for (ctx, round) in late {
             self.group.reads.asked.remove(&ctx);
             for read in round.reads {
