@@ -57,3 +57,21 @@ fn a_member_that_nobody_adds_ends() {
     let text = second.log_end();
     assert!(program.is_etcd() || text.contains("member add m2"), "{text}");
 }
+
+/// A member whose data are gone has forgotten its votes and what it acknowledged: it is not founded a second time
+/// beside the others that still count on both. etcd refuses it too.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
+fn a_founder_that_lost_its_data_is_not_founded_again() {
+    let program = subject().expect("the server under test");
+    let mut cluster = Cluster::start(&program, 3).expect("members");
+    let victim = &mut cluster.servers[2];
+    victim.kill().expect("it ran");
+    victim.wipe().expect("it has data");
+    victim.restart().expect("a process");
+    let status = victim.wait_exit(Duration::from_secs(20)).expect("it ends");
+    assert!(!status.success(), "{status}");
+    let text = victim.log_end();
+    assert!(text.contains("has already been bootstrapped"), "{text}");
+    assert!(program.is_etcd() || text.contains("member remove"), "{text}");
+}

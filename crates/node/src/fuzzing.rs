@@ -165,6 +165,7 @@ pub fn peer_hello_samples() -> Vec<Vec<u8>> {
         name: "a".into(),
         peer_urls: vec!["http://a:2380".into()],
         is_learner: true,
+        started: true,
     };
     let yes = hello::Welcome { cluster_id: 1, members: vec![member], ..Default::default() };
     let no = hello::Welcome { refusal: "no".into(), removed: true, ..Default::default() };

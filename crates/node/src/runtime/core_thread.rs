@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 use env::{Disk as _, RealDisk};
@@ -14,6 +14,7 @@ use store::RangeId;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Job;
+use super::clock::Clock;
 use super::log_thread::{LogCommand, LogThreads};
 use super::queue::{Nothing, Receiver};
 use super::snapshots::Snapshots;
@@ -37,7 +38,7 @@ const LOOK_BYTES: usize = 4 << 20;
 /// What the thread works with.
 pub(super) struct CoreThread {
     pub(super) core: Core<Engine>,
-    pub(super) epoch: Instant,
+    pub(super) clock: Clock,
     pub(super) events: Receiver<Event>,
     pub(super) shared: Arc<Shared>,
     pub(super) transport: Arc<Transport>,
@@ -112,7 +113,7 @@ impl CoreThread {
     }
 
     fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        self.clock.now()
     }
 
     fn run(&mut self) -> Ended {
@@ -137,15 +138,18 @@ impl CoreThread {
             Err(Nothing::Timeout) => None,
             Err(Nothing::Disconnected) => return Ok(Some(Ended::Stopped)),
         };
-        let now = self.now();
         let mut next = first;
         for taken in 1.. {
             let Some(event) = next else { break };
-            if let Some(ended) = self.take(now, event)? {
+            // INVARIANT: what is taken in is not taken in as of a time before it came. The support that a heartbeat
+            // is given runs from here, and the peer that sent it counts on it from when it did: with the time of
+            // the turn's beginning a promise could end before the peer believes it does, and a lease outlive it.
+            if let Some(ended) = self.take(self.now(), event)? {
                 return Ok(Some(ended));
             }
             next = if taken < BATCH_MAX { self.events.try_recv() } else { None };
         }
+        let now = self.now();
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.core.step(now, Input::Tick)?;
         }

@@ -14,6 +14,7 @@
 //! stops the node.
 
 mod checkpoint;
+mod clock;
 mod core_thread;
 mod force;
 mod log_thread;

@@ -42,6 +42,7 @@ impl Inbound for FromPeers {
                     name: member.name,
                     peer_urls: member.peer_urls,
                     is_learner: member.is_learner,
+                    started: !member.client_urls.is_empty(),
                 })
                 .collect(),
             Err(error) => {

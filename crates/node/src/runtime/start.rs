@@ -18,6 +18,7 @@ use storage::{DataDir, DataDirError, Identity};
 use store::{NodeId, RangeId, Store};
 use tokio::sync::oneshot;
 
+use super::clock::Clock;
 use super::core_thread::{Checkpoints, CoreThread, Ended, Waiting};
 use super::log_thread::{self, LogThreads};
 use super::peers::FromPeers;
@@ -42,6 +43,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a member that joins waits until those whom it asks know it, and how often it asks.
 const KNOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const KNOWN_POLL: Duration = Duration::from_millis(100);
+
+/// How long each of the other founders may take to say whether this member has lived before.
+const SECOND_LIFE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +173,9 @@ const FOUNDING: &str = "founding";
 /// was damaged, and is left alone.
 fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, StartError> {
     config.validate().map_err(StartError::Config)?;
+    if config.initial_state == InitialState::New {
+        refuse_second_life(config)?;
+    }
     let mark = data.path().join(FOUNDING);
     let log = log_dir(config, data);
     let io = |path: &Path| {
@@ -273,16 +280,56 @@ fn refuse_etcd(data: &DataDir<RealDisk>) -> Result<(), StartError> {
     )))
 }
 
-/// Asks the members of the cluster who they are: (cluster, members).
-fn ask_members(config: &Config) -> Result<(u64, Vec<DescribedMember>), StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let others: Vec<String> = config
+/// Where the other members are that `--initial-cluster` names.
+fn others(config: &Config) -> Vec<String> {
+    config
         .initial_cluster
         .iter()
         .filter(|(name, _)| **name != config.name)
         .flat_map(|(_, urls)| urls)
         .filter_map(|url| transport::address_of(url).ok())
-        .collect();
+        .collect()
+}
+
+/// A member that comes with an empty directory, and that the others know as one that has served, or that is not of
+/// them any more, has lost what it promised: votes, entries it acknowledged, support. Founded again it could vote
+/// twice. Of the others, those that run are asked; in a cluster that is being founded none does.
+fn refuse_second_life(config: &Config) -> Result<(), StartError> {
+    let others = others(config);
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (_, identity) = founding_identity(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for address in others {
+        let asked = std::slice::from_ref(&address);
+        let asked = runtime.block_on(async {
+            tokio::time::timeout(SECOND_LIFE_TIMEOUT, transport::describe(asked)).await
+        });
+        let Ok(Ok((cluster_id, members))) = asked else { continue };
+        if cluster_id != identity.cluster_id || members.is_empty() {
+            continue;
+        }
+        let known = members.iter().find(|member| member.id == identity.member_id);
+        if known.is_some_and(|member| !member.started) {
+            continue;
+        }
+        let (id, name) = (identity.member_id, &config.name);
+        let what = if known.is_some() { "has already been bootstrapped" } else { "was removed" };
+        return Err(StartError::Join(format!(
+            "member {id:x} ({name}) {what}, says {address}, and its data directory is empty: what it had promised is \
+             lost, so it cannot take that place again. Restore its data; or remove it (`quorate member remove \
+             {id:x}`), add it (`quorate member add {name} --peer-urls=...`), and start it with \
+             --initial-cluster-state existing"
+        )));
+    }
+    Ok(())
+}
+
+/// Asks the members of the cluster who they are: (cluster, members).
+fn ask_members(config: &Config) -> Result<(u64, Vec<DescribedMember>), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let others = others(config);
     if others.is_empty() {
         return Err(StartError::Join(
             "--initial-cluster names no other member: give it as `member add` has printed it"
@@ -503,7 +550,7 @@ fn run(
 
     let core_thread = CoreThread {
         core,
-        epoch: Instant::now(),
+        clock: Clock::start(),
         events,
         shared: Arc::clone(&shared),
         transport,

@@ -66,6 +66,9 @@ pub(crate) struct DescribedMember {
     pub(crate) peer_urls: Vec<String>,
     #[prost(bool, tag = "4")]
     pub(crate) is_learner: bool,
+    /// It has served clients: it told the cluster where.
+    #[prost(bool, tag = "5")]
+    pub(crate) started: bool,
 }
 
 /// Why a peer did not let us in.
