@@ -64,17 +64,18 @@ impl LivenessLog {
     /// Finds the record that was written last, if there is any.
     ///
     /// # Errors
-    /// [`BootError::Damaged`] if it cannot be read: a store must not start without what it has
-    /// promised.
+    /// [`BootError::Damaged`] if it cannot be read, or is not there although replicas are bound to
+    /// leaders, which took a promise: a store must not start without what it has promised.
     pub fn open<D: Disk>(
         log: &Log<D>,
         groups: &mut BTreeMap<GroupId, RecoveredGroup>,
     ) -> Result<(LivenessLog, Option<Record>), BootError> {
-        let Some(found) = groups.remove(&LIVENESS) else {
-            return Ok((LivenessLog { last: LogIndex(0) }, None));
-        };
+        let found = groups.remove(&LIVENESS).unwrap_or_default();
         let last = found.last_index;
         if last == found.truncated.index {
+            if groups.values().any(|group| group.hard_state.binding.is_some()) {
+                return Err(damaged("the liveness record is gone, and replicas are bound by it"));
+            }
             return Ok((LivenessLog { last }, None));
         }
         let entries = log.reader().entries(LIVENESS, last, last, usize::MAX).map_err(damaged)?;
@@ -337,4 +338,45 @@ fn fit<D: Disk>(
     }
     restored.hard_state.commit = restored.hard_state.commit.min(restored.last_index);
     Ok(restored)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use env::SimDisk;
+    use raft::{Binding, Epoch};
+    use storage::log::Options;
+
+    use super::*;
+
+    fn open(disk: &SimDisk) -> (Log<SimDisk>, BTreeMap<GroupId, RecoveredGroup>) {
+        let (log, recovered) =
+            Log::open(disk.clone(), Path::new("/log"), Options::default()).unwrap();
+        (log, recovered.groups)
+    }
+
+    /// A store that does not know what it has promised does not start with replicas that stand by somebody.
+    #[test]
+    fn the_promises_of_bound_replicas_are_not_taken_for_none() {
+        let disk = SimDisk::new(1);
+        let (mut log, mut groups) = open(&disk);
+        let (mut liveness, none) = LivenessLog::open(&log, &mut groups).unwrap();
+        assert_eq!(none, None, "a new store has promised nothing");
+        let leader = ReplicaId::new(2).unwrap();
+        let binding = Some(Binding { leader, epoch: Epoch(3) });
+        let hard_state = Some(HardState { term: Term(4), binding, ..HardState::default() });
+        log.append(&[GroupWrite { hard_state, ..GroupWrite::new(GroupId(7)) }]).unwrap();
+        log.sync().unwrap();
+        drop(log);
+        let (mut log, mut groups) = open(&disk);
+        let refused = LivenessLog::open(&log, &mut groups).map(|_| ()).unwrap_err();
+        assert!(refused.to_string().contains("liveness record is gone"), "{refused}");
+        let record = Record::default();
+        log.append(&[liveness.write(record.encode().into())]).unwrap();
+        log.sync().unwrap();
+        drop(log);
+        let (log, mut groups) = open(&disk);
+        assert_eq!(LivenessLog::open(&log, &mut groups).unwrap().1, Some(record));
+    }
 }

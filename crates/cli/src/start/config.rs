@@ -414,7 +414,8 @@ fn initial_corrupt_check(flags: &Flags) -> bool {
 
 fn reads(flags: &Flags) -> std::result::Result<node::Reads, String> {
     match flags.linearizable_reads.as_deref() {
-        None | Some("lease") => Ok(node::Reads::Lease),
+        None => Ok(node::Reads::default()),
+        Some("lease") => Ok(node::Reads::Lease),
         Some("quorum") => Ok(node::Reads::Quorum),
         Some(other) => Err(format!("--linearizable-reads={other}: it is lease or quorum")),
     }

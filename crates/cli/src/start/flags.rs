@@ -92,7 +92,7 @@ flags! {
             initial_cluster: "initial-cluster" "ETCD_INITIAL_CLUSTER" "NAME=URL,...";
             /// How a leader makes sure that it leads before it answers a linearizable read: lease (no round
             /// trip; rests on clocks that run equally fast, within half a percent) or quorum
-            /// [default: lease]
+            /// [default: lease; on macOS, whose clock stands still in sleep, quorum]
             linearizable_reads: "linearizable-reads" "QUORATE_LINEARIZABLE_READS" "HOW";
             /// What tells this cluster from another with the same addresses [default: etcd-cluster]
             initial_cluster_token: "initial-cluster-token" "ETCD_INITIAL_CLUSTER_TOKEN" "TEXT";

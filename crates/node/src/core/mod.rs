@@ -75,10 +75,13 @@ pub struct CoreConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reads {
     /// By its range lease, without asking anybody; without one, as [`Reads::Quorum`]. Rests on clocks
-    /// that run equally fast, within the drift that the store's settings cover.
-    #[default]
+    /// that run equally fast, within the drift that the store's settings cover, and that go on while
+    /// the machine sleeps.
+    #[cfg_attr(not(target_vendor = "apple"), default)]
     Lease,
-    /// By asking a quorum, once for all reads that wait. Rests on no clock.
+    /// By asking a quorum, once for all reads that wait. Rests on no clock. The default where the
+    /// clock that we have stands still in sleep (macOS).
+    #[cfg_attr(target_vendor = "apple", default)]
     Quorum,
 }
 

@@ -11,8 +11,8 @@ fn monotonic() -> Duration {
     Duration::new(seconds, nanos)
 }
 
-/// The standard library's monotonic clock goes on in sleep on Windows, and not on macOS: there a machine that leads
-/// must not be put to sleep, or its lease lasts longer than the others remember it.
+/// The standard library's monotonic clock goes on in sleep on Windows, and not on macOS, where reads ask a quorum by
+/// default.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn monotonic() -> Duration {
     use std::sync::OnceLock;
@@ -26,16 +26,16 @@ fn monotonic() -> Duration {
 /// A lease rests on it: its holder must not believe that less time has passed than for those who support it. A clock
 /// that stands still in suspend would (`CLOCK_MONOTONIC` of Linux does, and with it [`std::time::Instant`]).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     start: Duration,
 }
 
 impl Clock {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { start: monotonic() }
     }
 
-    pub(super) fn now(self) -> Duration {
+    pub(crate) fn now(self) -> Duration {
         monotonic().saturating_sub(self.start)
     }
 }

@@ -184,7 +184,10 @@ impl CoreThread {
                 Input::ReadPoint(token)
             }
             Event::MoveLeader(to, reply) => Input::MoveLeader(self.waiting.request(reply), to),
-            Event::Frame(from, bytes) => Input::Frame(from, bytes),
+            Event::Frame(from, bytes, arrived) => {
+                assert!(now >= arrived, "a frame is taken in as of a time before it came");
+                Input::Frame(from, bytes)
+            }
             Event::Unreachable(node) => Input::Unreachable(node),
             Event::Written(id) => Input::LogWritten(id),
             Event::LogFull(full) => {

@@ -27,6 +27,7 @@ mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use etcd::{Error, Request, Response};
@@ -40,6 +41,7 @@ pub use restore::{Restore, RestoreError, RestoredRevisions, restore};
 pub use start::{Node, Outcome, StartError};
 
 use crate::Engine;
+use clock::Clock;
 use queue::{Receiver, Sender, queue};
 
 /// Peers' frames are not taken while more events than this wait: they wait in their sockets.
@@ -55,7 +57,8 @@ pub(crate) enum Event {
     ClientOf(RangeId, Request, Reply<Response>),
     ReadPoint(Reply<()>),
     MoveLeader(NodeId, Reply<Response>),
-    Frame(NodeId, Bytes),
+    /// And when it came.
+    Frame(NodeId, Bytes, Duration),
     Unreachable(NodeId),
     /// A peer says that this member was removed.
     Removed(NodeId),
@@ -88,12 +91,14 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Inbox {
     sender: Sender<Event>,
+    /// That of the core.
+    clock: Clock,
 }
 
 impl Inbox {
-    fn new() -> (Inbox, Receiver<Event>) {
+    fn new(clock: Clock) -> (Inbox, Receiver<Event>) {
         let (sender, receiver) = queue();
-        (Inbox { sender }, receiver)
+        (Inbox { sender, clock }, receiver)
     }
 
     /// For the node's own threads, and for clients within their limit. The event is dropped if
@@ -107,7 +112,7 @@ impl Inbox {
         if self.sender.len() >= INBOX_PEERS_MAX {
             return Err(frame);
         }
-        self.send(Event::Frame(from, frame));
+        self.send(Event::Frame(from, frame, self.clock.now()));
         Ok(())
     }
 }

@@ -503,7 +503,7 @@ fn run(
     let node = NodeId(identity.member_id);
     let Parts { log, liveness, core } = parts;
     let state = core.machine().state();
-    let (inbox, events) = Inbox::new();
+    let (inbox, events) = Inbox::new(Clock::start());
     let metrics = Arc::new(Metrics::new());
     let shared = Arc::new(Shared {
         cluster_id: identity.cluster_id,
@@ -550,7 +550,7 @@ fn run(
 
     let core_thread = CoreThread {
         core,
-        clock: Clock::start(),
+        clock: inbox.clock,
         events,
         shared: Arc::clone(&shared),
         transport,
