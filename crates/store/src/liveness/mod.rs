@@ -86,8 +86,13 @@ pub use config::Config;
 pub use raft::Epoch;
 pub use record::{Record, RecordError, Supported};
 
-/// Epochs from here on are taken for garbage.
-const IMPLAUSIBLE: u64 = 1 << 62;
+/// An epoch so far beyond the last one that is known of a store was never counted to: each is one expiry or one life
+/// of a process further. It is refused, so that one bad frame does not use up the epochs there are.
+const EPOCH_JUMP_MAX: u64 = 1 << 32;
+
+fn is_plausible(epoch: Epoch, known: Epoch) -> bool {
+    epoch.0 >= 1 && epoch.0.saturating_sub(known.0) <= EPOCH_JUMP_MAX
+}
 
 /// What stores say to each other, once for all their ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -371,7 +376,8 @@ impl Liveness {
     }
 
     fn on_heartbeat(&mut self, from: NodeId, epoch: Epoch, stamp: Duration, duration: Duration) {
-        let sane = (1..IMPLAUSIBLE).contains(&epoch.0)
+        let known = self.granted.get(&from).map_or(Epoch(0), |granted| granted.epoch);
+        let sane = is_plausible(epoch, known)
             && !duration.is_zero()
             && duration <= self.config.promise_max;
         if !sane {
@@ -413,7 +419,7 @@ impl Liveness {
         let counted = self.config.counted();
         let mistaken = self.config.broken(Mutant::RefusalTakenForSupport);
         let Some(asked) = self.asked.get_mut(&from) else { return };
-        if epoch <= asked.epoch || epoch.0 >= IMPLAUSIBLE {
+        if epoch <= asked.epoch || !is_plausible(epoch, self.last_epoch) {
             if mistaken && epoch == asked.epoch {
                 asked.until = asked.until.max(Some(self.now + counted));
             }
@@ -495,5 +501,40 @@ impl Liveness {
             }
         }
         self.durable = record;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of a peer that is broken is refused, and a sound one is served afterwards.
+    #[test]
+    fn one_bad_epoch_does_not_use_up_the_others() {
+        let peer = NodeId(2);
+        let mut liveness = Liveness::new(Duration::ZERO, Config::default(), None).unwrap();
+        liveness.step(Duration::ZERO, Input::Peers([peer].into()));
+        let stamp = Duration::ZERO;
+        let duration = Config::default().support_duration;
+        let mut answers = Vec::new();
+        for epoch in [Epoch(1), Epoch(u64::MAX), Epoch(1 << 40), Epoch(2)] {
+            let heartbeat = Message::Heartbeat { epoch, stamp, duration };
+            liveness.step(Duration::ZERO, Input::Receive(peer, heartbeat));
+            liveness.step(Duration::ZERO, Input::Receive(peer, Message::Refusal { epoch }));
+            while let Some(ready) = liveness.ready() {
+                let Some(write) = ready.write else { continue };
+                liveness.step(Duration::ZERO, Input::Written(write.token));
+                let answer = |(_, message)| match message {
+                    Message::Support { epoch, .. } => Some(epoch),
+                    Message::Heartbeat { epoch, .. } => {
+                        assert!(epoch <= Epoch(2), "asks under {epoch:?}");
+                        None
+                    }
+                    Message::Refusal { .. } => None,
+                };
+                answers.extend(write.then.into_iter().filter_map(answer));
+            }
+        }
+        assert_eq!(answers, [Epoch(1), Epoch(2)]);
     }
 }
