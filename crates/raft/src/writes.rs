@@ -54,6 +54,11 @@ impl Writes {
         self.durable_ballot == (term, vote)
     }
 
+    /// Whether this term, or a later one, is on disk.
+    pub(crate) fn is_term_durable(&self, term: Term) -> bool {
+        self.durable_ballot.0 >= term
+    }
+
     pub(crate) fn begin(
         &mut self,
         hard_state: Option<HardState>,

@@ -33,6 +33,7 @@
 //! Ravishankar, *A Name-Based Mapping Scheme for Rendezvous*, 1996.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::Duration;
 
 use raft::{Body, Event, Input, Message, Raft, ReplicaId, RoleKind, Stopped};
@@ -217,33 +218,51 @@ impl Store {
             let Some(range) = self.waves.next_due() else { break };
             self.campaign_if_due(range)?;
         }
+        for _ in 0..self.config.campaigns_per_wave {
+            let Some(range) = self.waves.next_release(self.now) else { break };
+            self.release_again(range);
+        }
         Ok(())
     }
 
-    /// Tells news to the next replicas that they concern.
+    /// No election can be won as far as this store sees, until another one returns. What its
+    /// replica led once must be let go all the same: the others may see more.
+    fn park(&mut self, range: RangeId) {
+        self.waves.park(range);
+        self.release_again(range);
+    }
+
+    fn release_again(&mut self, range: RangeId) {
+        let Some(replica) = self.replicas.get_mut(&range) else { return };
+        if replica.raft.release_deadline().is_none() {
+            return;
+        }
+        replica.raft.release_again(self.now);
+        self.touched.insert(range);
+        if let Some(deadline) = replica.raft.release_deadline() {
+            self.waves.release_at(deadline, range);
+        }
+    }
+
+    /// Tells news to the next replicas that they concern: those whose turn it is, and if they end
+    /// with it, the next.
     fn sweep(&mut self) {
         let mut concerned = self.config.campaigns_per_wave;
         let mut looked_at = concerned * LOOKED_AT_PER_CAMPAIGN;
-        while let Some(sweep) = self.waves.sweeps.front().copied() {
-            let mut at = sweep.next;
-            loop {
-                let Some((&range, _)) = self.replicas.range(at..).next() else {
-                    self.waves.sweeps.pop_front();
-                    break;
-                };
-                at = RangeId(range.0.saturating_add(1));
-                if self.hears(range, sweep.news) {
-                    concerned -= 1;
-                }
+        while let Some(mut sweep) = self.waves.next_sweep() {
+            while let Some(range) = sweep.advance(|range| self.next_range(range)) {
+                concerned -= usize::from(self.hears(range, sweep.news));
                 looked_at -= 1;
-                if concerned == 0 || looked_at == 0 || range.0 == u64::MAX {
-                    if let Some(front) = self.waves.sweeps.front_mut() {
-                        front.next = at;
-                    }
-                    return;
+                if concerned == 0 || looked_at == 0 {
+                    return self.waves.sweep_again(sweep);
                 }
             }
         }
+    }
+
+    fn next_range(&self, after: Option<RangeId>) -> Option<RangeId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.replicas.range((from, Bound::Unbounded)).next().map(|(&range, _)| range)
     }
 
     /// Tells news to a replica; says whether they concerned it.
@@ -319,7 +338,7 @@ impl Store {
             return;
         }
         if !self.has_quorum(raft, replica) {
-            return self.waves.park(range);
+            return self.park(range);
         }
         if let Some(left) = retries_left.checked_sub(1) {
             self.waves.retry_at(self.now + self.config.campaign_retry_interval, range, left);
@@ -337,7 +356,7 @@ impl Store {
             return Ok(());
         }
         if !self.has_quorum(&replica.raft, replica) {
-            self.waves.park(range);
+            self.park(range);
             return Ok(());
         }
         self.touched.insert(range);

@@ -38,6 +38,9 @@ pub(super) fn quorums(membership: &Membership) -> Joint<'_, ReplicaId> {
     Joint { incoming: &membership.voters, outgoing: &membership.voters_outgoing }
 }
 
+/// So often the time between futile campaigns is doubled, but for the first: 32 election timeouts.
+const FUTILE_MAX: u8 = 6;
+
 impl Raft {
     /// The quorums that decide here and now.
     pub(super) fn quorums(&self) -> Joint<'_, ReplicaId> {
@@ -67,7 +70,19 @@ impl Raft {
 
     pub(super) fn on_election_timeout(&mut self) {
         self.reset_election_deadline();
+        if self.config.fortify && std::mem::take(&mut self.refused) {
+            self.back_off();
+        }
         self.on_campaign();
+    }
+
+    /// Somebody refuses, again and again: it stands by a leader that does not reach this replica,
+    /// or has the longer log. If the leader goes, whoever stood by it campaigns itself, in its own
+    /// time. So there is no hurry here, where each attempt costs the others a write.
+    fn back_off(&mut self) {
+        self.futile = self.futile.saturating_add(1).min(FUTILE_MAX);
+        let wait = self.election_deadline.saturating_sub(self.now);
+        self.election_deadline = self.now + wait * (1 << self.futile.saturating_sub(1));
     }
 
     fn on_campaign(&mut self) {
@@ -101,6 +116,7 @@ impl Raft {
     }
 
     fn pre_campaign(&mut self) {
+        self.refused = false;
         let mut ballots = Ballots::default();
         ballots.record(self.config.id, true);
         self.enter(self.term, self.vote, Role::PreCandidate(ballots));
@@ -172,6 +188,7 @@ impl Raft {
             && campaign_term == self.term.next()
         {
             ballots.record(from, granted);
+            self.refused |= !granted;
             self.count_pre_votes();
         }
     }

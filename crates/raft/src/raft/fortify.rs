@@ -62,8 +62,9 @@
 //! - The follower repeats its answer at its election timeout until the leader counts on it. After
 //!   a restart it begins with that, and when it refuses a candidate: a leader that is none any more
 //!   answers with a release, and one that is, with what is committed.
-//! - A leader that ends repeats its release until it is answered or another leads. If it restarts
-//!   instead, its store asks under a higher epoch, which ends the support of the one before.
+//! - A leader that ends repeats its release, ever more slowly, until it is answered or another leads.
+//!   If it restarts instead, its store asks under a higher epoch, which ends the support of the one
+//!   before.
 //! - A former leader that campaigns shows by it that it does not lead, and a later leader shows
 //!   that nobody else does.
 //! - A follower whose store withdraws its support has timers again.
@@ -96,7 +97,12 @@ use super::{Raft, Role};
 pub(super) struct Releasing {
     waiting: Vec<ReplicaId>,
     pub(super) deadline: Duration,
+    /// How often it was repeated; each time is twice as far away.
+    repeats: u8,
 }
+
+/// So often the time between repeated releases is doubled: 64 election timeouts.
+const RELEASE_DOUBLED_MAX: u8 = 6;
 
 /// What a leader has said of its lease.
 #[derive(Debug, Default)]
@@ -406,16 +412,25 @@ impl Raft {
             self.send_release(to);
         }
         let deadline = self.now + self.config.election_timeout;
-        self.releasing = Some(Box::new(Releasing { waiting, deadline }));
+        self.releasing = Some(Box::new(Releasing { waiting, deadline, repeats: 0 }));
     }
 
-    pub(super) fn release_again(&mut self) {
-        let deadline = self.now + self.config.election_timeout;
+    /// When [`Raft::release_again`] is to be called next, by a driver that steps no
+    /// [`Input::Timeout`](crate::Input::Timeout) because no election could be won; `None` if everybody is released.
+    pub fn release_deadline(&self) -> Option<Duration> {
+        self.releasing.as_ref().map(|releasing| releasing.deadline)
+    }
+
+    /// Repeats the release of those that have not answered, if it is time.
+    pub fn release_again(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        let timeout = self.config.election_timeout;
         let Some(releasing) = &mut self.releasing else { return };
         if self.now < releasing.deadline {
             return;
         }
-        releasing.deadline = deadline;
+        releasing.repeats = releasing.repeats.saturating_add(1).min(RELEASE_DOUBLED_MAX);
+        releasing.deadline = self.now + timeout * (1 << releasing.repeats);
         for to in releasing.waiting.clone() {
             self.send_release(to);
         }

@@ -113,6 +113,10 @@ pub struct Raft {
     membership_entries_to: LogIndex,
     /// When to campaign, unless a leader is heard of before.
     election_deadline: Duration,
+    /// How often in a row pre-votes were refused, and nobody's leadership was heard of.
+    futile: u8,
+    /// Whether this pre-campaign was refused by anybody.
+    refused: bool,
     /// A campaign that was asked for and waits for deliveries.
     postponed_campaign: Option<Postponed>,
     /// When a leader of this term was last heard of.
@@ -172,6 +176,8 @@ impl Raft {
             accepted_snapshot: None,
             membership_entries_to,
             election_deadline: now,
+            futile: 0,
+            refused: false,
             postponed_campaign: None,
             leader_contact: None,
             next_fetch: FetchId(1),
@@ -329,7 +335,7 @@ impl Raft {
     }
 
     fn on_timeout(&mut self) {
-        self.release_again();
+        self.release_again(self.now);
         match &self.role {
             Role::Leader(_) => self.on_leader_timeout(),
             _ if self.binding.is_some() => self.on_bound_timeout(),
@@ -354,7 +360,16 @@ impl Raft {
     }
 
     /// A message that is free to go.
+    ///
+    /// Whoever is bound to this replica takes any word of it from a later term for the end of its
+    /// leadership in the earlier one. So the word must not outlive the term:
+    /// 1. A leads term 4, hears of 5, refuses a candidate in it, and crashes before 5 is on disk;
+    /// 2. it starts again in 4, is elected in 5, and B binds itself to it;
+    /// 3. the refusal, late, sets B free while A counts on it.
     fn send(&mut self, to: ReplicaId, body: Body) {
+        if self.config.fortify && !self.writes.is_term_durable(self.term) {
+            return self.send_when_durable(to, body);
+        }
         let message = Message { from: self.config.id, to, term: self.term, body };
         self.out.messages.push(message);
     }
@@ -384,8 +399,9 @@ impl Raft {
         if let Role::Leader(leader) = left {
             self.left_leadership(*leader);
         }
-        let event = Event::Role { role: self.role.kind(), term, leader: self.leader() };
-        self.out.events.push(event);
+        let leader = self.leader();
+        self.futile = if leader.is_some() { 0 } else { self.futile };
+        self.out.events.push(Event::Role { role: self.role.kind(), term, leader });
     }
 
     #[cfg(feature = "mutants")]

@@ -551,3 +551,24 @@ fn entries_out_of_memory_are_fetched() {
     table.settle();
     assert_eq!(table.terms(1), table.terms(3));
 }
+
+/// What a replica says in a later term ends the bindings to it, wherever it led. If it has not got that term on disk, it
+/// may be back in the earlier one after a crash, lead the later one, and be stood by, when the word arrives.
+#[test]
+fn no_word_of_a_term_leaves_before_the_term_is_durable() {
+    for fortify in [false, true] {
+        let mut table = Table::with(3, |config| config.fortify = fortify);
+        table.elect(1);
+        table.settle();
+        let heartbeat = Body::Heartbeat { commit: at(1, 1), round: 0 };
+        table.tell(2, 1, 9, heartbeat.clone());
+        let of_term_9 = |table: &Table| table.network.iter().any(|m| m.term == Term(9));
+        assert_eq!(of_term_9(&table), !fortify, "nothing rests on it without bindings");
+        table.sync(1);
+        assert!(of_term_9(&table));
+        // And from then on it is free.
+        table.network.clear();
+        table.tell(2, 1, 9, heartbeat);
+        assert!(of_term_9(&table));
+    }
+}
