@@ -296,7 +296,11 @@ impl Council<'_> {
         if !quorum_started(self.voters_started(Some(id)), (0, 0)) {
             return Err(Error::MemberNotEnoughStarted);
         }
-        if id != self.leader && !self.facts.connected_for.contains_key(&id) {
+        // One that is down takes nothing away; nor does one that is no member, or not any more, though it may be
+        // connected for a moment yet: it is not found.
+        let is_voter = self.voters().any(|(voter, _)| voter == id);
+        let connected = self.facts.connected_for.contains_key(&id);
+        if id != self.leader && !(is_voter && connected) {
             return Ok(());
         }
         let voters = self.voters().count();

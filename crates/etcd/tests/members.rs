@@ -257,6 +257,16 @@ fn a_quorum_must_be_connected() {
     remove(&mut solo, 9).unwrap();
 }
 
+/// A member that was just removed is connected for a moment yet, while the others may not be connected for long.
+#[test]
+fn one_that_is_no_member_is_not_found_whoever_is_connected() {
+    let mut solo = cluster(&[LEADER, 2, 3], Limits::default());
+    remove(&mut solo, 2).unwrap();
+    observe(&mut solo, &[LEADER, 2]);
+    assert_eq!(remove(&mut solo, 2), Err(Error::MemberNotFound));
+    assert_eq!(remove(&mut solo, 1234), Err(Error::MemberNotFound));
+}
+
 #[test]
 fn the_list_knows_names_and_addresses() {
     let mut solo = cluster(&[8, LEADER], Limits::default());

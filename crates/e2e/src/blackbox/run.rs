@@ -270,6 +270,10 @@ async fn finish(field: &mut Field, crowd: &mut Crowd) -> Result<()> {
     println!("blackbox: all members are at revision {revision} with hash {hash:08x}");
     crowd.end_watchers(field).await?;
     let collected = field.record().collected.load(Ordering::SeqCst);
+    ensure!(
+        collected <= revision,
+        "verdict: BROKEN, commits up to {collected} were told, and all members are at {revision}"
+    );
     ensure!(collected == revision, "the collector was told up to {collected}, not {revision}");
     Ok(())
 }
