@@ -15,6 +15,9 @@
 //! their support yet, it tries again a few times; if it still does not, or its log is too short,
 //! the others' election timeouts come.
 //!
+//! When all stores begin, nobody has been heard of and nothing tells who is there. Then the voters of
+//! a range go one after the other, by the same rank ([`Store::begin`]).
+//!
 //! No replica campaigns while so many of its peers' stores are gone that no quorum is left: it is
 //! parked until one returns, and costs nothing meanwhile. A store is *gone* if it has supported this
 //! one, does not any more, and was not heard of lately. One that never did may be of a version that
@@ -300,6 +303,40 @@ impl Store {
             }
         }
         true
+    }
+
+    /// Begins with the replicas that it has, of which none may know a leader. Of the voters of a range
+    /// the one whose store ranks first campaigns after an election timeout, and each of the others
+    /// a timeout later than the one before, and the time that the waves take to come to the range: so
+    /// leaders spread over the stores, and elections meet no rivals.
+    pub fn begin(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        if self.liveness.is_none() {
+            return;
+        }
+        let per_wave = u32::try_from(self.config.campaigns_per_wave).unwrap_or(u32::MAX);
+        let each = self.config.wave_interval / per_wave;
+        for (range, place) in self.replicas.keys().copied().zip(0_u32..).collect::<Vec<_>>() {
+            let Some(rank) = self.rank(range) else { continue };
+            let Some(replica) = self.replicas.get_mut(&range) else { continue };
+            let timeout = replica.raft.config().election_timeout;
+            replica.raft.campaign_after(now, timeout + (timeout + each * place) * rank);
+            self.touched.insert(range);
+        }
+    }
+
+    /// How many stores of the range's voters rank before this one.
+    fn rank(&self, range: RangeId) -> Option<u32> {
+        let replica = self.replicas.get(&range)?;
+        let key = |node: NodeId| (mixed(range.0, node.0), node.0);
+        let membership = replica.raft.membership();
+        let voters = || {
+            let of = replica.nodes.iter().filter(|&&(id, _)| membership.is_voter(id));
+            of.map(|&(_, node)| node)
+        };
+        voters().find(|&node| node == self.node)?;
+        let before = voters().filter(|&node| key(node) > key(self.node)).count();
+        u32::try_from(before).ok()
     }
 
     /// Whether this store comes first among those of the range's voters that are there, `lost`

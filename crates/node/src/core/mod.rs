@@ -274,7 +274,8 @@ impl<E: Engine> Core<E> {
         self.shared.store.lease(RangeId::DENSE, now)
     }
 
-    /// Campaigns at once if nobody else could: a cluster of one need not wait for a leader.
+    /// Campaigns at once if nobody else could: a cluster of one need not wait for a leader. Otherwise
+    /// one of the voters of each range goes first.
     ///
     /// # Errors
     /// [`Fatal`], if the replica has stopped.
@@ -286,6 +287,8 @@ impl<E: Engine> Core<E> {
             for range in self.ranges_here() {
                 self.raft_input(range, now, raft::Input::Campaign)?;
             }
+        } else {
+            self.shared.store.begin(now);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! 4. B's answer to the first request arrives, and A leads without a committed entry.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use quorum::{Joint, Verdict};
 
@@ -56,8 +57,22 @@ impl Raft {
     pub(super) fn reset_election_deadline(&mut self) {
         let base = self.config.election_timeout;
         let base_us = u32::try_from(base.as_micros()).unwrap_or(u32::MAX);
-        let jitter = std::time::Duration::from_micros(u64::from(self.pcg.below(base_us)));
+        let jitter = Duration::from_micros(u64::from(self.pcg.below(base_us)));
         self.election_deadline = self.now + base + jitter;
+    }
+
+    /// A replica that starts and knows of no leader campaigns `after` this, and a little more, if it
+    /// hears of none: for a driver that lets one of the voters go first. No other timeout is meant.
+    pub fn campaign_after(&mut self, now: Duration, after: Duration) {
+        self.now = self.now.max(now);
+        let knows_nobody =
+            matches!(self.role, Role::Follower { leader: None, .. }) && self.binding.is_none();
+        if knows_nobody {
+            let most = self.config.election_timeout / 4;
+            let most_us = u32::try_from(most.as_micros()).unwrap_or(u32::MAX).max(1);
+            let jitter = Duration::from_micros(u64::from(self.pcg.below(most_us)));
+            self.election_deadline = self.now + after + jitter;
+        }
     }
 
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {

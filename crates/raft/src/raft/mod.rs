@@ -18,6 +18,7 @@ mod snapshot;
 mod transfer;
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -81,6 +82,46 @@ struct Postponed {
     transfer: bool,
 }
 
+/// What the next [`Ready`] is made of: out of line, as most replicas have nothing to say for long.
+#[derive(Debug, Default)]
+struct Out(Option<Box<Ready>>);
+
+static NOTHING: Ready = Ready {
+    persist: None,
+    messages: Vec::new(),
+    committed: Vec::new(),
+    reads: Vec::new(),
+    failed_reads: Vec::new(),
+    fetch: Vec::new(),
+    snapshots: Vec::new(),
+    events: Vec::new(),
+};
+
+impl Out {
+    fn take(&mut self) -> Ready {
+        self.0.as_deref_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Gives back its room, if there is nothing in it.
+    fn release(&mut self) {
+        self.0.take_if(|ready| **ready == NOTHING);
+    }
+}
+
+impl Deref for Out {
+    type Target = Ready;
+
+    fn deref(&self) -> &Ready {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Out {
+    fn deref_mut(&mut self) -> &mut Ready {
+        self.0.get_or_insert_default()
+    }
+}
+
 /// One replica of one group.
 ///
 /// It does nothing by itself: see the [crate's page](crate) for how to drive it.
@@ -108,7 +149,7 @@ pub struct Raft {
     writes: Writes,
     applying: Applying,
     /// A snapshot that was accepted and is not handed out to be written yet.
-    accepted_snapshot: Option<SnapshotMeta>,
+    accepted_snapshot: Option<Box<SnapshotMeta>>,
     /// Entries after this and up to here may contain membership changes.
     membership_entries_to: LogIndex,
     /// When to campaign, unless a leader is heard of before.
@@ -125,8 +166,7 @@ pub struct Raft {
     /// A read of the log for delivery that is under way, and what it brought.
     delivery_fetch: Option<FetchId>,
     delivery_fetched: Vec<Entry>,
-    /// What the next [`Ready`] is made of.
-    out: Ready,
+    out: Out,
     /// Messages that wait for the next write.
     then: Vec<Message>,
     stopped: Option<Stopped>,
@@ -183,7 +223,7 @@ impl Raft {
             next_fetch: FetchId(1),
             delivery_fetch: None,
             delivery_fetched: Vec::new(),
-            out: Ready::default(),
+            out: Out::default(),
             then: Vec::new(),
             stopped: None,
             config,
@@ -211,7 +251,7 @@ impl Raft {
         };
         if let Err(stopped) = result {
             self.stopped = Some(stopped);
-            self.out = Ready::default();
+            self.out = Out::default();
             self.then.clear();
         }
         result
@@ -267,13 +307,14 @@ impl Raft {
         self.flush_ack();
         self.flush_write();
         self.log.evict(self.config.recent_bytes_max);
-        let ready = std::mem::take(&mut self.out);
+        let ready = self.out.take();
         (ready != Ready::default()).then_some(ready)
     }
 
     /// Gives back the memory of recent entries that are durable and committed, though some may
     /// have to be fetched again: for a driver with many idle replicas, or little memory left.
     pub fn release_recent(&mut self) {
+        self.out.release();
         self.log.evict(0);
         self.log.shrink();
         self.writes.shrink();
@@ -285,7 +326,7 @@ impl Raft {
 
     /// Collects what has to be written, and what has to wait for it.
     fn flush_write(&mut self) {
-        let snapshot = self.accepted_snapshot.take();
+        let snapshot = self.accepted_snapshot.take().map(|snapshot| *snapshot);
         let written = self.writes.hard_state();
         let (term, vote, binding) = (self.term, self.vote, self.binding);
         let hard_state = HardState { term, vote, commit: self.log.committed(), binding };

@@ -48,7 +48,7 @@ impl Raft {
         self.membership = snapshot.membership.clone();
         let membership = snapshot.membership.clone();
         self.out.events.push(Event::Membership { index, membership });
-        self.accepted_snapshot = Some(snapshot);
+        self.accepted_snapshot = Some(Box::new(snapshot));
     }
 
     pub(super) fn on_snapshot_sent(&mut self, to: ReplicaId, outcome: SnapshotOutcome) {

@@ -140,7 +140,8 @@ impl Live {
 /// Groups and segments.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    pub groups: BTreeMap<GroupId, Group>,
+    /// Boxed: the map's nodes have room for about twice what they hold.
+    pub groups: BTreeMap<GroupId, Box<Group>>,
     live: Live,
 }
 
@@ -160,7 +161,7 @@ impl Index {
 
     /// The group, made if need be.
     pub(super) fn group(&mut self, id: GroupId) -> &mut Group {
-        self.groups.entry(id).or_insert_with(Group::new)
+        self.groups.entry(id).or_insert_with(|| Box::new(Group::new()))
     }
 
     /// Appends an entry, after dropping whatever its group holds from its index on.
@@ -169,7 +170,7 @@ impl Index {
     /// If a gap would arise.
     pub(super) fn put_entry(&mut self, id: GroupId, position: LogPosition, place: Place) {
         self.live.gain(place);
-        let group = self.groups.entry(id).or_insert_with(Group::new);
+        let group = self.groups.entry(id).or_insert_with(|| Box::new(Group::new()));
         if group.last_index() >= position.index {
             group.cut_suffix(position.index, &mut self.live);
         }
@@ -195,7 +196,7 @@ impl Index {
         place: Place,
     ) {
         self.live.gain(place);
-        let group = self.groups.entry(id).or_insert_with(Group::new);
+        let group = self.groups.entry(id).or_insert_with(|| Box::new(Group::new()));
         group.hard_state = hard_state;
         if let Some(old) = group.state.replace(place) {
             self.live.lose(old);

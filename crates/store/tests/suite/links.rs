@@ -39,6 +39,13 @@ struct World {
 
 impl World {
     fn new() -> World {
+        let mut world = World::of(1);
+        world.run(ms(10_000));
+        world
+    }
+
+    /// Stores that begin, with so many ranges.
+    fn of(ranges: u64) -> World {
         let mut world = World {
             now: Duration::ZERO,
             stores: BTreeMap::new(),
@@ -58,16 +65,26 @@ impl World {
             };
             let config = Config { liveness: Some(liveness), ..Config::default() };
             let mut store = Store::open(world.now, NodeId(n), config, None).expect("good settings");
-            let config = raft::Config { fortify: true, ..raft::Config::new(id(n), n) };
-            let founded = Restored::founding(Membership::of_voters(NODES.map(id)));
-            let raft = Raft::new(world.now, config, founded).expect("consistent");
-            store.add(RANGE, raft, NODES.map(|n| (id(n), NodeId(n))).collect());
+            for range in 1..=ranges {
+                let seed = n + 10 * range;
+                let config = raft::Config { fortify: true, ..raft::Config::new(id(n), seed) };
+                let founded = Restored::founding(Membership::of_voters(NODES.map(id)));
+                let raft = Raft::new(world.now, config, founded).expect("consistent");
+                store.add(RangeId(range), raft, NODES.map(|n| (id(n), NodeId(n))).collect());
+            }
+            store.begin(world.now);
             store.set_peers(world.now, NODES.filter(|&other| other != n).map(NodeId).collect());
             world.stores.insert(n, store);
             world.flush(n);
         }
-        world.run(ms(10_000));
         world
+    }
+
+    /// How many ranges each store leads.
+    fn led(&self) -> Vec<usize> {
+        let leads =
+            |store: &Store| store.replicas().filter(|(_, one)| one.raft().is_leader()).count();
+        self.stores.values().map(leads).collect()
     }
 
     fn flush(&mut self, n: u64) {
@@ -209,4 +226,28 @@ fn a_lost_release_is_repeated_by_a_leader_that_hears_nobody() {
     world.releases_are_lost = false;
     world.run(ms(10_000));
     assert!(world.leader().is_some(), "two of three see each other, and nobody leads");
+}
+
+/// Nobody knows anybody: leaders spread all the same, and no election has a rival.
+#[test]
+fn leaders_of_stores_that_begin_together_lie_evenly() {
+    const RANGES: u64 = 300;
+    let mut world = World::of(RANGES);
+    // The first rank campaigns within one and a quarter election timeouts.
+    world.run(ms(1_500));
+    let led = world.led();
+    assert_eq!(led.iter().sum::<usize>(), 300, "{led:?}");
+    assert!(led.iter().all(|one| (80..=120).contains(one)), "{led:?}");
+    let terms: Vec<u64> = world.stores[&1].replicas().map(|(_, one)| one.raft().term().0).collect();
+    assert!(terms.iter().all(|&term| term == terms[0]), "one election each: {terms:?}");
+}
+
+/// The store that ranks first for a range is not there: the next has its turn.
+#[test]
+fn a_store_that_does_not_begin_is_not_waited_for() {
+    let mut world = World::of(30);
+    world.dead.insert(2);
+    world.run(ms(3_000));
+    let led = world.led();
+    assert_eq!(led[0] + led[2], 30, "{led:?}");
 }
