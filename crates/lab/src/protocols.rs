@@ -1,0 +1,3 @@
+//! The protocols, each in one module, from its paper and in its paper's words.
+
+pub mod paxos;

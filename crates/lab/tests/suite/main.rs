@@ -1,0 +1,7 @@
+//! The lab's tests: the engine's promises, and for each protocol the points that it is there to make.
+
+#![cfg(test)]
+
+mod engine;
+mod paxos;
+mod support;
