@@ -4,4 +4,5 @@
 
 mod engine;
 mod paxos;
+mod raft;
 mod support;
