@@ -2,7 +2,10 @@
 
 #![cfg(test)]
 
+mod benor;
 mod engine;
+mod flp;
+mod generals;
 mod paxos;
 mod raft;
 mod support;
