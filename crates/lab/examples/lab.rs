@@ -7,12 +7,14 @@
 //! ... shrink paxos VARIANT             finds, shrinks and tells
 //! ... tell paxos SEED [VARIANT]        the story of a seed
 //! ... lesson paxos NAME [VARIANT]      the story of a run by hand
+//! ... flp paxos 1000                   the adversary of Fischer, Lynch and Paterson: stages
 //! ```
 
 use std::time::Instant;
 
 use lab::check::{self, Found};
 use lab::facade::{Run, Subject, Tell};
+use lab::flp::Bounds;
 use lab::protocol::Setup;
 use lab::{registry, shrink, story};
 
@@ -55,7 +57,14 @@ fn main() -> Fallible {
             run.setup.variants.extend(rest.iter().map(|&variant| variant.to_owned()));
             tell(subject, &run)?;
         }
-        _ => return Err("list | check | shrink | tell | lesson: see the source".into()),
+        ["flp", name, stages] => {
+            let bounds = Bounds { stages: stages.parse()?, configurations: 20_000 };
+            let begun = Instant::now();
+            let attack = lab::flp::attack(name, bounds)?;
+            print!("{}", story::tell(&attack.trace, None));
+            println!("{:?} after {:.2?}: {:?}", attack.ending, begun.elapsed(), attack.verified);
+        }
+        _ => return Err("list | check | shrink | tell | lesson | flp: see the source".into()),
     }
     Ok(())
 }

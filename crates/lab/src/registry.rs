@@ -12,6 +12,7 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::paxos::Paxos>::new(),
     &protocols::raft::Raft,
     &Of::<protocols::benor::Observer>::new(),
+    &Of::<crate::flp::Everyone>::new(),
 ];
 
 /// The protocol of this name.

@@ -222,6 +222,27 @@ impl<P: Subject> Configuration<P> {
         (0..self.places[node.0].timers.len()).map(move |timer| Step::Expire { node, timer })
     }
 
+    pub(super) fn process(&self, id: NodeId) -> (&P, &P::Disk) {
+        (&self.places[id.0].process, &self.places[id.0].disk)
+    }
+
+    /// The messages of a process that wait somewhere, from its `first` on: to whom, which, and what.
+    pub(super) fn sent_by(&self, from: NodeId, first: u64) -> Vec<(NodeId, u64, &P::Message)> {
+        let places = self.places.iter().enumerate();
+        let mut sent: Vec<_> = places
+            .flat_map(|(to, place)| place.inbox.iter().map(move |it| (NodeId(to), it)))
+            .filter(|(_, it)| it.from == from && it.nth >= first)
+            .map(|(to, it)| (to, it.nth, &it.message))
+            .collect();
+        sent.sort_by_key(|&(_, nth, _)| nth);
+        sent
+    }
+
+    /// How many messages a process has sent.
+    pub(super) fn sent_of(&self, id: NodeId) -> u64 {
+        self.places[id.0].sent
+    }
+
     /// How many messages were sent and not delivered.
     #[must_use]
     pub fn undelivered(&self) -> usize {

@@ -4,12 +4,14 @@
 #![doc = include_str!("essay.md")]
 
 mod adversary;
+mod attack;
 mod certificate;
 mod configuration;
 mod wait_for_all;
 mod witness;
 
 pub use adversary::{Adversary, Bounds, Ending};
+pub use attack::{Attack, TARGETS, attack};
 pub use certificate::{Certificate, Fault, Stage, Verified, verify};
 pub use configuration::{Configuration, Step, Subject};
 pub use wait_for_all::{Bit, Everyone, WaitForAll};

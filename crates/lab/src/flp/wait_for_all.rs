@@ -38,13 +38,19 @@ impl Process for WaitForAll {
     type Timer = Timer;
     type Request = Bit;
     type Output = Bit;
-    type Disk = ();
+    /// Its input, once it has been given one.
+    type Disk = Option<Bit>;
 
     fn step(&mut self, _now: Now, input: InputOf<Self>, out: &mut Out<'_, Self>) {
         match input {
             Input::Start | Input::Restart => {}
             Input::Timer(timer) => match timer {},
-            Input::Request { request, .. } => out.send_all(NodeId::all(self.n), &request),
+            Input::Request { request, .. } => {
+                // Its first input stays its input.
+                let input = out.disk().unwrap_or(request);
+                out.persist(|disk| *disk = Some(input));
+                out.send_all(NodeId::all(self.n), &input);
+            }
             Input::Message { from, message } => {
                 self.heard.insert(from, message);
             }
@@ -95,9 +101,11 @@ impl Protocol for Everyone {
         Self { n: setup.n, impatient: setup.broken("impatient"), decided: None }
     }
 
-    fn disk(&self, _node: NodeId) {}
+    fn disk(&self, _node: NodeId) -> Option<Bit> {
+        None
+    }
 
-    fn process(&self, _node: NodeId, _disk: &()) -> WaitForAll {
+    fn process(&self, _node: NodeId, _disk: &Option<Bit>) -> WaitForAll {
         WaitForAll { n: self.n, impatient: self.impatient, heard: BTreeMap::new(), decided: false }
     }
 
@@ -117,7 +125,7 @@ impl Protocol for Everyone {
         }
     }
 
-    fn view(&self, _node: NodeId, process: Option<&WaitForAll>, _disk: &()) -> View {
+    fn view(&self, _node: NodeId, process: Option<&WaitForAll>, _disk: &Option<Bit>) -> View {
         let Some(process) = process else { return View::default() };
         View::default().with("heard", process.heard.len())
     }

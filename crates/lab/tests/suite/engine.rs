@@ -1,13 +1,15 @@
 //! The engine's promises, shown on Paxos.
 
 use lab::check::{check, setup_of};
+use lab::compare::compare;
 use lab::facade::{Run, RunError, Tell};
 use lab::process::NodeId;
 use lab::protocol::Setup;
 use lab::registry::{PROTOCOLS, find};
-use lab::script::{Act, End, Script, Weather, What};
+use lab::script::{Act, End, Map, Script, Weather, What};
 use lab::shrink::{fork, shrink};
 use lab::story;
+use lab::trace::KEYFRAME_EVENTS;
 
 use crate::support::{lesson, subject};
 
@@ -113,4 +115,49 @@ fn what_cannot_be_run_is_refused_with_the_reason() {
     let none = Run { protocol: "x".into(), ..run(vec![]) };
     assert_eq!(RunError::OtherProtocol("x".into()), refused(&none));
     assert!(matches!(find("x"), Err(RunError::NoProtocol(_))));
+}
+
+/// One write, every message a millisecond: what a leader saves, and what the distance costs.
+#[test]
+fn one_script_runs_on_several_protocols_side_by_side() {
+    let write = |value| What::Client { node: NodeId(0), op: "write".into(), args: vec![value] };
+    let script = |map| Script {
+        weather: Weather { map, ..Weather::lockstep() },
+        // Whoever has a leader has it by then.
+        acts: vec![Act::at_ms(0, What::Expire(NodeId(0))), Act::at_ms(5_000, write(1))],
+        end: End { events: 100_000, at_us: 8_000_000 },
+        calm_from_us: None,
+    };
+    let run = |name, n, map| {
+        let plain = [("pre_vote".to_owned(), 0), ("write_us".to_owned(), 0)];
+        let patient = [("timeout_ms".to_owned(), 5_000)];
+        let knobs = if name == "raft" { plain.into() } else { patient.into() };
+        let setup = Setup { n, knobs, ..Setup::default() };
+        compare(&[(subject(name), setup)], &script(map)).unwrap().remove(0)
+    };
+    let paxos = run("paxos", 3, Map::Room);
+    let raft = run("raft", 3, Map::Room);
+    assert_eq!((1, 1), (paxos.answered, raft.answered), "{paxos:?} {raft:?}");
+    // Two round trips against one, or a little more if the leader is another.
+    assert_eq!((Some(4_000), Some(4)), (paxos.latency_us.map(|it| it.0), paxos.rounds));
+    assert!(raft.latency_us.unwrap().0 <= 3_000, "{raft:?}");
+    // A majority of three of the globe is nearer than one of seven.
+    let globe: Vec<u64> =
+        [3, 5, 7].map(|n| run("paxos", n, Map::Globe).latency_us.unwrap().0).to_vec();
+    println!("Paxos on the globe, 3, 5 and 7: {globe:?} us");
+    assert!(globe[0] < globe[2], "{globe:?}");
+}
+
+/// A hundred thousand events can be written down, and scrubbed by keyframes.
+#[test]
+fn a_long_run_is_written_down_whole() {
+    let mut run = lesson("paxos", "duel");
+    run.script.end = End { events: 100_000, at_us: 600_000_000 };
+    let begun = std::time::Instant::now();
+    let trace = subject("paxos").run(&run, Tell::All).unwrap().trace.unwrap();
+    let made = begun.elapsed();
+    let text = serde_json::to_string(&trace).unwrap();
+    println!("{} events: {made:.2?}, {} bytes as JSON", trace.events.len(), text.len());
+    assert_eq!(100_000, trace.events.len());
+    assert_eq!(100_000 / usize::try_from(KEYFRAME_EVENTS).unwrap() + 1, trace.keyframes.len());
 }

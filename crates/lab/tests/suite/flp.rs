@@ -9,7 +9,7 @@ use lab::protocol::{Protocol, Setup};
 use lab::protocols::paxos::{Paxos, PaxosProcess, Value};
 use lab::script::{Act, End, Script, Weather, What};
 
-use crate::support::holds;
+use crate::support::{clean, holds, variants_are_caught};
 
 fn setup<P: Protocol>(n: usize) -> Setup {
     Of::<P>::new().setup(&Setup { n, ..Setup::default() }).unwrap()
@@ -25,7 +25,7 @@ fn value(value: &Value) -> u64 {
     value.0
 }
 
-fn attack(stages: usize) -> (Ending, Certificate) {
+fn attacked(stages: usize) -> (Ending, Certificate) {
     let mut adversary = Adversary::new(paxos(), value);
     let ending = adversary.run(Bounds { stages, configurations: 20_000 });
     (ending, adversary.certificate().clone())
@@ -33,7 +33,7 @@ fn attack(stages: usize) -> (Ending, Certificate) {
 
 #[test]
 fn paxos_is_kept_from_deciding_for_a_thousand_stages() {
-    let (ending, certificate) = attack(1_000);
+    let (ending, certificate) = attacked(1_000);
     assert_eq!(Ending::Undecided, ending);
     let verified = verify(&paxos(), &certificate, value).unwrap();
     println!("{verified:?}");
@@ -43,7 +43,7 @@ fn paxos_is_kept_from_deciding_for_a_thousand_stages() {
     // Every message is delivered in the end: by now all that were sent up to a few stages ago.
     assert!(verified.delivered_up_to_stage >= 900, "{verified:?}");
     // The same again, byte for byte.
-    let again = serde_json::to_string(&attack(1_000).1).unwrap();
+    let again = serde_json::to_string(&attacked(1_000).1).unwrap();
     assert_eq!(serde_json::to_string(&certificate).unwrap(), again);
 }
 
@@ -91,7 +91,7 @@ fn a_search_that_is_exhausted_says_so() {
 
 #[test]
 fn the_checker_believes_nothing() {
-    let (_, good) = attack(30);
+    let (_, good) = attacked(30);
     let fault = |change: fn(&mut Certificate)| {
         let mut bad = good.clone();
         change(&mut bad);
@@ -119,4 +119,25 @@ fn the_checker_believes_nothing() {
         bad.stages[4].before = witness.into_iter().filter(|step| *step != event).collect();
     });
     assert!(matches!(decided, Fault::Decided(4) | Fault::Impossible(4)), "{decided:?}");
+}
+
+#[test]
+fn an_attack_by_name_is_checked_and_can_be_shown() {
+    let bounds = Bounds { stages: 300, configurations: 20_000 };
+    let attack = lab::flp::attack("paxos", bounds).unwrap();
+    assert_eq!(Ending::Undecided, attack.ending);
+    let verified = attack.verified.unwrap();
+    assert_eq!(verified.steps, attack.trace.events.len());
+    assert_eq!(usize::try_from(verified.sent).unwrap(), attack.trace.messages.len());
+    let under_way = attack.trace.messages.iter().filter(|message| message.end.is_none()).count();
+    assert_eq!(verified.undelivered, under_way);
+    let blocked = lab::flp::attack("wait-for-all", bounds).unwrap();
+    assert_eq!((Ending::BlocksAfterCrash(NodeId(0)), None), (blocked.ending, blocked.verified));
+    assert!(lab::flp::attack("raft", bounds).is_err());
+}
+
+#[test]
+fn waiting_for_all_never_disagrees_and_waiting_for_fewer_does() {
+    clean("wait-for-all", &Setup::default(), 1_000);
+    variants_are_caught("wait-for-all", &[]);
 }

@@ -4,6 +4,7 @@
 
 mod benor;
 mod engine;
+mod faults;
 mod flp;
 mod generals;
 mod paxos;

@@ -96,6 +96,13 @@ const KNOBS: &[Knob] = &[
         max: 1_000,
     },
     Knob {
+        name: "timeout_ms",
+        says: "How long a proposer waits for a ballot before it begins the next. Far-away acceptors need longer.",
+        default: 50,
+        min: 1,
+        max: 60_000,
+    },
+    Knob {
         name: "leader",
         says: "0: everyone proposes. k: only process k - 1 does, and the others hand it their values.",
         default: 0,

@@ -9,9 +9,6 @@ use crate::process::{Input, InputOf, NodeId, Now, Out, Process, RequestId};
 use crate::protocol::Setup;
 use crate::view::View;
 
-/// How long a ballot is waited for before the next is begun.
-const BALLOT_TIMEOUT: Duration = Duration::from_millis(50);
-
 /// A ballot number. No two proposers have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ballot {
@@ -122,6 +119,8 @@ pub struct Disk {
 pub(super) struct Settings {
     n: usize,
     patience_ms: u64,
+    /// How long a ballot is waited for before the next is begun.
+    timeout: Duration,
     leader: Option<NodeId>,
     commonest_value: bool,
     own_value: bool,
@@ -141,6 +140,7 @@ impl Settings {
         Self {
             n: setup.n,
             patience_ms: setup.knob("patience_ms"),
+            timeout: Duration::from_millis(setup.knob("timeout_ms")),
             leader: leader.checked_sub(1).filter(|&leader| leader < setup.n).map(NodeId),
             commonest_value: setup.broken("commonest-value"),
             own_value: setup.broken("own-value"),
@@ -300,7 +300,7 @@ impl Paxos {
         self.campaign = Some(Campaign { ballot, promises: BTreeMap::new(), proposed: false });
         out.send_all(self.everyone(), &Message::Prepare(ballot));
         let jitter = out.dice().below(self.settings.patience_ms + 1);
-        out.set(Timer::NextBallot, BALLOT_TIMEOUT + Duration::from_millis(jitter));
+        out.set(Timer::NextBallot, self.settings.timeout + Duration::from_millis(jitter));
     }
 
     /// Phase 2a, with a majority of promises.

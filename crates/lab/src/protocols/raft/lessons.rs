@@ -56,3 +56,32 @@ pub(super) fn figure_8() -> Run {
     ]);
     plain(5, acts, 80)
 }
+
+/// D. Ongaro, *bug in single-server membership changes*, raft-dev, 2015; for a Raft that changes its membership
+/// with the delivery of a change and not with its append.
+pub(super) fn change_too_soon() -> Run {
+    let (n0, n1, n2) = (NodeId(0), NodeId(1), NodeId(2));
+    let ask = |node, op: &str, arg| What::Client { node, op: op.to_owned(), args: vec![arg] };
+    let acts = vec![
+        // n0 leads term 2. Its change 3@2, without n4, reaches n1 only.
+        at_us(1_000, What::Expire(n0)),
+        at_us(9_000, cut(0, 2)),
+        at_us(9_000, cut(0, 3)),
+        at_us(9_000, cut(0, 4)),
+        at_us(10_000, ask(n0, "remove", 4)),
+        // n1 leads term 3, and is asked for another change before its own entry 4@3 is committed.
+        at_us(15_000, What::Heal),
+        at_us(16_000, What::Expire(n1)),
+        at_us(17_500, cut(1, 3)),
+        at_us(17_500, cut(1, 4)),
+        at_us(18_500, ask(n1, "remove", 3)),
+        // Both changes are on n0, n1 and n2: a majority of five. n2 does not hear that they are committed.
+        at_us(21_500, cut(1, 2)),
+        // To n0 and n1 the group is n0, n1, n2 by now: they commit a value by themselves.
+        at_us(25_000, ask(n1, "write", 7)),
+        // To n2 it still is all five: it is elected by n2, n3 and n4, who have not heard of the value.
+        at_us(29_000, What::Split(vec![n0, n1])),
+        at_us(30_000, What::Expire(n2)),
+    ];
+    plain(5, acts, 60).with("one_by_one", 0)
+}

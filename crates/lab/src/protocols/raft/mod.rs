@@ -287,9 +287,17 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "transfer", args: &["place"], says: "Hands leadership over." },
 ];
 
-const LESSONS: &[Lesson] = &[Lesson {
-    name: "figure-8",
-    says: "An entry of term 2 is on a majority, and is overwritten. With `commit-old-term` it had been \
-           committed.",
-    run: lessons::figure_8,
-}];
+const LESSONS: &[Lesson] = &[
+    Lesson {
+        name: "figure-8",
+        says: "An entry of term 2 is on a majority, and is overwritten. With `commit-old-term` it had been \
+               committed.",
+        run: lessons::figure_8,
+    },
+    Lesson {
+        name: "change-too-soon",
+        says: "A new leader is asked for a change of membership while its predecessor's is still under way, and \
+               refuses. With `change-too-soon` it does not; then two majorities that do not meet decide.",
+        run: lessons::change_too_soon,
+    },
+];
