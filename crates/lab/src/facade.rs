@@ -1,16 +1,24 @@
 //! Any protocol by its name: what the command line and the page drive.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::engine::{Ended, Tally, World};
 use crate::process::NodeId;
-use crate::protocol::{About, Broken, Protocol, Setup};
-use crate::script::{ACTS_MAX, EVENTS_MAX, Map, Script, Weather, What};
+use crate::protocol::{About, Broken, BrokenAt, Protocol, Setup};
+use crate::script::{ACTS_MAX, EVENTS_MAX, Map, Script, Weather, What, When};
 use crate::trace::{Recorder, Trace};
+
+/// Events of a run that is written down.
+pub const TOLD_EVENTS_MAX: u64 = 200_000;
+
+/// What stands in the place of a rule if code that was broken on purpose trips over an assertion of its own.
+pub const ASSERTION: &str = "assertion";
 
 /// A run as data: equal runs have equal digests, on any machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,8 +88,11 @@ pub struct Outcome {
     pub digest: String,
     /// Why it ended.
     pub ended: Ended,
-    /// The rule that broke, in the last event.
+    /// The rule that broke, in the last event; or [`ASSERTION`], if the process itself noticed.
     pub broken: Option<Broken>,
+    /// Where each rule first broke, watched or not: the state of the rules at any event.
+    #[serde(default)]
+    pub all_broken: Vec<BrokenAt>,
     /// What was counted.
     pub tally: Tally,
     /// The run, if it was to be written down.
@@ -237,33 +248,55 @@ impl<P: Protocol> Subject for Of<P> {
 
     fn generate(&self, setup: &Setup) -> Result<Run, RunError> {
         let setup = self.setup(setup)?;
-        let script = P::script(&setup, &mut Dice::stream(setup.seed, &[0]));
+        let mut script = P::script(&setup, &mut Dice::stream(setup.seed, &[0]));
+        // In the order in which it happens, for whoever reads it.
+        script.acts.sort_by_key(|act| match act.when {
+            When::Us(us) => us,
+            When::Event(_) => u64::MAX,
+        });
         Ok(Run { protocol: P::ABOUT.name.to_owned(), setup, script })
     }
 
     fn run(&self, run: &Run, tell: Tell) -> Result<Outcome, RunError> {
+        if tell == Tell::All && run.script.end.events > TOLD_EVENTS_MAX {
+            return Err(RunError::TooMuch("events to be written down"));
+        }
         let mut world = self.world(run, tell == Tell::All)?;
         let mut recorder = (tell == Tell::All).then(|| Recorder::new(&world));
+        let mut tripped = None;
         let ended = loop {
-            match world.step() {
-                Ok(()) => {
+            match catch_unwind(AssertUnwindSafe(|| world.step())) {
+                Ok(Ok(())) => {
                     if let Some(recorder) = &mut recorder {
                         recorder.event(&world);
                     }
                 }
-                Err(ended) => break world.finish(ended),
+                Ok(Err(ended)) => break world.finish(ended),
+                Err(panic) => {
+                    tripped = Some(Broken { rule: ASSERTION.to_owned(), what: said(&*panic) });
+                    break Ended::Broken;
+                }
             }
         };
+        let mut all_broken = world.all_broken().to_vec();
+        all_broken.extend(tripped.clone().map(|broken| BrokenAt { event: world.events(), broken }));
         Ok(Outcome {
             events: world.events(),
             at_us: world.now_us(),
             digest: world.digest().to_string(),
             ended,
-            broken: world.broken().cloned(),
+            broken: tripped.or_else(|| world.broken().cloned()),
+            all_broken,
             tally: world.tally().clone(),
             trace: recorder.map(Recorder::into_trace),
         })
     }
+}
+
+/// What a panic says.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default().to_owned()
 }
 
 /// What comes from outside is checked once, here.

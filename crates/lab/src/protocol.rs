@@ -57,8 +57,9 @@ pub trait Protocol: fmt::Debug + Sized + 'static {
     /// Checks every rule after an event.
     fn check(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict);
 
-    /// Checks what must have happened by the end. Asked only if the run ended calm: all up, connected, loyal
-    /// and undisturbed from [`Script::calm_from_us`] to [`crate::script::End::at_us`].
+    /// Checks what must have happened by the end. Asked only if the run ended calm: all up (or down for good,
+    /// if the protocol's generated scripts do not restart anybody: [`Bears::crashes`]), connected and undisturbed
+    /// from [`Script::calm_from_us`] to [`crate::script::End::at_us`].
     fn at_end(&mut self, _seen: &Seen<'_, Self>, _verdict: &mut Verdict) {}
 
     /// What is shown of a process. `None` if it is down: then its disk is all there is.
@@ -298,13 +299,32 @@ pub struct Verdict {
     rules: &'static [Rule],
     watched: BTreeSet<String>,
     broken: Option<Broken>,
+    /// How many events there were before the one that is checked.
+    event: u64,
+    /// Where each rule first broke, watched or not.
+    first: Vec<BrokenAt>,
+}
+
+/// Where a rule first broke.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenAt {
+    /// The event, by its number.
+    pub event: u64,
+    /// The rule, and how it broke.
+    pub broken: Broken,
 }
 
 impl Verdict {
     /// Nothing is found yet.
     #[must_use]
     pub fn new(about: &'static About, setup: &Setup) -> Self {
-        Self { rules: about.rules, watched: setup.watched.clone(), broken: None }
+        Self {
+            rules: about.rules,
+            watched: setup.watched.clone(),
+            broken: None,
+            event: 0,
+            first: Vec::new(),
+        }
     }
 
     /// The rule holds if `holds`; else it broke, and `how` says how.
@@ -316,9 +336,25 @@ impl Verdict {
             return;
         }
         assert!(self.rules.iter().any(|known| known.name == rule), "there is no rule {rule}");
-        if self.broken.is_none() && (self.watched.is_empty() || self.watched.contains(rule)) {
-            self.broken = Some(Broken { rule: rule.to_owned(), what: how() });
+        if self.first.iter().any(|known| known.broken.rule == rule) {
+            return;
         }
+        let broken = Broken { rule: rule.to_owned(), what: how() };
+        if self.broken.is_none() && (self.watched.is_empty() || self.watched.contains(rule)) {
+            self.broken = Some(broken.clone());
+        }
+        self.first.push(BrokenAt { event: self.event, broken });
+    }
+
+    /// The event that is checked from now on.
+    pub(crate) fn at(&mut self, event: u64) {
+        self.event = event;
+    }
+
+    /// Where each rule first broke, watched or not, in the order in which they did.
+    #[must_use]
+    pub fn all(&self) -> &[BrokenAt] {
+        &self.first
     }
 
     /// The first watched rule that broke.

@@ -9,7 +9,7 @@ use crate::check::Found;
 use crate::facade::{RunError, Subject, Tell};
 use crate::process::NodeId;
 use crate::protocol::Broken;
-use crate::script::{Act, Script, Weather, What};
+use crate::script::{Act, Script, Weather, What, When};
 
 /// Other seeds that are tried for a shrunk script.
 const SEEDS: u64 = 32;
@@ -28,6 +28,7 @@ pub fn shrink(subject: &dyn Subject, found: &Found, runs_max: u64) -> Result<Fou
         shrinking.weather();
         shrinking.nodes();
         shrinking.seeds();
+        shrinking.sooner();
     }
     Ok(shrinking.best)
 }
@@ -39,6 +40,15 @@ fn found_size(found: &Found) -> usize {
     let bad = rates.iter().filter(|&&rate| rate > 0).count();
     let events = usize::try_from(found.events).unwrap_or(usize::MAX / 2);
     found.run.script.acts.len() * 100 + bad * 50 + found.run.setup.n * 20 + events
+}
+
+/// When the first act is done by time.
+fn first_us(found: &Found) -> u64 {
+    let us = |act: &Act| match act.when {
+        When::Us(us) => Some(us),
+        When::Event(_) => None,
+    };
+    found.run.script.acts.iter().filter_map(us).min().unwrap_or(0)
 }
 
 struct Shrinking<'a> {
@@ -62,7 +72,8 @@ impl Shrinking<'_> {
         let same = |broken: &Broken| broken.rule == self.best.broken.rule;
         let Some(broken) = outcome.broken.filter(same) else { return false };
         found.broken = broken;
-        let smaller = found_size(&found) < found_size(&self.best);
+        let smaller =
+            (found_size(&found), first_us(&found)) < (found_size(&self.best), first_us(&self.best));
         if smaller {
             self.best = found;
         }
@@ -102,10 +113,33 @@ impl Shrinking<'_> {
         }
     }
 
+    /// Fewer processes: what is done to those that are gone is left out. Another size is another run, so
+    /// other seeds are tried with it.
     fn nodes(&mut self) {
-        while self.try_with(|found| {
-            found.run.setup.n = found.run.setup.n.saturating_sub(1);
-        }) {}
+        loop {
+            let n = self.best.run.setup.n.saturating_sub(1);
+            let own = self.best.run.setup.seed;
+            let fewer = |found: &mut Found, seed| {
+                found.run.setup.n = n;
+                found.run.setup.seed = seed;
+                found.run.script.acts.retain(|act| named(&act.what).iter().all(|node| node.0 < n));
+            };
+            if ![own].into_iter().chain(0..SEEDS).any(|seed| self.try_with(|it| fewer(it, seed))) {
+                return;
+            }
+        }
+    }
+
+    /// The first act at once: nobody wants to wait for it.
+    fn sooner(&mut self) {
+        let first_us = first_us(&self.best);
+        self.try_with(|found| {
+            for act in &mut found.run.script.acts {
+                if let When::Us(us) = &mut act.when {
+                    *us -= first_us;
+                }
+            }
+        });
     }
 
     fn seeds(&mut self) {
@@ -121,7 +155,6 @@ impl Shrinking<'_> {
 /// `done` is how many events of the run are to stay as they were, `at_us` when the last of them was.
 #[must_use]
 pub fn fork(script: &Script, done: u64, at_us: u64, keep_rest: bool, acts: Vec<Act>) -> Script {
-    use crate::script::When;
     let mut forked = script.clone();
     forked.calm_from_us = None;
     if !keep_rest {

@@ -51,7 +51,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<u64>,
     /// Whether it wrote to its disk.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub persisted: bool,
     /// What was decided, replied and said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

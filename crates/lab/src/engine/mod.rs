@@ -34,7 +34,7 @@ pub use tally::{Replied, Tally};
 
 use crate::digest::Digest;
 use crate::process::{Effect, EffectOf, Input, InputOf, NodeId, Out, Process, RequestId};
-use crate::protocol::{Broken, Node, Protocol, Seen, Setup, Stepped, Verdict};
+use crate::protocol::{Broken, BrokenAt, Node, Protocol, Seen, Setup, Stepped, Verdict};
 use crate::script::{Script, What};
 use acts::Acts;
 use network::Network;
@@ -239,15 +239,18 @@ impl<P: Protocol> World<P> {
 
     /// Asks for what must have happened by the end, if the script promises a calm end.
     pub fn finish(&mut self, ended: Ended) -> Ended {
+        // Where no generated script crashes anybody who is to come again, who is down is down for good.
+        let up = |node: &Node<P>| node.process.is_some() || !P::ABOUT.bears.crashes;
         let calm = self.script.calm_from_us.is_some_and(|from_us| from_us <= self.now_us)
             && self.events < self.script.end.events
-            && self.nodes.iter().all(|node| node.process.is_some() && !node.paused)
+            && self.nodes.iter().all(|node| up(node) && !node.paused)
             && !self.network.any_cut();
         if ended == Ended::Broken || !calm {
             return ended;
         }
         let now = Duration::from_micros(self.now_us);
         let seen = Seen { event: self.events, now, stepped: None, act: None, nodes: &self.nodes };
+        self.verdict.at(self.events);
         self.protocol.at_end(&seen, &mut self.verdict);
         if self.verdict.broken().is_some() { Ended::Broken } else { ended }
     }
@@ -295,6 +298,7 @@ impl<P: Protocol> World<P> {
         };
         let now = Duration::from_micros(self.now_us);
         let seen = Seen { event: self.events, now, stepped, act, nodes: &self.nodes };
+        self.verdict.at(self.events);
         self.protocol.check(&seen, &mut self.verdict);
         self.events += 1;
     }
@@ -394,6 +398,12 @@ impl<P: Protocol> World<P> {
     #[must_use]
     pub fn broken(&self) -> Option<&Broken> {
         self.verdict.broken()
+    }
+
+    /// Where each rule first broke, watched or not.
+    #[must_use]
+    pub fn all_broken(&self) -> &[BrokenAt] {
+        self.verdict.all()
     }
 
     /// How many events there were.

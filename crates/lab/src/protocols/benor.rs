@@ -7,11 +7,12 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::dice::Dice;
+use crate::facade::Run;
 use crate::process::{Effect, Input, InputOf, NodeId, Now, Out, Process, RequestId};
 use crate::protocol::{
-    About, Bears, Knob, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
 };
-use crate::script::{Act, Script, What, When};
+use crate::script::{Act, End, Script, Weather, What, When};
 use crate::swarm;
 use crate::view::View;
 
@@ -240,7 +241,7 @@ impl Protocol for Observer {
         }],
         nodes: Nodes { min: 1, default: 5, max: 9 },
         bears: Bears { loss: false, cuts: false, crashes: false, wishes: 0, ..Bears::CRASHES },
-        lessons: &[],
+        lessons: LESSONS,
     };
 
     fn new(setup: &Setup) -> Self {
@@ -309,7 +310,11 @@ impl Protocol for Observer {
     }
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
-        let inputs = self.inputs.len() == seen.nodes.len();
+        // With an input for all that are up, and no more down than may be.
+        let up = seen.nodes.iter().enumerate().filter(|(_, node)| node.process.is_some());
+        let up: Vec<NodeId> = up.map(|(place, _)| NodeId(place)).collect();
+        let inputs = up.iter().all(|node| self.inputs.contains_key(node))
+            && seen.nodes.len() - up.len() <= self.settings.f;
         for (place, node) in seen.nodes.iter().enumerate() {
             let decided = node.process.as_ref().is_none_or(|it| it.decided.is_some());
             verdict
@@ -393,3 +398,28 @@ const VARIANTS: &[Variant] = &[
     Variant::new("coin-always", "A coin is tossed even if there was a D-message.", 2_000),
     Variant::new("stop-at-once", "Who has decided says nothing more.", 5_000),
 ];
+
+const LESSONS: &[Lesson] = &[
+    Lesson {
+        name: "equal",
+        says: "All inputs are 1, and two of five crash: everyone else decides in round 1, without a coin.",
+        run: || by_hand(&[1; 5], &[3, 4]),
+    },
+    Lesson {
+        name: "split",
+        says: "Two of four have 0, two have 1: no majority, no D, and everyone tosses. A lucky round ends it.",
+        run: || by_hand(&[0, 1, 0, 1], &[]),
+    },
+];
+
+fn by_hand(inputs: &[u64], crashed: &[usize]) -> Run {
+    let crash = |&node: &usize| Act::at_ms(0, What::Crash(NodeId(node)));
+    let input = |(node, &bit): (usize, &u64)| {
+        let what = What::Client { node: NodeId(node), op: "write".to_owned(), args: vec![bit] };
+        Act::at_ms(0, what)
+    };
+    let acts = crashed.iter().map(crash).chain(inputs.iter().enumerate().map(input)).collect();
+    let end = End { events: 20_000, at_us: 10_000_000 };
+    let script = Script { weather: Weather::calm(), acts, end, calm_from_us: Some(0) };
+    Run::by_hand("ben-or", inputs.len(), script)
+}

@@ -6,7 +6,7 @@ use lab::facade::{Run, RunError, Tell};
 use lab::process::NodeId;
 use lab::protocol::Setup;
 use lab::registry::{PROTOCOLS, find};
-use lab::script::{Act, End, Map, Script, Weather, What};
+use lab::script::{Act, End, Map, Script, Weather, What, When};
 use lab::shrink::{fork, shrink};
 use lab::story;
 use lab::trace::KEYFRAME_EVENTS;
@@ -59,6 +59,8 @@ fn a_counterexample_shrinks_and_breaks_the_same_rule() {
     assert_eq!(found.broken.rule, smallest.broken.rule);
     assert!(smallest.run.script.acts.len() < found.run.script.acts.len());
     assert!(smallest.run.script.acts.len() <= 5, "{:?}", smallest.run.script.acts);
+    // The first thing is done at once.
+    assert!(smallest.run.script.acts.iter().any(|act| act.when == When::Us(0)));
     let outcome = subject.run(&smallest.run, Tell::All).unwrap();
     let story = story::tell(&outcome.trace.unwrap(), Some(&smallest.broken.to_string()));
     assert!(story.contains("restarts with its disk"), "{story}");
@@ -160,4 +162,33 @@ fn a_long_run_is_written_down_whole() {
     println!("{} events: {made:.2?}, {} bytes as JSON", trace.events.len(), text.len());
     assert_eq!(100_000, trace.events.len());
     assert_eq!(100_000 / usize::try_from(KEYFRAME_EVENTS).unwrap() + 1, trace.keyframes.len());
+}
+
+/// What the page shows beside a run: each rule, and since when it is broken, watched or not.
+#[test]
+fn the_state_of_every_rule_is_known_for_every_event() {
+    let run = lesson("paxos", "highest-not-commonest").broken("commonest-value");
+    let outcome = subject("paxos").run(&run.watching("chosen-once"), Tell::End).unwrap();
+    let rules: Vec<&str> = outcome.all_broken.iter().map(|it| it.broken.rule.as_str()).collect();
+    assert_eq!(vec!["highest-ballot", "chosen-once"], rules);
+    assert!(outcome.all_broken[0].event < outcome.all_broken[1].event);
+    assert_eq!(outcome.events, outcome.all_broken[1].event + 1);
+}
+
+/// Every lesson can be run, and breaks nothing as the protocol should be, unless that is its point.
+#[test]
+fn lessons_run() {
+    for subject in PROTOCOLS {
+        for lesson in subject.about().lessons {
+            let outcome = subject.run(&(lesson.run)(), Tell::All).unwrap();
+            let broken = outcome.broken.is_some();
+            assert_eq!(
+                lesson.name == "three-and-one",
+                broken,
+                "{} {}",
+                subject.about().name,
+                lesson.name
+            );
+        }
+    }
 }

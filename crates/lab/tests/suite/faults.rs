@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use lab::engine::World;
+use lab::facade::{ASSERTION, Of, Run, Subject as _, Tell};
 use lab::process::{Input, InputOf, NodeId, Now, Out, Process};
 use lab::protocol::{About, Bears, Nodes, Operation, Protocol, Seen, Setup, Verdict};
 use lab::script::{Act, Conduct, End, Map, Script, Weather, What, When};
@@ -31,6 +32,7 @@ enum Ask {
     Say(u64),
     Keep,
     Wait,
+    Trip,
 }
 
 impl Process for Looker {
@@ -51,6 +53,7 @@ impl Process for Looker {
                 let (local, wall) = (now.local.as_millis(), now.wall.as_millis());
                 self.seen.push(format!("timer at {local}, wall {wall}"));
             }
+            Input::Request { request: Ask::Trip, .. } => panic!("{} trips", 7),
             Input::Request { request: Ask::Wait, .. } => out.set(0, Duration::from_millis(10)),
             Input::Request { request: Ask::Say(n), .. } => {
                 out.send_all(NodeId::all(3), &Number(n));
@@ -104,6 +107,7 @@ impl Protocol for Looking {
             ("say", &[number]) => Some(Ask::Say(number)),
             ("keep", _) => Some(Ask::Keep),
             ("wait", _) => Some(Ask::Wait),
+            ("trip", _) => Some(Ask::Trip),
             _ => None,
         }
     }
@@ -285,4 +289,16 @@ fn a_map_adds_the_way_between_two_places() {
             assert_eq!(map.one_way_us(from, to), map.one_way_us(to, from), "{map:?}");
         }
     }
+}
+
+#[test]
+fn a_process_that_trips_over_an_assertion_ends_its_run_and_no_more() {
+    let end = End { events: 10_000, at_us: 1_000_000 };
+    let acts = vec![Act::at_ms(0, say(0, 1)), Act::at_ms(9, ask(1, "trip"))];
+    let script = Script { weather: Weather::lockstep(), acts, end, calm_from_us: None };
+    let run = Run::by_hand("looking", 3, script);
+    let outcome = Of::<Looking>::new().run(&run, Tell::All).unwrap();
+    let broken = outcome.broken.unwrap();
+    assert_eq!((ASSERTION, "7 trips"), (broken.rule.as_str(), broken.what.as_str()));
+    assert_eq!(outcome.events, u64::try_from(outcome.trace.unwrap().events.len()).unwrap());
 }

@@ -146,7 +146,7 @@ fn all_decide<P: Protocol>(
     verdict: &mut Verdict,
 ) {
     for (place, node) in seen.nodes.iter().enumerate().skip(1) {
-        let decided = node.traitor || node.process.as_ref().is_some_and(&decided);
+        let decided = node.traitor || node.process.as_ref().is_none_or(&decided);
         verdict.require("all-decide", decided, || format!("n{place} has not decided"));
     }
 }
