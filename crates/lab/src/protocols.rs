@@ -1,3 +1,4 @@
 //! The protocols, each in one module, from its paper and in its paper's words.
 
+pub mod lock;
 pub mod paxos;

@@ -5,7 +5,8 @@ use crate::facade::{Of, RunError, Subject};
 use crate::protocols;
 
 /// Every protocol, in the order in which they are best read.
-pub static PROTOCOLS: &[&dyn Subject] = &[&Of::<protocols::paxos::Paxos>::new()];
+pub static PROTOCOLS: &[&dyn Subject] =
+    &[&Of::<protocols::paxos::Paxos>::new(), &Of::<protocols::lock::Lock>::new()];
 
 /// The protocol of this name.
 ///

@@ -3,5 +3,6 @@
 #![cfg(test)]
 
 mod engine;
+mod lock;
 mod paxos;
 mod support;
