@@ -5,8 +5,11 @@ use crate::facade::{Of, RunError, Subject};
 use crate::protocols;
 
 /// Every protocol, in the order in which they are best read.
-pub static PROTOCOLS: &[&dyn Subject] =
-    &[&Of::<protocols::paxos::Paxos>::new(), &Of::<protocols::lock::Lock>::new()];
+pub static PROTOCOLS: &[&dyn Subject] = &[
+    &Of::<protocols::paxos::Paxos>::new(),
+    &Of::<protocols::lock::Lock>::new(),
+    &Of::<protocols::commit_wait::CommitWait>::new(),
+];
 
 /// The protocol of this name.
 ///

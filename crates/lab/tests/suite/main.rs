@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod commit_wait;
 mod engine;
 mod lock;
 mod paxos;
