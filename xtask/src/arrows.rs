@@ -59,6 +59,11 @@ const HOUSE: &[Room] = &[
         "whole clusters from a seed: real members, simulated surroundings",
         &["history", "env", "proto", "raft", "mvcc", "store", "etcd", "storage", "node"],
     ),
+    room(
+        "lab",
+        "protocols from their papers, run under faults, checked after every event",
+        &["raft"],
+    ),
     room("client", "the Rust client: finds the leader, retries only what is safe", &["proto"]),
     room(
         "bench",

@@ -16,7 +16,7 @@ const LINES_MAX: usize = 800;
 /// Crates that must be reproducible from their inputs.
 const DETERMINISTIC: &[&str] = &[
     "quorum", "history", "env", "bolt", "proto", "http2", "raft", "mvcc", "store", "etcd",
-    "storage",
+    "storage", "lab",
 ];
 
 /// Named exceptions: the file, what it may use, and why.

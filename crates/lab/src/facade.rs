@@ -1,0 +1,328 @@
+//! Any protocol by its name: what the command line and the page drive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dice::Dice;
+use crate::engine::{Ended, Tally, World};
+use crate::process::NodeId;
+use crate::protocol::{About, Broken, Protocol, Setup};
+use crate::script::{ACTS_MAX, EVENTS_MAX, Map, Script, Weather, What};
+use crate::trace::{Recorder, Trace};
+
+/// A run as data: equal runs have equal digests, on any machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The protocol, by its name.
+    pub protocol: String,
+    /// How it is set up.
+    pub setup: Setup,
+    /// What is done to it.
+    pub script: Script,
+}
+
+impl Run {
+    /// A run by hand, with the defaults of the protocol for what is not said: `n` of 0, knobs.
+    #[must_use]
+    pub fn by_hand(protocol: &str, n: usize, script: Script) -> Self {
+        let setup = Setup { n, ..Setup::default() };
+        Self { protocol: protocol.to_owned(), setup, script }
+    }
+
+    /// Broken in this way, too.
+    #[must_use]
+    pub fn broken(mut self, variant: &str) -> Self {
+        self.setup.variants.insert(variant.to_owned());
+        self
+    }
+
+    /// With a knob set.
+    #[must_use]
+    pub fn with(mut self, knob: &str, value: u64) -> Self {
+        self.setup.knobs.insert(knob.to_owned(), value);
+        self
+    }
+
+    /// Ending only when this rule breaks, or others named so.
+    #[must_use]
+    pub fn watching(mut self, rule: &str) -> Self {
+        self.setup.watched.insert(rule.to_owned());
+        self
+    }
+
+    /// From a seed.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.setup.seed = seed;
+        self
+    }
+}
+
+/// How much of a run is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// How it ended.
+    End,
+    /// Everything.
+    All,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How many events there were.
+    pub events: u64,
+    /// How long it took, in simulated microseconds.
+    pub at_us: u64,
+    /// The digest of all events.
+    pub digest: String,
+    /// Why it ended.
+    pub ended: Ended,
+    /// The rule that broke, in the last event.
+    pub broken: Option<Broken>,
+    /// What was counted.
+    pub tally: Tally,
+    /// The run, if it was to be written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+}
+
+/// Why a run cannot be made. Nothing was run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// No protocol has this name.
+    #[error("there is no protocol {0:?}")]
+    NoProtocol(String),
+    /// The run is of another protocol than the one that was to run it.
+    #[error("a run of {0:?} was given to another protocol")]
+    OtherProtocol(String),
+    /// The protocol does not run with so many processes.
+    #[error("{n} processes; it takes {min} to {max}")]
+    Nodes {
+        /// How many.
+        n: usize,
+        /// At least.
+        min: usize,
+        /// At most.
+        max: usize,
+    },
+    /// The protocol has no such variant.
+    #[error("there is no variant {0:?}")]
+    NoVariant(String),
+    /// The protocol has no such rule.
+    #[error("there is no rule {0:?}")]
+    NoRule(String),
+    /// The protocol has no such knob.
+    #[error("there is no knob {0:?}")]
+    NoKnob(String),
+    /// A knob is set to what it cannot be.
+    #[error("{knob} is {value}; it can be {min} to {max}")]
+    Knob {
+        /// Which.
+        knob: String,
+        /// To what.
+        value: u64,
+        /// The least it can be.
+        min: u64,
+        /// The most it can be.
+        max: u64,
+    },
+    /// An act names a process that does not exist, or a map has no place for one.
+    #[error("act {0} names a process that does not exist")]
+    NoNode(usize),
+    /// An act asks for an operation that does not exist, or with arguments that make no sense.
+    #[error("act {0} asks for what cannot be asked")]
+    NoOperation(usize),
+    /// The weather makes no sense.
+    #[error("the weather makes no sense: {0}")]
+    Weather(&'static str),
+    /// There is too much of something.
+    #[error("too much: {0}")]
+    TooMuch(&'static str),
+}
+
+/// A protocol, any of them.
+pub trait Subject: Send + Sync {
+    /// What it is, in words.
+    fn about(&self) -> &'static About;
+
+    /// A setup with what was not said filled in: the number of processes if it is 0, and every knob.
+    ///
+    /// # Errors
+    /// What was said and cannot be.
+    fn setup(&self, setup: &Setup) -> Result<Setup, RunError>;
+
+    /// The run of a seed, with faults in swarm fashion.
+    ///
+    /// # Errors
+    /// What is wrong with the setup.
+    fn generate(&self, setup: &Setup) -> Result<Run, RunError>;
+
+    /// Runs.
+    ///
+    /// # Errors
+    /// Why it cannot be run.
+    fn run(&self, run: &Run, tell: Tell) -> Result<Outcome, RunError>;
+}
+
+/// A [`Protocol`] as a [`Subject`].
+#[derive(Debug)]
+pub struct Of<P>(PhantomData<fn() -> P>);
+
+impl<P> Of<P> {
+    /// The one there is.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<P> Default for Of<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Protocol> Of<P> {
+    /// A run that has not begun: for tests that want to look inside.
+    ///
+    /// # Errors
+    /// Why it cannot be run.
+    pub fn world(&self, run: &Run, telling: bool) -> Result<World<P>, RunError> {
+        if run.protocol != P::ABOUT.name {
+            return Err(RunError::OtherProtocol(run.protocol.clone()));
+        }
+        let setup = self.setup(&run.setup)?;
+        check_script::<P>(&setup, &run.script)?;
+        Ok(World::new(setup, run.script.clone(), telling))
+    }
+}
+
+impl<P: Protocol> Subject for Of<P> {
+    fn about(&self) -> &'static About {
+        const { &P::ABOUT }
+    }
+
+    fn setup(&self, setup: &Setup) -> Result<Setup, RunError> {
+        let about = self.about();
+        let n = if setup.n == 0 { about.nodes.default } else { setup.n };
+        let (min, max) = (about.nodes.min, about.nodes.max);
+        if !(min..=max).contains(&n) {
+            return Err(RunError::Nodes { n, min, max });
+        }
+        let known: BTreeSet<&str> = about.variants.iter().map(|variant| variant.name).collect();
+        if let Some(name) = setup.variants.iter().find(|name| !known.contains(name.as_str())) {
+            return Err(RunError::NoVariant(name.clone()));
+        }
+        let mut knobs: BTreeMap<String, u64> = BTreeMap::new();
+        for knob in about.knobs {
+            let value = setup.knobs.get(knob.name).copied().unwrap_or(knob.default);
+            let (min, max) = (knob.min, knob.max);
+            if !(min..=max).contains(&value) {
+                return Err(RunError::Knob { knob: knob.name.to_owned(), value, min, max });
+            }
+            knobs.insert(knob.name.to_owned(), value);
+        }
+        if let Some(name) = setup.knobs.keys().find(|name| !knobs.contains_key(*name)) {
+            return Err(RunError::NoKnob(name.clone()));
+        }
+        let rules: BTreeSet<&str> = about.rules.iter().map(|rule| rule.name).collect();
+        if let Some(name) = setup.watched.iter().find(|name| !rules.contains(name.as_str())) {
+            return Err(RunError::NoRule(name.clone()));
+        }
+        Ok(Setup { n, knobs, ..setup.clone() })
+    }
+
+    fn generate(&self, setup: &Setup) -> Result<Run, RunError> {
+        let setup = self.setup(setup)?;
+        let script = P::script(&setup, &mut Dice::stream(setup.seed, &[0]));
+        Ok(Run { protocol: P::ABOUT.name.to_owned(), setup, script })
+    }
+
+    fn run(&self, run: &Run, tell: Tell) -> Result<Outcome, RunError> {
+        let mut world = self.world(run, tell == Tell::All)?;
+        let mut recorder = (tell == Tell::All).then(|| Recorder::new(&world));
+        let ended = loop {
+            match world.step() {
+                Ok(()) => {
+                    if let Some(recorder) = &mut recorder {
+                        recorder.event(&world);
+                    }
+                }
+                Err(ended) => break world.finish(ended),
+            }
+        };
+        Ok(Outcome {
+            events: world.events(),
+            at_us: world.now_us(),
+            digest: world.digest().to_string(),
+            ended,
+            broken: world.broken().cloned(),
+            tally: world.tally().clone(),
+            trace: recorder.map(Recorder::into_trace),
+        })
+    }
+}
+
+/// What comes from outside is checked once, here.
+fn check_script<P: Protocol>(setup: &Setup, script: &Script) -> Result<(), RunError> {
+    if script.acts.len() > ACTS_MAX {
+        return Err(RunError::TooMuch("acts"));
+    }
+    if script.end.events > EVENTS_MAX {
+        return Err(RunError::TooMuch("events"));
+    }
+    check_weather(&script.weather)?;
+    let all = setup.n + P::besides(setup);
+    let protocol = P::new(setup);
+    for (place, act) in script.acts.iter().enumerate() {
+        let named: &[NodeId] = match &act.what {
+            What::Client { node, op, args } => {
+                if protocol.request(op, args).is_none() {
+                    return Err(RunError::NoOperation(place));
+                }
+                &[*node]
+            }
+            What::Cut { from, to } | What::Mend { from, to } => &[*from, *to],
+            What::Split(some) => some,
+            What::Crash(node)
+            | What::Restart(node)
+            | What::RestartBlank(node)
+            | What::Pause(node)
+            | What::Resume(node)
+            | What::Clock { node, .. }
+            | What::Traitor { node, .. }
+            | What::Expire(node) => &[*node],
+            What::Weather(weather) => {
+                check_weather(weather)?;
+                &[]
+            }
+            What::Heal | What::Deliver(_) | What::Lose(_) | What::Hold(_) => &[],
+        };
+        if named.iter().any(|node| node.0 >= all) {
+            return Err(RunError::NoNode(place));
+        }
+        if let What::Clock { drift_ppm, .. } = act.what
+            && drift_ppm.abs() > 900_000
+        {
+            return Err(RunError::TooMuch("drift"));
+        }
+    }
+    Ok(())
+}
+
+fn check_weather(weather: &Weather) -> Result<(), RunError> {
+    if weather.delay_us_min > weather.delay_us_max {
+        return Err(RunError::Weather("the shortest delay is above the longest"));
+    }
+    let rates = [weather.slow_per_mille, weather.drop_per_mille, weather.duplicate_per_mille];
+    if rates.iter().any(|&rate| rate > 1000) {
+        return Err(RunError::Weather("more than a thousand of a thousand"));
+    }
+    if matches!(&weather.map, Map::RoundTripsMs(rows) if rows.is_empty() || rows.len() > 100) {
+        return Err(RunError::Weather("a map without places, or with more than a hundred"));
+    }
+    Ok(())
+}

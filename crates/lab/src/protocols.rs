@@ -1,0 +1,5 @@
+//! The protocols, each in one module, from its paper and in its paper's words.
+
+pub mod commit_wait;
+pub mod lock;
+pub mod paxos;

@@ -1,0 +1,21 @@
+//! Every protocol of the lab. To add one, add its line to [`PROTOCOLS`], and its module to
+//! [`crate::protocols`].
+
+use crate::facade::{Of, RunError, Subject};
+use crate::protocols;
+
+/// Every protocol, in the order in which they are best read.
+pub static PROTOCOLS: &[&dyn Subject] = &[
+    &Of::<protocols::paxos::Paxos>::new(),
+    &Of::<protocols::lock::Lock>::new(),
+    &Of::<protocols::commit_wait::CommitWait>::new(),
+];
+
+/// The protocol of this name.
+///
+/// # Errors
+/// If there is none.
+pub fn find(name: &str) -> Result<&'static dyn Subject, RunError> {
+    let found = PROTOCOLS.iter().find(|subject| subject.about().name == name);
+    found.copied().ok_or_else(|| RunError::NoProtocol(name.to_owned()))
+}

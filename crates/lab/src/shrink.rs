@@ -1,0 +1,161 @@
+//! The smallest run that still breaks the same rule.
+//!
+//! Delta debugging (Zeller and Hildebrandt 2002): leave out halves of the acts, then quarters, down to single
+//! ones, for as long as the rule still breaks. Then calm the weather, part by part; take fewer processes;
+//! and, since chance is half of what a run is, try other seeds for the same script and keep the one that
+//! breaks the rule in the fewest events.
+
+use crate::check::Found;
+use crate::facade::{RunError, Subject, Tell};
+use crate::process::NodeId;
+use crate::protocol::Broken;
+use crate::script::{Act, Script, Weather, What};
+
+/// Other seeds that are tried for a shrunk script.
+const SEEDS: u64 = 32;
+
+/// Leaves out of a run what is not needed to break its rule. Runs it `runs_max` times at most.
+///
+/// # Errors
+/// Why the run cannot be made.
+pub fn shrink(subject: &dyn Subject, found: &Found, runs_max: u64) -> Result<Found, RunError> {
+    subject.setup(&found.run.setup)?;
+    let mut shrinking = Shrinking { subject, best: found.clone(), left: runs_max };
+    let mut size = usize::MAX;
+    while shrinking.left > 0 && found_size(&shrinking.best) < size {
+        size = found_size(&shrinking.best);
+        shrinking.acts();
+        shrinking.weather();
+        shrinking.nodes();
+        shrinking.seeds();
+    }
+    Ok(shrinking.best)
+}
+
+/// How large a counterexample is to a reader: acts weigh more than events.
+fn found_size(found: &Found) -> usize {
+    let weather = &found.run.script.weather;
+    let rates = [weather.slow_per_mille, weather.drop_per_mille, weather.duplicate_per_mille];
+    let bad = rates.iter().filter(|&&rate| rate > 0).count();
+    let events = usize::try_from(found.events).unwrap_or(usize::MAX / 2);
+    found.run.script.acts.len() * 100 + bad * 50 + found.run.setup.n * 20 + events
+}
+
+struct Shrinking<'a> {
+    subject: &'a dyn Subject,
+    best: Found,
+    left: u64,
+}
+
+impl Shrinking<'_> {
+    /// Runs a changed run, and keeps it if the same rule breaks in it and it is not larger than the best.
+    fn try_with(&mut self, change: impl FnOnce(&mut Found)) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        let mut found = self.best.clone();
+        change(&mut found);
+        // What cannot be run is no smaller run.
+        let Ok(outcome) = self.subject.run(&found.run, Tell::End) else { return false };
+        found.events = outcome.events;
+        let same = |broken: &Broken| broken.rule == self.best.broken.rule;
+        let Some(broken) = outcome.broken.filter(same) else { return false };
+        found.broken = broken;
+        let smaller = found_size(&found) < found_size(&self.best);
+        if smaller {
+            self.best = found;
+        }
+        smaller
+    }
+
+    fn acts(&mut self) {
+        let mut piece = self.best.run.script.acts.len().div_ceil(2);
+        while piece > 0 && self.left > 0 {
+            let mut at = 0;
+            let mut any = false;
+            while at < self.best.run.script.acts.len() && self.left > 0 {
+                let without = |found: &mut Found| {
+                    let acts = &mut found.run.script.acts;
+                    acts.drain(at..(at + piece).min(acts.len()));
+                };
+                if self.try_with(without) {
+                    any = true;
+                } else {
+                    at += piece;
+                }
+            }
+            // Single acts are tried again for as long as one could be left out.
+            piece = if piece == 1 && any { 1 } else { piece / 2 };
+        }
+    }
+
+    fn weather(&mut self) {
+        let calmer: [fn(&mut Weather); 4] = [
+            |weather| weather.slow_per_mille = 0,
+            |weather| weather.duplicate_per_mille = 0,
+            |weather| weather.drop_per_mille = 0,
+            |weather| weather.in_order = true,
+        ];
+        for calm in calmer {
+            self.try_with(|found| calm(&mut found.run.script.weather));
+        }
+    }
+
+    fn nodes(&mut self) {
+        while self.try_with(|found| {
+            found.run.setup.n = found.run.setup.n.saturating_sub(1);
+        }) {}
+    }
+
+    fn seeds(&mut self) {
+        for seed in 0..SEEDS {
+            self.try_with(|found| found.run.setup.seed = seed);
+        }
+    }
+}
+
+/// Something else done from an event on: the acts up to there stay as they are, those after it are left out
+/// unless they are to be kept, and `acts` come instead, none of them before the event.
+///
+/// `done` is how many events of the run are to stay as they were, `at_us` when the last of them was.
+#[must_use]
+pub fn fork(script: &Script, done: u64, at_us: u64, keep_rest: bool, acts: Vec<Act>) -> Script {
+    use crate::script::When;
+    let mut forked = script.clone();
+    forked.calm_from_us = None;
+    if !keep_rest {
+        forked.acts.retain(|act| match act.when {
+            When::Us(us) => us <= at_us,
+            When::Event(events) => events < done,
+        });
+    }
+    forked.acts.extend(acts.into_iter().map(|act| {
+        let when = match act.when {
+            When::Us(us) if us > at_us => act.when,
+            When::Us(_) => When::Event(done),
+            When::Event(events) => When::Event(events.max(done)),
+        };
+        Act { when, ..act }
+    }));
+    forked
+}
+
+/// Every process that an act names, for tools that draw.
+#[must_use]
+pub fn named(what: &What) -> Vec<NodeId> {
+    match what {
+        What::Client { node, .. }
+        | What::Crash(node)
+        | What::Restart(node)
+        | What::RestartBlank(node)
+        | What::Pause(node)
+        | What::Resume(node)
+        | What::Clock { node, .. }
+        | What::Traitor { node, .. }
+        | What::Expire(node) => vec![*node],
+        What::Cut { from, to } | What::Mend { from, to } => vec![*from, *to],
+        What::Split(some) => some.clone(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,66 @@
+//! A run as a story that can be read.
+//!
+//! ```text
+//!    12.345 ms  n2  Prepare 3.1 from n1
+//!                   promises 3.1; before it 2.0
+//!                   -> n1  Promise 3.1, accepted nothing
+//! ```
+
+use std::fmt::Write as _;
+
+use crate::trace::{Status, Trace};
+
+/// The story of a run, its last line the rule that broke, if any.
+#[must_use]
+pub fn tell(trace: &Trace, broken: Option<&str>) -> String {
+    const MARGIN: &str = "                   ";
+    let mut story = String::new();
+    for event in &trace.events {
+        let (ms, us) = (event.at_us / 1000, event.at_us % 1000);
+        let who = event.node.map_or_else(|| "--".to_owned(), |node| node.to_string());
+        let kept = if event.persisted { "   [writes]" } else { "" };
+        line(&mut story, &format!("{ms:>6}.{us:03} ms  {who:<3} {}{kept}", event.text));
+        for said in &event.said {
+            line(&mut story, &format!("{MARGIN}{said}"));
+        }
+        for (to, text) in addressees(trace, &event.sent) {
+            line(&mut story, &format!("{MARGIN}-> {to}  {text}"));
+        }
+        for &id in &event.lost {
+            let message = usize::try_from(id).ok().and_then(|id| trace.messages.get(id));
+            if let Some(message) = message.filter(|_| event.sort != "missed") {
+                let why = message.end.and_then(|end| end.lost);
+                let text = format!("{MARGIN}lost ({why:?}): {} to {}", message.text, message.to);
+                line(&mut story, &text);
+            }
+        }
+        if let Some(frame) = event.now.as_ref().filter(|frame| frame.status == Status::Up) {
+            line(&mut story, &format!("{MARGIN}now: {}", frame.view.line()));
+        }
+    }
+    if let Some(broken) = broken {
+        line(&mut story, &format!("BROKEN  {broken}"));
+    }
+    story
+}
+
+fn line(story: &mut String, text: &str) {
+    let _infallible = writeln!(story, "{}", text.trim_end());
+}
+
+/// Messages that left, those that say the same together.
+fn addressees(trace: &Trace, sent: &[u64]) -> Vec<(String, String)> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for &id in sent {
+        let Some(message) = usize::try_from(id).ok().and_then(|id| trace.messages.get(id)) else {
+            continue;
+        };
+        match lines.last_mut().filter(|(_, text)| *text == message.text) {
+            Some((to, _)) => {
+                let _infallible = write!(to, " {}", message.to);
+            }
+            None => lines.push((message.to.to_string(), message.text.clone())),
+        }
+    }
+    lines
+}

@@ -1,0 +1,326 @@
+//! A run written down, for the page to show and to scrub.
+//!
+//! Events carry what changed; every [`KEYFRAME_EVENTS`] events there is a keyframe with everything, so that
+//! any moment of a long run is a keyframe and fewer than that many changes away.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Lost, Occurred, World};
+use crate::process::{Effect, Input, NodeId, Process};
+use crate::protocol::Protocol;
+use crate::script::What;
+use crate::view::View;
+
+/// Events between two keyframes.
+pub const KEYFRAME_EVENTS: u64 = 500;
+
+/// A run written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// How many processes there are, those besides the `n` included.
+    pub nodes: usize,
+    /// Every event, in order: an event's place is its number.
+    pub events: Vec<Event>,
+    /// Every message, by its number.
+    pub messages: Vec<Message>,
+    /// Everything, every [`KEYFRAME_EVENTS`] events: the n-th is before event `n * KEYFRAME_EVENTS`.
+    pub keyframes: Vec<Keyframe>,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, in microseconds.
+    pub at_us: u64,
+    /// What sort: `began`, `arrived`, `expired`, `asked`, `waits`, `missed`, `act`.
+    pub sort: String,
+    /// Whom it happened to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// The message that arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<u64>,
+    /// What happened, in words.
+    pub text: String,
+    /// Messages that left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent: Vec<u64>,
+    /// Messages that were lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<u64>,
+    /// Whether it wrote to its disk.
+    #[serde(default)]
+    pub persisted: bool,
+    /// What was decided, replied and said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
+    /// How the process is after it, if that changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<NodeFrame>,
+    /// The links that are cut after it, if that changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Vec<(NodeId, NodeId)>>,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// From.
+    pub from: NodeId,
+    /// To.
+    pub to: NodeId,
+    /// Its kind.
+    pub kind: String,
+    /// What it says.
+    pub text: String,
+    /// The event it left in.
+    pub sent: u64,
+    /// When.
+    pub sent_us: u64,
+    /// What became of it, if it is not on its way still.
+    pub end: Option<MessageEnd>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageEnd {
+    /// The event in which it arrived or was lost.
+    pub event: u64,
+    /// When.
+    pub at_us: u64,
+    /// Why it was lost; `None` if it arrived.
+    pub lost: Option<Lost>,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyframe {
+    /// The processes.
+    pub nodes: Vec<NodeFrame>,
+    /// The links that are cut.
+    pub cut: Vec<(NodeId, NodeId)>,
+    /// The messages on their way.
+    pub in_flight: Vec<u64>,
+}
+
+/// A process at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFrame {
+    /// Whether it is there.
+    pub status: Status,
+    /// Whether it is or was a traitor.
+    pub traitor: bool,
+    /// What is shown of it.
+    pub view: View,
+}
+
+/// Whether a process is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It runs.
+    Up,
+    /// It has crashed, or not begun.
+    Down,
+    /// It stands still.
+    Paused,
+}
+
+/// Writes a run down while it goes on.
+#[derive(Debug)]
+pub struct Recorder {
+    trace: Trace,
+    frames: Vec<NodeFrame>,
+    cut: Vec<(NodeId, NodeId)>,
+    flying: BTreeMap<u64, ()>,
+}
+
+impl Recorder {
+    /// Before the first event.
+    #[must_use]
+    pub fn new<P: Protocol>(world: &World<P>) -> Self {
+        let nodes = world.nodes().len();
+        let frames = NodeId::all(nodes).map(|id| frame(world, id)).collect();
+        let trace = Trace { nodes, ..Trace::default() };
+        let mut recorder = Self { trace, frames, cut: Vec::new(), flying: BTreeMap::new() };
+        recorder.keyframe();
+        recorder
+    }
+
+    /// The run, as far as it was written down.
+    #[must_use]
+    pub fn into_trace(self) -> Trace {
+        self.trace
+    }
+
+    /// Writes down what happened last.
+    pub fn event<P: Protocol>(&mut self, world: &World<P>) {
+        let Some(happened) = world.happened() else { return };
+        let (at_us, number) = (happened.at_us, happened.event);
+        for &id in &happened.sent {
+            if let Some(message) = world.message(id) {
+                self.trace.messages.push(Message {
+                    from: message.from,
+                    to: message.to,
+                    kind: P::Process::kind(message.message).to_owned(),
+                    text: message.message.to_string(),
+                    sent: number,
+                    sent_us: at_us,
+                    end: None,
+                });
+                self.flying.insert(id, ());
+            }
+        }
+        let arrived = match happened.what {
+            Occurred::Arrived(id) => Some(id),
+            _ => None,
+        };
+        for (id, lost) in arrived
+            .map(|id| (id, None))
+            .into_iter()
+            .chain(happened.lost.iter().map(|&(id, why)| (id, Some(why))))
+        {
+            self.flying.remove(&id);
+            if let Some(message) =
+                usize::try_from(id).ok().and_then(|id| self.trace.messages.get_mut(id))
+            {
+                message.end = Some(MessageEnd { event: number, at_us, lost });
+            }
+        }
+        let now = happened.node.and_then(|id| {
+            let now = frame(world, id);
+            (self.frames[id.0] != now).then(|| {
+                self.frames[id.0] = now.clone();
+                now
+            })
+        });
+        let cut = matches!(happened.what, Occurred::Act(_)).then(|| cuts(world));
+        let cut = cut.filter(|cut| *cut != self.cut);
+        self.cut = cut.clone().unwrap_or_else(|| std::mem::take(&mut self.cut));
+        let text = self.text(&happened.what, happened.input.as_ref(), &happened.lost);
+        self.trace.events.push(Event {
+            at_us,
+            sort: sort(&happened.what).to_owned(),
+            node: happened.node,
+            message: arrived,
+            text,
+            sent: happened.sent.clone(),
+            lost: happened.lost.iter().map(|&(id, _)| id).collect(),
+            persisted: happened.effects.iter().any(|effect| matches!(effect, Effect::Persist)),
+            said: happened.effects.iter().filter_map(say).collect(),
+            now,
+            cut,
+        });
+        if (number + 1) % KEYFRAME_EVENTS == 0 {
+            self.keyframe();
+        }
+    }
+
+    fn keyframe(&mut self) {
+        self.trace.keyframes.push(Keyframe {
+            nodes: self.frames.clone(),
+            cut: self.cut.clone(),
+            in_flight: self.flying.keys().copied().collect(),
+        });
+    }
+
+    /// What happened, in words.
+    fn text<M: std::fmt::Display, T: std::fmt::Debug, R: std::fmt::Debug>(
+        &self,
+        what: &Occurred,
+        input: Option<&Input<M, T, R>>,
+        lost: &[(u64, Lost)],
+    ) -> String {
+        match (what, input) {
+            (Occurred::Act(what), _) => act(what),
+            (Occurred::Missed, _) => {
+                let message = lost.first().and_then(|&(id, _)| usize::try_from(id).ok());
+                match message.and_then(|id| self.trace.messages.get(id)) {
+                    Some(message) => {
+                        format!("{} from {} does not arrive", message.text, message.from)
+                    }
+                    None => "nobody is there".to_owned(),
+                }
+            }
+            (Occurred::Waits, _) => "something waits until it goes on".to_owned(),
+            (_, Some(Input::Start)) => "begins".to_owned(),
+            (_, Some(Input::Restart)) => "begins again".to_owned(),
+            (_, Some(Input::Message { from, message })) => format!("{message} from {from}"),
+            (_, Some(Input::Timer(timer))) => format!("timer {timer:?}"),
+            (_, Some(Input::Request { id, request })) => format!("{id}: {request:?}"),
+            (_, None) => String::new(),
+        }
+    }
+}
+
+fn frame<P: Protocol>(world: &World<P>, id: NodeId) -> NodeFrame {
+    let node = &world.nodes()[id.0];
+    let status = match (&node.process, node.paused) {
+        (None, _) => Status::Down,
+        (Some(_), true) => Status::Paused,
+        (Some(_), false) => Status::Up,
+    };
+    let view = world.protocol().view(id, node.process.as_ref(), &node.disk);
+    NodeFrame { status, traitor: node.traitor, view }
+}
+
+fn cuts<P: Protocol>(world: &World<P>) -> Vec<(NodeId, NodeId)> {
+    let all = world.nodes().len();
+    let pairs = NodeId::all(all).flat_map(|from| NodeId::all(all).map(move |to| (from, to)));
+    pairs.filter(|&(from, to)| world.is_cut(from, to)).collect()
+}
+
+fn sort(what: &Occurred) -> &'static str {
+    match what {
+        Occurred::Began => "began",
+        Occurred::Arrived(_) => "arrived",
+        Occurred::Expired => "expired",
+        Occurred::Asked(_) => "asked",
+        Occurred::Waits => "waits",
+        Occurred::Missed => "missed",
+        Occurred::Act(_) => "act",
+    }
+}
+
+fn say<M, T, O: std::fmt::Display>(effect: &Effect<M, T, O>) -> Option<String> {
+    match effect {
+        Effect::Decide(output) => Some(format!("decides {output}")),
+        Effect::Reply { id, output } => Some(format!("answers {id}: {output}")),
+        Effect::Note(note) => Some(note.clone()),
+        _ => None,
+    }
+}
+
+/// An act in words.
+#[must_use]
+pub fn act(what: &What) -> String {
+    match what {
+        What::Client { node, op, args } => {
+            let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+            format!("a client asks {node}: {op}({})", args.join(", "))
+        }
+        What::Cut { from, to } => format!("the link {from} -> {to} is cut"),
+        What::Mend { from, to } => format!("the link {from} -> {to} is mended"),
+        What::Split(some) => {
+            let some: Vec<String> = some.iter().map(ToString::to_string).collect();
+            format!("the network splits: {{{}}} and the others", some.join(" "))
+        }
+        What::Heal => "all links are mended".to_owned(),
+        What::Crash(node) => format!("{node} crashes"),
+        What::Restart(node) => format!("{node} restarts with its disk"),
+        What::RestartBlank(node) => format!("{node} restarts without its disk"),
+        What::Pause(node) => format!("{node} pauses"),
+        What::Resume(node) => format!("{node} goes on"),
+        What::Clock { node, offset_us, drift_ppm } => {
+            format!("the clock of {node} is {offset_us} us off and runs {drift_ppm} ppm too fast")
+        }
+        What::Traitor { node, conduct } => format!("{node} turns traitor: {conduct:?}"),
+        What::Weather(weather) => format!("the weather changes: {weather:?}"),
+        What::Expire(node) => format!("the next timer of {node} runs out at once"),
+        What::Deliver(id) => format!("message {id} arrives at once"),
+        What::Lose(id) => format!("message {id} is lost"),
+        What::Hold(id) => format!("message {id} is held"),
+    }
+}

@@ -1,0 +1,9 @@
+//! The lab's tests: the engine's promises, and for each protocol the points that it is there to make.
+
+#![cfg(test)]
+
+mod commit_wait;
+mod engine;
+mod lock;
+mod paxos;
+mod support;
