@@ -449,7 +449,8 @@ impl Raft {
         }
     }
 
-    /// A follower that asks for pre-votes in this term is not bound, whatever it said.
+    /// A follower that asks for pre-votes in this term is not bound, whatever it said; nor is one that
+    /// asks for votes in a later one.
     pub(super) fn is_not_stood_by(&mut self, from: ReplicaId, term: Term) {
         if term == self.term
             && let Some(peer) = self.peer_mut(from)
