@@ -4,6 +4,7 @@
 
 mod commit_wait;
 mod engine;
+mod gossip;
 mod lock;
 mod paxos;
 mod support;
