@@ -4,3 +4,4 @@ pub mod commit_wait;
 pub mod gossip;
 pub mod lock;
 pub mod paxos;
+pub mod raft;

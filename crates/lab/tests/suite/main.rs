@@ -7,4 +7,5 @@ mod engine;
 mod gossip;
 mod lock;
 mod paxos;
+mod raft;
 mod support;
