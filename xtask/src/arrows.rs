@@ -36,6 +36,11 @@ const HOUSE: &[Room] = &[
     room("bolt", "the bbolt file format: what an etcd snapshot is made of", &[]),
     room("proto", "the messages of the etcd v3 API; no gRPC", &[]),
     room("raft", "the consensus core, sans-io", &["quorum"]),
+    room(
+        "raft-mutants",
+        "the sources of raft with known mistakes compiled in, for the lab",
+        &["quorum"],
+    ),
     room("mvcc", "keys, versions, revisions: the multi-version state", &[]),
     room("store", "many Raft groups on one node: ranges and replicas", &["raft"]),
     room(
@@ -62,7 +67,7 @@ const HOUSE: &[Room] = &[
     room(
         "lab",
         "protocols from their papers, run under faults, checked after every event",
-        &["raft"],
+        &["raft", "raft-mutants"],
     ),
     room("client", "the Rust client: finds the leader, retries only what is safe", &["proto"]),
     room(

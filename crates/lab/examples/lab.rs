@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cargo run --release -p quorate-lab --example lab -- list
-//! ... check paxos 10000 [VARIANT]      seeds from 0 on, up to the first that breaks a rule
+//! ... check paxos 10000 [VARIANT [RULE...]]
+//!                                      seeds from 0 on, up to the first that breaks a rule, one of these
 //! ... shrink paxos VARIANT             finds, shrinks and tells
 //! ... tell paxos SEED [VARIANT]        the story of a seed
 //! ... lesson paxos NAME [VARIANT]      the story of a run by hand
@@ -24,7 +25,8 @@ fn main() -> Fallible {
         ["list"] => list(),
         ["check", name, seeds, ref rest @ ..] => {
             let subject = registry::find(name)?;
-            let setup = setup(subject, rest.first().copied())?;
+            let mut setup = setup(subject, rest.first().copied())?;
+            setup.watched.extend(rest.iter().skip(1).map(|&rule| rule.to_owned()));
             let begun = Instant::now();
             let report = check::check(subject, &setup, seeds.parse()?)?;
             let (seeds, events) = (report.seeds, report.events);
@@ -72,8 +74,10 @@ fn list() {
 }
 
 fn setup(subject: &dyn Subject, variant: Option<&str>) -> Fallible<Setup> {
-    Ok(match variant {
-        Some(variant) => check::setup_of(subject, variant)?,
+    // `knobs-of=VARIANT`: as it should be, in the setup in which the variant shows.
+    Ok(match variant.map(|name| name.strip_prefix("knobs-of=").ok_or(name)) {
+        Some(Ok(name)) => Setup { variants: [].into(), ..check::setup_of(subject, name)? },
+        Some(Err(name)) => check::setup_of(subject, name)?,
         None => Setup::default(),
     })
 }

@@ -1,5 +1,7 @@
 //! The protocols, each in one module, from its paper and in its paper's words.
 
 pub mod commit_wait;
+pub mod gossip;
 pub mod lock;
 pub mod paxos;
+pub mod raft;

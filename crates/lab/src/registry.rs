@@ -7,6 +7,8 @@ use crate::protocols;
 /// Every protocol, in the order in which they are best read.
 pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::paxos::Paxos>::new(),
+    &protocols::raft::Raft,
+    &Of::<protocols::gossip::Gossiping>::new(),
     &Of::<protocols::lock::Lock>::new(),
     &Of::<protocols::commit_wait::CommitWait>::new(),
 ];

@@ -54,6 +54,40 @@ pub fn script<P: Protocol>(setup: &Setup, dice: &mut Dice) -> Script {
     }
 }
 
+/// Makes of a script one in which leaders come and go: for a while processes restart, time out before their
+/// time, and are cut off for moments, one soon after the other, and clients go on asking. For protocols with
+/// leaders, whose worst moments are short.
+pub fn turmoil<P: Protocol>(script: &mut Script, setup: &Setup, dice: &mut Dice) {
+    let length_us = P::ABOUT.bears.length_us;
+    let step_us = dice.within(1_000, 30_000);
+    let [restarts, expiries, cuts] = [(); 3].map(|()| dice.within(0, 4));
+    let mut at_us = dice.below(length_us / 4);
+    let mut nth = P::ABOUT.bears.wishes;
+    let acts = &mut script.acts;
+    for _ in 0..dice.within(10, 80) {
+        at_us += dice.within(step_us / 10, step_us * 2);
+        if at_us >= length_us {
+            break;
+        }
+        let node = NodeId(dice.index(setup.n));
+        let when = When::Us(at_us);
+        let mut push = |what| acts.push(Act { when, what });
+        match dice.below(restarts + expiries + 3 * cuts + 3) {
+            draw if draw < restarts => push(What::Restart(node)),
+            draw if draw < restarts + expiries => push(What::Expire(node)),
+            draw if draw < restarts + expiries + cuts => push(What::Heal),
+            draw if draw < restarts + expiries + 2 * cuts => push(What::Split(vec![node])),
+            draw if draw < restarts + expiries + 3 * cuts => {
+                push(What::Split(NodeId::all(setup.n).filter(|_| dice.coin()).collect()));
+            }
+            _ => {
+                push(P::wish(setup, dice, nth));
+                nth += 1;
+            }
+        }
+    }
+}
+
 /// One of the operations; the first argument is another one each time, the others are small.
 #[must_use]
 pub fn wish(about: &About, setup: &Setup, dice: &mut Dice, nth: u64) -> What {

@@ -4,6 +4,8 @@
 
 mod commit_wait;
 mod engine;
+mod gossip;
 mod lock;
 mod paxos;
+mod raft;
 mod support;
