@@ -43,6 +43,7 @@ pub mod dice;
 pub mod digest;
 pub mod engine;
 pub mod facade;
+pub mod flp;
 pub mod process;
 pub mod protocol;
 pub mod protocols;

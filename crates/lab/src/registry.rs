@@ -4,10 +4,14 @@
 use crate::facade::{Of, RunError, Subject};
 use crate::protocols;
 
-/// Every protocol, in the order in which they are best read.
+/// Every protocol, in the order in which they are best read. One line each.
+#[rustfmt::skip]
 pub static PROTOCOLS: &[&dyn Subject] = &[
+    &Of::<protocols::generals::oral::Oral>::new(),
+    &Of::<protocols::generals::signed::Signed>::new(),
     &Of::<protocols::paxos::Paxos>::new(),
     &protocols::raft::Raft,
+    &Of::<protocols::benor::Observer>::new(),
     &Of::<protocols::gossip::Gossiping>::new(),
     &Of::<protocols::lock::Lock>::new(),
     &Of::<protocols::commit_wait::CommitWait>::new(),

@@ -2,8 +2,11 @@
 
 #![cfg(test)]
 
+mod benor;
 mod commit_wait;
 mod engine;
+mod flp;
+mod generals;
 mod gossip;
 mod lock;
 mod paxos;
