@@ -680,12 +680,13 @@ impl World {
             return;
         }
         let node = self.nodes.get_mut(&id).expect("it exists");
+        // What it applied may have been its own removal.
+        let Some(raft) = &mut node.raft else { return };
         let applied = node.app.applied;
         if !node.disk.holds(applied) || applied.index > node.disk.last() {
             return;
         }
         node.disk.app = node.app.clone();
-        let raft = node.raft.as_mut().expect("it just applied something");
         let behind = self.dice.below(4);
         let index = LogIndex(applied.index.0.saturating_sub(behind)).min(raft.durable());
         let Some(term) = raft.term_at(index) else { return };
