@@ -1,7 +1,7 @@
 //! `--initial-corrupt-check` finds a member whose state has rotted, also one that the others have left far behind.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::cluster::Cluster;
@@ -13,6 +13,7 @@ use proto::method;
 
 const PATTERN: &[u8] = &[b'R'; 64];
 const EXIT_BOUND: Duration = Duration::from_secs(40);
+const PUT_BOUND: Duration = Duration::from_secs(20);
 
 async fn call<Q: Message, A: Message + Default>(
     client: &Client,
@@ -22,11 +23,18 @@ async fn call<Q: Message, A: Message + Default>(
     client.call(path, request).await.map_err(|refused| anyhow::anyhow!("{refused:?}"))
 }
 
+/// Puts until it is acknowledged: the member that was killed may have led.
 async fn put(client: &Client, key: &str, value: &[u8]) -> Result<i64> {
     let (key, value) = (key.to_owned().into(), value.to_vec().into());
     let request = pb::PutRequest { key, value, ..Default::default() };
-    let answer: pb::PutResponse = call(client, method::kv::PUT, &request).await?;
-    Ok(answer.header.map_or(0, |header| header.revision))
+    let end = Instant::now() + PUT_BOUND;
+    loop {
+        match call::<_, pb::PutResponse>(client, method::kv::PUT, &request).await {
+            Ok(answer) => return Ok(answer.header.map_or(0, |header| header.revision)),
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 /// Turns a bit in every copy of the pattern below a directory; how many there were.

@@ -9,5 +9,5 @@
 pub mod disk;
 mod seed;
 
-pub use disk::{Disk, DiskFile, RealDisk, SimDisk};
+pub use disk::{Disk, DiskFile, Misread, RealDisk, SimDisk};
 pub use seed::SplitMix64;

@@ -1,6 +1,9 @@
 //! The protocols, each in one module, from its paper and in its paper's words.
 
 pub mod benor;
+pub mod commit_wait;
 pub mod generals;
+pub mod gossip;
+pub mod lock;
 pub mod paxos;
 pub mod raft;

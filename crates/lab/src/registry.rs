@@ -13,6 +13,9 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &protocols::raft::Raft,
     &Of::<protocols::benor::Observer>::new(),
     &Of::<crate::flp::Everyone>::new(),
+    &Of::<protocols::gossip::Gossiping>::new(),
+    &Of::<protocols::lock::Lock>::new(),
+    &Of::<protocols::commit_wait::CommitWait>::new(),
 ];
 
 /// The protocol of this name.

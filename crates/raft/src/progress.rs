@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::types::{Entry, Epoch, FetchId, LogIndex, Session};
+use crate::types::{Entry, Epoch, FetchId, LogIndex, ReplicaId, Session};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
@@ -61,6 +61,56 @@ pub(crate) struct Progress {
     pub(crate) fetch: Option<FetchId>,
     /// Entries that were read for it.
     pub(crate) fetched: Vec<Entry>,
+}
+
+/// The other members of a group, in order: a few, for each of many thousands of groups.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(Vec<(ReplicaId, Progress)>);
+
+impl Peers {
+    fn place(&self, id: ReplicaId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&id, |&(peer, _)| peer)
+    }
+
+    pub(crate) fn get(&self, id: ReplicaId) -> Option<&Progress> {
+        self.place(id).ok().map(|at| &self.0[at].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ReplicaId) -> Option<&mut Progress> {
+        self.place(id).ok().map(|at| &mut self.0[at].1)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ReplicaId> {
+        self.0.iter().map(|&(id, _)| id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ReplicaId, &Progress)> {
+        self.0.iter().map(|(id, progress)| (*id, progress))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ReplicaId, &mut Progress)> {
+        self.0.iter_mut().map(|(id, progress)| (*id, progress))
+    }
+
+    /// From now on these, in order; those that were there already keep their progress.
+    pub(crate) fn set(
+        &mut self,
+        members: impl Iterator<Item = ReplicaId>,
+        new: impl Fn() -> Progress,
+    ) {
+        let mut before = std::mem::take(&mut self.0).into_iter().peekable();
+        let mut keep = |id: ReplicaId| {
+            while before.next_if(|&(other, _)| other < id).is_some() {}
+            before.next_if(|&(other, _)| other == id).map(|(_, progress)| progress)
+        };
+        self.0 = members.map(|id| (id, keep(id).unwrap_or_else(&new))).collect();
+        self.0.shrink_to_fit();
+        assert!(self.0.is_sorted_by_key(|&(id, _)| id), "members come in order");
+    }
 }
 
 /// What a rejection means.

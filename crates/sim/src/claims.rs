@@ -69,6 +69,8 @@ pub const CLAIMS: &[&str] = &[
     "refused",
     "refused by a full disk",
     "rot",
+    "read that gave other bytes",
+    "misread at start",
     "sectors lost",
     "slow disk",
     "reads confirmed by lease",

@@ -231,6 +231,7 @@ pub struct FaultWeights {
     pub checkpoint: Weight,
     pub wipe: Weight,
     pub cut_watches: Weight,
+    pub misread: Weight,
 }
 
 /// Mostly nothing, sometimes a little, sometimes much.
@@ -301,6 +302,7 @@ impl FaultWeights {
             checkpoint: weight(dice),
             wipe: weight(dice) / 4,
             cut_watches: weight(dice) / 2,
+            misread: weight(dice) / 2,
         }
     }
 }

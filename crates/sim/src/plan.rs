@@ -231,6 +231,15 @@ pub enum Fault {
     CutWatches {
         at: Place,
     },
+    /// One of the next reads of a member's disk gives other bytes than are there: those of before the
+    /// last write, or those so many further on. With `for_us` the member is killed and started again
+    /// before.
+    Misread {
+        at: Place,
+        after_reads: u64,
+        further: Option<u64>,
+        for_us: Option<u64>,
+    },
 }
 
 /// Draws one of several by weight.
@@ -392,7 +401,7 @@ impl Ask {
 }
 
 /// The shares of the kinds of fault, in the order in which `Fault::draw` knows them.
-fn shares(weights: &FaultWeights) -> [Weight; 22] {
+fn shares(weights: &FaultWeights) -> [Weight; 23] {
     let FaultWeights {
         kill,
         power_cut,
@@ -416,6 +425,7 @@ fn shares(weights: &FaultWeights) -> [Weight; 22] {
         checkpoint,
         wipe,
         cut_watches,
+        misread,
     } = *weights;
     [
         kill,
@@ -440,6 +450,7 @@ fn shares(weights: &FaultWeights) -> [Weight; 22] {
         checkpoint,
         wipe,
         cut_watches,
+        misread,
     ]
 }
 
@@ -476,7 +487,13 @@ impl Fault {
             18 => Self::Remove { at },
             19 => Self::Checkpoint { at },
             20 => Self::Wipe { at },
-            _ => Self::CutWatches { at },
+            21 => Self::CutWatches { at },
+            _ => Self::Misread {
+                at,
+                after_reads: dice.below(16),
+                further: (dice.below(2) == 0).then(|| 64 * (1 + dice.below(64))),
+                for_us: (dice.below(4) > 0).then_some(for_us),
+            },
         })
     }
 }

@@ -58,6 +58,8 @@ mutants! {
     ReadErrorEndsLog,
     /// An error of reading entries is taken for the end of the log.
     ReadErrorEndsEntries,
+    /// The end of the log is where one reading of it ends.
+    EndReadOnce,
 }
 
 #[cfg(not(any(test, feature = "mutants")))]

@@ -10,7 +10,7 @@
 //!   most: whether it supports this one, and up to which epoch this one has withdrawn from it. News
 //!   take the place of older ones that are still being told, and go round from there; so a peer
 //!   that comes and goes costs no more than the telling, and the waves take turns between sweeps, so
-//!   that it does not hold up the news of another that is gone for good;
+//!   that it does not hold up the news of another that is gone for good, which come first;
 //! - *campaigns* that are due, the longest due first and among them the lowest ranges, so that a
 //!   range that fails again and again does not hold others back;
 //! - *releases* of ended leaderships that were not answered, where no election could be won either.
@@ -114,9 +114,13 @@ impl Waves {
         *older = Sweep { news, at: older.at, from: older.at, around: false };
     }
 
-    /// The sweep whose turn it is.
+    /// The sweep whose turn it is. Whoever stood by a leader that is gone has no leader until it
+    /// hears so; what a leader hears of its followers' stores saves heartbeats. So three waves of
+    /// four are for the first.
     pub(crate) fn next_sweep(&mut self) -> Option<Sweep> {
-        self.sweeps.pop_front()
+        let urgent = |sweep: &Sweep| matches!(sweep.news, News::Withdrawn(..));
+        let first = self.sweeps.iter().position(urgent).filter(|_| !self.waves.is_multiple_of(4));
+        self.sweeps.remove(first.unwrap_or(0))
     }
 
     /// Others have their turn before this one goes on.
@@ -246,6 +250,7 @@ mod tests {
             let next = after.map_or(1, |after| after.0 + 1);
             (next <= 10).then_some(RangeId(next))
         };
+        waves.waves += 1;
         while let Some(mut sweep) = waves.next_sweep() {
             while let Some(range) = sweep.advance(next) {
                 told.push((sweep.news, range.0));

@@ -130,7 +130,9 @@ impl Volume {
     /// # Errors
     /// When it took nothing.
     pub fn relieve(&self) -> Result<()> {
-        std::fs::remove_file(self.at.join(BALLAST)).context("the ballast")
+        std::fs::remove_file(self.at.join(BALLAST)).context("the ballast")?;
+        // Or it would be back after a power loss.
+        Ok(File::open(&self.at)?.sync_all()?)
     }
 
     /// Unmounts it for good and removes the file; nothing uses it any more.

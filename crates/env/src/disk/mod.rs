@@ -28,7 +28,7 @@ use std::io;
 use std::path::Path;
 
 pub use real::RealDisk;
-pub use sim::{FaultCounts, SimDisk};
+pub use sim::{FaultCounts, Misread, SimDisk};
 
 /// What a crash writes whole or not at all, in bytes.
 pub const SECTOR_BYTES: usize = 512;

@@ -56,6 +56,17 @@ pub struct FaultCounts {
     pub bits_flipped: u64,
     /// Writes that went to another place of the same file than they were meant for.
     pub misdirected: u64,
+    /// Reads that gave other bytes than were there.
+    pub misread: u64,
+}
+
+/// How a read may go wrong without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misread {
+    /// It gives what was there before the last write, sector by sector.
+    Stale,
+    /// It gives what is so many bytes further on in the same file.
+    Elsewhere(u64),
 }
 
 /// One open file of a [`SimDisk`].
@@ -99,6 +110,8 @@ struct State {
     fail_read_in: Option<u64>,
     fault_rate: (u64, u64),
     misdirect_next_by: Option<u64>,
+    /// Reads that are right before one is not.
+    misread_in: Option<(u64, Misread)>,
     faults: FaultCounts,
 }
 
@@ -162,6 +175,23 @@ impl State {
         Ok(())
     }
 
+    /// Puts into `buffer` what a read from `offset` gives that goes wrong.
+    fn misread(&mut self, inode: u64, how: Misread, buffer: &mut [u8], offset: u64) {
+        let file = self.inode(inode);
+        let mut read = match how {
+            Misread::Stale => file.stale(offset, buffer.len()),
+            Misread::Elsewhere(bytes) => {
+                let start = index(offset.saturating_add(bytes)).min(file.seen.len());
+                file.seen[start..(start + buffer.len()).min(file.seen.len())].to_vec()
+            }
+        };
+        read.resize(buffer.len(), 0);
+        if read != buffer {
+            buffer.copy_from_slice(&read);
+            self.faults.misread += 1;
+        }
+    }
+
     fn used_bytes(&self) -> u64 {
         let named: BTreeSet<u64> = self.names.values().copied().collect();
         named.iter().filter_map(|inode| self.inodes.get(inode)).map(Inode::used_bytes).sum()
@@ -204,6 +234,7 @@ impl SimDisk {
             fail_read_in: None,
             fault_rate: (0, 1),
             misdirect_next_by: None,
+            misread_in: None,
             faults: FaultCounts::default(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -308,6 +339,11 @@ impl SimDisk {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.state().used_bytes()
+    }
+
+    /// Lets one read of a file go wrong, after `reads` more that are right.
+    pub fn misread_after(&self, reads: u64, how: Misread) {
+        self.state().misread_in = Some((reads, how));
     }
 
     /// Sends the next write of any file `bytes` further than it was meant for.
@@ -505,10 +541,22 @@ impl DiskFile for SimFile {
             Some(reads) => state.fail_read_in = Some(reads - 1),
             None => {}
         }
-        let seen = &state.inode(self.inode).seen;
+        let inode = state.inode(self.inode);
+        let seen = &inode.seen;
         let start = index(offset).min(seen.len());
         let end = (start + buffer.len()).min(seen.len());
         buffer[..end - start].copy_from_slice(&seen[start..end]);
+        let misread = match state.misread_in {
+            Some((0, how)) => state.misread_in.take().map(|_| how),
+            Some((reads, how)) => {
+                state.misread_in = Some((reads - 1, how));
+                None
+            }
+            None => None,
+        };
+        if let Some(how) = misread {
+            state.misread(self.inode, how, &mut buffer[..end - start], offset);
+        }
         Ok(end - start)
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{Disk, DiskFile, RealDisk, SECTOR_BYTES, SimDisk};
+use super::{Disk, DiskFile, Misread, RealDisk, SECTOR_BYTES, SimDisk};
 
 /// The promises that hold without a crash, on any disk.
 fn behaves<D: Disk>(disk: &D, root: &Path) {
@@ -216,4 +216,29 @@ fn one_planned_read_fails_and_changes_nothing() {
     assert_eq!(kind(file.read_at(&mut buffer, 0)), io::ErrorKind::Other);
     assert_eq!((file.read_at(&mut buffer, 0).unwrap(), &buffer), (4, b"here"));
     assert_eq!(disk.faults().reads_failed, 1);
+}
+
+#[test]
+fn a_read_gives_what_was_there_before_or_what_is_elsewhere_once() {
+    let (disk, file) = disk_with_file(6);
+    let sector = SECTOR_BYTES;
+    file.write_at(&vec![1; 2 * sector], 0).unwrap();
+    file.write_at(&vec![2; sector], 0).unwrap();
+    file.sync().unwrap();
+    let mut buffer = vec![0; sector + 1];
+    let mut read = |offset: u64| {
+        let filled = file.read_at(&mut buffer, offset).unwrap();
+        (filled, buffer[0], buffer[filled - 1])
+    };
+    disk.misread_after(1, Misread::Stale);
+    assert_eq!(read(0), (sector + 1, 2, 1));
+    assert_eq!(read(0), (sector + 1, 1, 0), "the first sector held 1, the second nothing");
+    assert_eq!(read(0), (sector + 1, 2, 1));
+    disk.misread_after(0, Misread::Elsewhere(SECTOR_BYTES as u64));
+    assert_eq!(read(0), (sector + 1, 1, 0), "there is no more behind");
+    assert_eq!(read(0), (sector + 1, 2, 1));
+    assert_eq!(disk.faults().misread, 2);
+    disk.misread_after(0, Misread::Elsewhere(0));
+    assert_eq!(read(3), (sector + 1, 2, 1));
+    assert_eq!(disk.faults().misread, 2, "nothing was wrong with it");
 }

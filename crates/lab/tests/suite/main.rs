@@ -3,10 +3,13 @@
 #![cfg(test)]
 
 mod benor;
+mod commit_wait;
 mod engine;
 mod faults;
 mod flp;
 mod generals;
+mod gossip;
+mod lock;
 mod paxos;
 mod raft;
 mod support;

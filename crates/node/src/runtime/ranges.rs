@@ -88,10 +88,15 @@ pub(super) fn restore(
     let limits =
         mvcc::Limits { front_root_bits: FRONT_ROOT_BITS, ..super::start::mvcc_limits(config) };
     let restored = ranges.restore(log, groups, &engine, limits)?;
+    let shared = Arc::new(raft::Config {
+        recent_bytes_max: RECENT_BYTES_MAX,
+        uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+        ..raft_config.clone()
+    });
     let mut rafts = Vec::with_capacity(restored.len());
     for (range, restored) in restored {
-        let raft_config = range_config(raft_config, range);
-        let raft = Raft::new(Duration::ZERO, raft_config, restored)
+        let seed = raft_config.seed ^ range.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let raft = Raft::sharing(Duration::ZERO, Arc::clone(&shared), seed, restored)
             .map_err(|error| StartError::Damaged(format!("range {}: {error}", range.0)))?;
         rafts.push((range, raft));
     }
@@ -99,15 +104,6 @@ pub(super) fn restore(
     let requests_max = config.range_requests_max;
     let config = RangesConfig { engine, limits, machine: machine.clone(), requests_max };
     Ok(Some(RangesFound { config, rafts }))
-}
-
-fn range_config(base: &raft::Config, range: RangeId) -> raft::Config {
-    raft::Config {
-        seed: base.seed ^ range.0.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        recent_bytes_max: RECENT_BYTES_MAX,
-        uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
-        ..base.clone()
-    }
 }
 
 /// The members as a range begins with them.

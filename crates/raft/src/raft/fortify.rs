@@ -255,7 +255,7 @@ impl Raft {
         let fortify = self.config.fortify;
         let Role::Leader(leader) = &mut self.role else { return };
         let to_ask = leader.peers.iter_mut().filter(|(_, peer)| peer.ask && fortify);
-        let to_ask = to_ask.map(|(&id, peer)| {
+        let to_ask = to_ask.map(|(id, peer)| {
             peer.ask = false;
             id
         });
@@ -291,8 +291,8 @@ impl Raft {
     /// Heartbeats to those who need them; asks those again who are not bound.
     pub(super) fn beat(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let in_need = leader.peers.iter().filter(|&(&id, _)| self.needs_heartbeat(leader, id));
-        let in_need: Vec<ReplicaId> = in_need.map(|(&id, _)| id).collect();
+        let in_need = leader.peers.ids().filter(|&id| self.needs_heartbeat(leader, id));
+        let in_need: Vec<ReplicaId> = in_need.collect();
         self.send_heartbeats(|id| in_need.contains(&id));
         for id in in_need {
             if let Some(peer) = self.peer_mut(id) {
@@ -302,7 +302,7 @@ impl Raft {
     }
 
     fn needs_heartbeat(&self, leader: &Leader, id: ReplicaId) -> bool {
-        let Some(peer) = leader.peers.get(&id) else { return false };
+        let Some(peer) = leader.peers.get(id) else { return false };
         if !self.config.fortify {
             return true;
         }
@@ -316,7 +316,7 @@ impl Raft {
     /// answer them.
     pub(super) fn rest_or_beat(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let in_need = leader.peers.keys().any(|&id| self.needs_heartbeat(leader, id));
+        let in_need = leader.peers.ids().any(|id| self.needs_heartbeat(leader, id));
         let alone = self.config.check_quorum && !self.is_stood_by(leader);
         let beats = in_need || alone;
         let waits = self.membership.auto_leave && !self.support_has_caught_up(leader);
@@ -334,7 +334,7 @@ impl Raft {
     fn is_stood_by(&self, leader: &Leader) -> bool {
         let own = self.config.id;
         let stands_by = |id: ReplicaId| {
-            let peer = leader.peers.get(&id);
+            let peer = leader.peers.get(id);
             Some(id == own || peer.is_some_and(|peer| peer.stands_by()))
         };
         self.quorums().verdict(stands_by) == quorum::Verdict::Won
@@ -371,7 +371,7 @@ impl Raft {
                 return Some(own_until);
             }
             let unbound = self.broken(Mutant::LeaseCountsUnbound).then_some(Epoch(u64::MAX));
-            support(id, leader.peers.get(&id)?.fortified.or(unbound)?)
+            support(id, leader.peers.get(id)?.fortified.or(unbound)?)
         };
         let membership = leader.lease.founding.as_deref().unwrap_or(&self.membership);
         let mut quorums = super::election::quorums(membership);
@@ -449,7 +449,8 @@ impl Raft {
         }
     }
 
-    /// A follower that asks for pre-votes in this term is not bound, whatever it said.
+    /// A follower that asks for pre-votes in this term is not bound, whatever it said; nor is one that
+    /// asks for votes in a later one.
     pub(super) fn is_not_stood_by(&mut self, from: ReplicaId, term: Term) {
         if term == self.term
             && let Some(peer) = self.peer_mut(from)

@@ -4,14 +4,13 @@
 //! proposals leaves as one append to each peer. The leader's own write goes on at the same time
 //! (thesis §10.2.1); it counts towards the quorum when it is durable, like anyone's.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{MembershipRefused, Refused};
 use crate::log::Log;
 use crate::mutants::Mutant;
-use crate::progress::{Flow, Progress, Rejection};
+use crate::progress::{Flow, Peers, Progress, Rejection};
 use crate::types::{
     Body, Entry, Event, FetchId, FetchRequest, LogIndex, LogPosition, Message, Payload, Ready,
     ReplicaId, SendSnapshot, Session, Term,
@@ -25,8 +24,8 @@ use super::{Proposed, Raft, Role};
 /// What only a leader knows.
 #[derive(Debug)]
 pub(super) struct Leader {
-    /// All other members. Boxed: the map's nodes have room for eleven, and most groups have three.
-    pub(super) peers: BTreeMap<ReplicaId, Box<Progress>>,
+    /// All other members.
+    pub(super) peers: Peers,
     /// The entry with which the term began.
     pub(super) term_start: LogIndex,
     pub(super) heartbeat_deadline: Duration,
@@ -60,10 +59,10 @@ impl Raft {
         let term_start = self.log.last_index().next();
         let own = self.config.id;
         let others = self.membership.members().into_iter().filter(|&id| id != own);
-        let new = || Box::new(Progress::new(Session(term_start), term_start, self.now));
-        let peer = |id| (id, new());
+        let mut peers = Peers::default();
+        peers.set(others, || Progress::new(Session(term_start), term_start, self.now));
         let leader = Leader {
-            peers: others.map(peer).collect(),
+            peers,
             term_start,
             heartbeat_deadline: self.now + self.config.heartbeat_interval,
             beats: true,
@@ -86,7 +85,7 @@ impl Raft {
     /// What follows for others when leadership ends.
     pub(super) fn left_leadership(&mut self, leader: Leader) {
         self.fail_reads(leader.reads);
-        self.release(leader.peers.keys().copied().collect());
+        self.release(leader.peers.ids().collect());
         if let Some(transfer) = leader.transfer {
             self.transfer_ended(transfer.to, crate::TransferOutcome::Yielded);
         }
@@ -154,7 +153,7 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { return };
         let (own, durable) = (self.config.id, self.log.durable());
         let matched = |id: ReplicaId| {
-            if id == own { Some(durable) } else { leader.peers.get(&id).map(|p| p.matched) }
+            if id == own { Some(durable) } else { leader.peers.get(id).map(|p| p.matched) }
         };
         let reached = if self.broken(Mutant::CommitWithoutQuorum) {
             self.membership.voters.iter().filter_map(|&id| matched(id)).max()
@@ -228,7 +227,7 @@ impl Raft {
         let now = self.now;
         let Some(leader) = self.as_leader_mut() else { return };
         let last_round = leader.reads.last_round();
-        let Some(peer) = leader.peers.get_mut(&from) else { return };
+        let Some(peer) = leader.peers.get_mut(from) else { return };
         peer.contact = now;
         peer.commit_known = peer.commit_known.max(commit);
         peer.heartbeat_answered();
@@ -249,7 +248,7 @@ impl Raft {
     }
 
     pub(super) fn peer_mut(&mut self, id: ReplicaId) -> Option<&mut Progress> {
-        self.as_leader_mut()?.peers.get_mut(&id).map(Box::as_mut)
+        self.as_leader_mut()?.peers.get_mut(id)
     }
 
     pub(super) fn on_leader_timeout(&mut self) {
@@ -271,7 +270,7 @@ impl Raft {
     /// Thesis §6.2: "a leader steps down if an election timeout elapses without a successful
     /// round of heartbeats to a majority of its cluster".
     fn hears_quorum(&self, leader: &Leader) -> bool {
-        let heard = self.quorums().reached(|id| match leader.peers.get(&id) {
+        let heard = self.quorums().reached(|id| match leader.peers.get(id) {
             Some(peer) if !peer.stands_by() => Some(peer.contact),
             Some(_) => Some(self.now),
             None => (id == self.config.id).then_some(self.now),
@@ -285,7 +284,7 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let body = Body::Heartbeat { commit, round: leader.reads.last_round() };
         let (from, term) = (self.config.id, self.term);
-        for (&id, peer) in leader.peers.iter_mut().filter(|(id, _)| to(**id)) {
+        for (id, peer) in leader.peers.iter_mut().filter(|&(id, _)| to(id)) {
             if peer.prev() >= commit.index {
                 peer.commit_told = peer.commit_told.max(commit.index);
             }
@@ -308,7 +307,7 @@ impl Raft {
             next_fetch: &mut self.next_fetch,
             out: &mut self.out,
         };
-        for (&to, peer) in &mut leader.peers {
+        for (to, peer) in leader.peers.iter_mut() {
             feeder.feed(to, peer);
         }
         self.ask_to_stand_by();
@@ -318,7 +317,9 @@ impl Raft {
 
     pub(super) fn fetched_for_peer(&mut self, id: FetchId, entries: Vec<Entry>) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let Some(peer) = leader.peers.values_mut().find(|peer| peer.fetch == Some(id)) else {
+        let Some(peer) =
+            leader.peers.iter_mut().map(|(_, peer)| peer).find(|peer| peer.fetch == Some(id))
+        else {
             return;
         };
         peer.fetch = None;

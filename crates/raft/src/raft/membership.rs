@@ -60,18 +60,15 @@ impl Raft {
         let members = self.membership.members();
         let Role::Leader(leader) = &mut self.role else { return };
         leader.lease.membership_changed();
-        for (&to, peer) in &leader.peers {
+        for (to, peer) in leader.peers.iter() {
             if !members.contains(&to) && peer.prev() >= index {
                 // It was sent the entry that removes it: let it know that this is final.
                 let body = Body::Commit { commit };
                 self.out.messages.push(Message { from: own, to, term, body });
             }
         }
-        leader.peers.retain(|id, _| members.contains(id));
-        for id in members.into_iter().filter(|&id| id != own) {
-            let new = || Box::new(Progress::new(Session(index), next, now));
-            leader.peers.entry(id).or_insert_with(new);
-        }
+        let others = members.into_iter().filter(|&id| id != own);
+        leader.peers.set(others, || Progress::new(Session(index), next, now));
         let transfer = leader.transfer.take_if(|transfer| !self.membership.is_voter(transfer.to));
         if let Some(transfer) = transfer {
             self.transfer_ended(transfer.to, TransferOutcome::Aborted);
@@ -100,9 +97,9 @@ impl Raft {
         if self.membership.is_voter(self.config.id) {
             return;
         }
-        let voters = leader.peers.iter().filter(|&(id, _)| self.membership.voters.contains(id));
+        let voters = leader.peers.iter().filter(|(id, _)| self.membership.voters.contains(id));
         let furthest: Option<ReplicaId> =
-            voters.max_by_key(|(_, peer)| peer.matched).map(|(&id, _)| id);
+            voters.max_by_key(|(_, peer)| peer.matched).map(|(id, _)| id);
         if let Some(to) = furthest {
             self.send(to, Body::TimeoutNow);
         }

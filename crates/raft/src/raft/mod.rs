@@ -19,6 +19,7 @@ mod transfer;
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -127,7 +128,8 @@ impl DerefMut for Out {
 /// It does nothing by itself: see the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
 pub struct Raft {
-    config: Config,
+    /// Shared by the many replicas of a node.
+    config: Arc<Config>,
     /// The latest time given; never goes back.
     now: Duration,
     pcg: Pcg,
@@ -179,6 +181,20 @@ impl Raft {
     /// If the settings are unusable or `restored` contradicts itself; the latter means that the
     /// log or the application's state was damaged or lost.
     pub fn new(now: Duration, config: Config, restored: Restored) -> Result<Self, RestoreError> {
+        let seed = config.seed;
+        Self::sharing(now, Arc::new(config), seed, restored)
+    }
+
+    /// The same, with settings that it shares with other replicas, but for the seed.
+    ///
+    /// # Errors
+    /// As [`Raft::new`].
+    pub fn sharing(
+        now: Duration,
+        config: Arc<Config>,
+        seed: u64,
+        restored: Restored,
+    ) -> Result<Self, RestoreError> {
         config.check().map_err(RestoreError::Config)?;
         restored.membership.check().map_err(RestoreError::Membership)?;
         let HardState { term, vote, binding, .. } = restored.hard_state;
@@ -200,7 +216,7 @@ impl Raft {
         };
         let mut raft = Self {
             now,
-            pcg: Pcg::new(config.seed),
+            pcg: Pcg::new(seed),
             term,
             vote,
             binding,
@@ -320,7 +336,7 @@ impl Raft {
         self.writes.shrink();
         self.applying.batches.shrink_to_fit();
         if let Role::Leader(leader) = &mut self.role {
-            leader.peers.values_mut().for_each(|peer| peer.window.shrink());
+            leader.peers.iter_mut().for_each(|(_, peer)| peer.window.shrink());
         }
     }
 
@@ -561,7 +577,7 @@ impl Raft {
 
     /// What a leader knows of its peers, in order of their ids; nothing on other roles.
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> + '_ {
-        self.as_leader().into_iter().flat_map(|leader| &leader.peers).map(|(&id, progress)| {
+        self.as_leader().into_iter().flat_map(|leader| leader.peers.iter()).map(|(id, progress)| {
             let (inflight_messages, inflight_bytes) = progress.window.usage();
             PeerStatus {
                 id,

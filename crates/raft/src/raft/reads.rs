@@ -89,7 +89,7 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { return true };
         let latest = leader.reads.last_round;
         let unconfirmed = self.broken(Mutant::ReadUnconfirmed);
-        let confirmed = self.quorums().reached(|id| match leader.peers.get(&id) {
+        let confirmed = self.quorums().reached(|id| match leader.peers.get(id) {
             Some(peer) if !unconfirmed => Some(peer.round),
             _ => Some(latest),
         });

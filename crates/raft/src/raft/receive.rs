@@ -47,7 +47,9 @@ impl Raft {
         if term > self.term {
             if matches!(body, Body::Vote { transfer: false, .. }) && self.hears_leader() {
                 // Thesis §4.2.3: a server that hears from a current leader neither updates its
-                // term nor grants its vote.
+                // term nor grants its vote. But whoever has left the term does not stand by its
+                // leader, whatever it said.
+                self.is_not_stood_by(from, self.term);
                 return Ok(());
             }
             if self.broken(Mutant::TermTakenInPassing) && self.is_leader() {

@@ -34,7 +34,7 @@ impl Raft {
             return;
         }
         let replaced = leader.transfer.replace(Transfer { to, deadline });
-        if let Some(peer) = leader.peers.get_mut(&to) {
+        if let Some(peer) = leader.peers.get_mut(to) {
             // Whether what is under way to it has been lost is worth knowing at once.
             peer.recheck = peer.flow == Flow::Replicate && !peer.window.is_empty();
         }
@@ -48,7 +48,7 @@ impl Raft {
     pub(super) fn transfer_if_caught_up(&mut self, peer: ReplicaId) {
         let Role::Leader(leader) = &self.role else { return };
         let addressed = leader.transfer.as_ref().is_some_and(|transfer| transfer.to == peer);
-        let matched = leader.peers.get(&peer).map(|peer| peer.matched);
+        let matched = leader.peers.get(peer).map(|peer| peer.matched);
         if addressed && matched == Some(self.log.last_index()) {
             self.hand_over_to(peer);
         }

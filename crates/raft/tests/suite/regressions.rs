@@ -2,8 +2,9 @@
 //! project's verification page; 4 is in the crate `quorum`, the others are here.
 
 use raft::{
-    Body, Event, Input, LogIndex, Membership, MembershipChange, MembershipStep, Mutant, Payload,
-    Refused, Restored, RoleKind, Session, SnapshotMeta, SnapshotOutcome, Stopped, Term, Transition,
+    Body, Epoch, Event, Input, LogIndex, Membership, MembershipChange, MembershipStep, Mutant,
+    Payload, Refused, Restored, RoleKind, Session, SnapshotMeta, SnapshotOutcome, Stopped, Term,
+    Transition,
 };
 
 use crate::table::{Table, at, data, entry, id};
@@ -571,4 +572,34 @@ fn no_word_of_a_term_leaves_before_the_term_is_durable() {
         table.tell(2, 1, 9, heartbeat);
         assert!(of_term_9(&table));
     }
+}
+
+/// Without pre-votes a follower that lost its binding asks for votes in ever later terms, and nobody answers: all stand
+/// by the leader, and the leader counts on it still. (Seed 2064456 of the simulation: for ever.)
+#[test]
+fn a_follower_that_has_left_the_term_is_not_taken_for_bound() {
+    let mut table = Table::with(3, |config| (config.fortify, config.pre_vote) = (true, false));
+    table.elect(1);
+    table.settle();
+    for n in [2, 3] {
+        let (term, leader) = (table.raft(1).term(), id(1));
+        table.step(n, Input::Supported { term, leader, epoch: Epoch(1) });
+        table.sync(n);
+    }
+    table.settle();
+    let counts_on = |table: &Table, n| {
+        let peer = table.raft(1).peers().find(|peer| peer.id == id(n)).expect("a peer");
+        peer.fortified.is_some()
+    };
+    assert!(counts_on(&table, 2) && counts_on(&table, 3));
+    let last = table.raft(3).last();
+    table.tell(3, 1, 40, Body::Vote { last, transfer: false });
+    assert!(table.raft(1).is_leader(), "a campaign is none of its business");
+    assert!(counts_on(&table, 2) && !counts_on(&table, 3));
+    table.network.clear();
+    table.pass(100);
+    assert!(
+        !table.take(1, 3).is_empty(),
+        "it is told that there is a leader, and can say that it is ahead"
+    );
 }

@@ -176,6 +176,8 @@ pub(crate) struct World {
     snapshots: BTreeMap<LogPosition, App>,
     digests: BTreeMap<LogIndex, u64>,
     latest_membership: (LogIndex, Membership),
+    /// Was removed, and its disk is to be wiped.
+    to_wipe: Option<ReplicaId>,
     wiped: bool,
     next_value: u64,
     pub(crate) tally: Tally,
@@ -209,6 +211,7 @@ impl World {
             snapshots: BTreeMap::new(),
             digests: BTreeMap::new(),
             latest_membership: (LogIndex::ZERO, founders.clone()),
+            to_wipe: None,
             wiped: false,
             next_value: 1,
             tally: Tally::default(),
@@ -406,6 +409,12 @@ impl World {
 
     fn check(&mut self, id: ReplicaId, membership_before: &Membership) -> Result<(), Broken> {
         self.checks.after_event(&self.nodes, id, membership_before)?;
+        // Not before: with the change a leader that it removes may have committed more, and nobody else may ever
+        // have been asked on what grounds.
+        if let Some(removed) = self.to_wipe.take() {
+            self.crash(removed);
+            self.nodes.get_mut(&removed).expect("it exists").destroyed = true;
+        }
         self.check_leases()?;
         let node = self.nodes.get_mut(&id).expect("it exists");
         if let Some(raft) = &node.raft {
@@ -513,8 +522,7 @@ impl World {
             // An id whose disk is gone may come back once in a world: see `ReplicaId`.
             if self.climate.rejoin_wiped && !self.wiped && self.dice.chance(500) {
                 self.wiped = true;
-                self.crash(id);
-                self.nodes.get_mut(&id).expect("it exists").destroyed = true;
+                self.to_wipe = Some(id);
             }
         }
     }
@@ -672,12 +680,13 @@ impl World {
             return;
         }
         let node = self.nodes.get_mut(&id).expect("it exists");
+        // What it applied may have been its own removal.
+        let Some(raft) = &mut node.raft else { return };
         let applied = node.app.applied;
         if !node.disk.holds(applied) || applied.index > node.disk.last() {
             return;
         }
         node.disk.app = node.app.clone();
-        let raft = node.raft.as_mut().expect("it just applied something");
         let behind = self.dice.below(4);
         let index = LogIndex(applied.index.0.saturating_sub(behind)).min(raft.durable());
         let Some(term) = raft.term_at(index) else { return };

@@ -1,11 +1,12 @@
 //! What befalls the cluster.
 
+use std::path::Path;
 use std::time::Duration;
 
+use env::Misread;
 use etcd::Request;
 use node::core::{Input, Token};
 use proto::etcdserverpb as pb;
-use std::path::Path;
 use store::NodeId;
 
 use super::host::{Host, Job};
@@ -55,6 +56,9 @@ impl World {
                 self.host_at(at, "i/o error planned", |host| host.disk.fail_after(after_changes));
             }
             Fault::Wipe { at } => self.wipe(at),
+            Fault::Misread { at, after_reads, further, for_us } => {
+                self.misread(at, after_reads, further, for_us);
+            }
             Fault::CutWatches { at } => {
                 let id = self.member_at(at);
                 self.tally.count("watchers cut off");
@@ -263,6 +267,18 @@ impl World {
             self.tally.count("rot");
         }
         self.post(self.now + us(for_us), Happening::Restart(id));
+    }
+
+    fn misread(&mut self, at: u64, after_reads: u64, further: Option<u64>, for_us: Option<u64>) {
+        let id = self.member_at(at);
+        if let Some(for_us) = for_us
+            && self.hosts[&id].is_up()
+        {
+            self.crash(id, false, None);
+            self.post(self.now + us(for_us), Happening::Restart(id));
+        }
+        let how = further.map_or(Misread::Stale, Misread::Elsewhere);
+        self.hosts[&id].disk.misread_after(after_reads, how);
     }
 
     /// A member's disk is gone for good; only of a minority, or the data would be gone.

@@ -214,6 +214,7 @@ impl World {
             self.tally.add("sectors lost", faults.sectors_lost);
             self.tally.add("files torn", faults.files_torn);
             self.tally.add("bits rotten", faults.bits_flipped);
+            self.tally.add("read that gave other bytes", faults.misread);
             self.tally.add("refused by a full disk", faults.full);
         }
         Outcome {
@@ -321,7 +322,11 @@ impl World {
         if host.is_up() || host.removed || host.damaged {
             return Ok(());
         }
-        match host.boot(self.now, &self.plan.climate, self.plan.seed, self.mutants) {
+        let misread = host.disk.faults().misread;
+        let booted = host.boot(self.now, &self.plan.climate, self.plan.seed, self.mutants);
+        let misread = host.disk.faults().misread > misread;
+        self.tally.add("misread at start", u64::from(misread));
+        match booted {
             Ok(()) => {
                 self.tally.count("start");
                 self.trace.tell(self.now, format_args!("n{:x} starts", id.0));
@@ -332,6 +337,13 @@ impl World {
                 Ok(())
             }
             Err(BootFailure::Disk(reason)) => {
+                self.trace.tell(self.now, format_args!("n{:x} cannot start: {reason}", id.0));
+                self.hosts[&id].disk.kill();
+                self.post(self.now + Duration::from_secs(1), Happening::Restart(id));
+                Ok(())
+            }
+            Err(BootFailure::Damaged(reason)) if misread => {
+                // The disk is as it should be: another look shows it.
                 self.trace.tell(self.now, format_args!("n{:x} cannot start: {reason}", id.0));
                 self.hosts[&id].disk.kill();
                 self.post(self.now + Duration::from_secs(1), Happening::Restart(id));

@@ -65,6 +65,10 @@ fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_path_buf(), source }
 }
 
+fn two_answers(path: &Path) -> OpenError {
+    io_error(path, io::Error::other("the disk gives two answers to one question"))
+}
+
 /// Files of the log by what they are.
 struct Found<F> {
     /// The run of segments in use and prepared, oldest first.
@@ -114,8 +118,13 @@ fn read_header<F: DiskFile>(
     file: &F,
     options: &Options,
 ) -> Result<Option<u64>, OpenError> {
-    let mut sector = [0; SECTOR_BYTES];
+    let (mut sector, mut again) = ([0; SECTOR_BYTES], [0; SECTOR_BYTES]);
     file.read_at(&mut sector, 0).map_err(|source| io_error(path, source))?;
+    // The header of a segment's life before would put the segment elsewhere.
+    file.read_at(&mut again, 0).map_err(|source| io_error(path, source))?;
+    if sector != again && !mutants::on(Mutant::EndReadOnce) {
+        return Err(two_answers(path));
+    }
     let foreign = |what: String| OpenError::Foreign { path: path.to_path_buf(), what };
     let damaged = |what: &str| OpenError::Corrupted {
         path: path.to_path_buf(),
@@ -242,6 +251,17 @@ impl<'a> Replay<'a> {
         Ok(bytes)
     }
 
+    /// What is taken for the end must not be a read that went wrong: the log would be written anew from
+    /// there, over what it holds. So the segment in which the chain ends is read twice, and the next
+    /// one, in which it does not go on.
+    fn read_again<F: DiskFile>(&self, file: &SegmentFile<F>, crc: u32) -> Result<(), OpenError> {
+        let once = [Mutant::EndReadOnce, Mutant::ReadErrorEndsLog].into_iter().any(mutants::on);
+        if once || crc32c::crc32c(&self.read(file)?) == crc {
+            return Ok(());
+        }
+        Err(two_answers(&self.dir.join(&file.name)))
+    }
+
     /// Notes what any frame testifies.
     fn hear(&mut self, frame: &Frame) {
         self.epoch_max = self.epoch_max.max(frame.header.epoch);
@@ -256,6 +276,7 @@ impl<'a> Replay<'a> {
         self.first = *start;
         let mut crc: Option<u32> = None;
         let mut ended = false;
+        let mut reached = None;
         for (segment, file) in &found.run {
             let bytes = self.read(file)?;
             let mut at = Position::start_of(*segment);
@@ -275,9 +296,17 @@ impl<'a> Replay<'a> {
                     self.first = frame.header.first_segment;
                 }
             }
+            if !ended && self.chain_end.segment == *segment {
+                reached = Some((file, crc32c::crc32c(&bytes)));
+            } else if !ended {
+                self.read_again(file, crc32c::crc32c(&bytes))?;
+            }
             // The chain may go on in the next segment, but only from one that it has reached.
             ended |= self.chain_end.segment < *segment || crc.is_none();
             self.search(at, &bytes);
+        }
+        if let Some((file, crc)) = reached {
+            self.read_again(file, crc)?;
         }
         // What lies behind the tail of an older epoch was cut by an earlier opening.
         self.torn = self.chain_end != self.tail || self.epoch_behind >= self.epoch.max(1);

@@ -14,6 +14,8 @@ pub(super) struct Inode {
     pub(super) durable: Vec<u8>,
     /// For each sector touched since the last sync: its content after each write, oldest first.
     pub(super) pending: BTreeMap<u64, Vec<Sector>>,
+    /// What each sector held before the last write that changed it.
+    older: BTreeMap<u64, Sector>,
     /// Lengths the file had since the last sync, oldest first.
     lengths: Vec<usize>,
     pub(super) allocated_bytes: u64,
@@ -40,11 +42,34 @@ impl Inode {
         if end > self.seen.len() {
             self.resize(end);
         }
+        let sectors = offset / SECTOR..=(end as u64 - 1) / SECTOR;
+        let before: Vec<Sector> =
+            sectors.clone().map(|sector| Self::sector_of(&self.seen, sector)).collect();
         self.seen[index(offset)..end].copy_from_slice(data);
-        for sector in offset / SECTOR..=(end as u64 - 1) / SECTOR {
+        for (sector, before) in sectors.zip(before) {
             let content = Self::sector_of(&self.seen, sector);
+            if content != before {
+                self.older.insert(sector, before);
+            }
             self.pending.entry(sector).or_default().push(content);
         }
+    }
+
+    /// What a read of `bytes` from `offset` on gives if each sector has what it had before it was
+    /// last changed.
+    pub(super) fn stale(&self, offset: u64, bytes: usize) -> Vec<u8> {
+        let start = index(offset).min(self.seen.len());
+        let end = (start + bytes).min(self.seen.len());
+        let mut read = Vec::new();
+        let first = start as u64 / SECTOR;
+        for sector in first..(end as u64).div_ceil(SECTOR) {
+            let now = || Self::sector_of(&self.seen, sector);
+            read.extend(self.older.get(&sector).copied().unwrap_or_else(now));
+        }
+        let skip = start - index(first * SECTOR);
+        read.drain(..skip.min(read.len()));
+        read.truncate(end - start);
+        read
     }
 
     pub(super) fn resize(&mut self, bytes: usize) {

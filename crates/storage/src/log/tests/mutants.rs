@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use env::{SimDisk, SplitMix64};
+use env::{Misread, SimDisk, SplitMix64};
 use hunt::Hunt;
 use raft::LogIndex;
 
@@ -57,7 +57,7 @@ fn one_rotten_byte(seed: u64) {
 fn one_failed_read(seed: u64) {
     let (disk, model) = quiet_log(seed % 8);
     let mut random = SplitMix64::new(seed);
-    disk.fail_read_after(random.below(8));
+    disk.fail_read_after(random.below(16));
     match open(&disk) {
         Ok((log, _)) => assert_eq!(observe_despite(&disk, &log), model, "seed {seed}"),
         Err(OpenError::Io { .. }) => disk.kill(),
@@ -71,6 +71,38 @@ fn one_failed_read(seed: u64) {
         match log.reader().entries(*id, first, LogIndex(u64::MAX), usize::MAX) {
             Ok(read) => assert_eq!(read, group.entries, "seed {seed}: {id:?}"),
             Err(ReadError::Io(_)) => {}
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+}
+
+/// One read gives other bytes than are there, and says nothing: that is an error, or nobody notices because nothing
+/// is wrong; and nothing is lost by it.
+fn one_misread(seed: u64) {
+    let (disk, model) = quiet_log(seed % 8);
+    let mut random = SplitMix64::new(seed);
+    let how = |random: &mut SplitMix64| match random.below(2) {
+        0 => Misread::Stale,
+        _ => Misread::Elsewhere(random.below(8) * 64),
+    };
+    disk.misread_after(random.below(16), how(&mut random));
+    match open(&disk) {
+        Ok((log, _)) => {
+            disk.misread_after(u64::MAX, Misread::Stale);
+            assert_eq!(observe(&log), model, "seed {seed}");
+        }
+        Err(_) => disk.kill(),
+    }
+    disk.misread_after(u64::MAX, Misread::Stale);
+    disk.kill();
+    let (log, _) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}, in peace: {error}"));
+    assert_eq!(observe(&log), model, "seed {seed}");
+    for (id, group) in model.0.iter().filter(|(_, group)| !group.entries.is_empty()) {
+        let first = group.truncated.index.next();
+        disk.misread_after(random.below(2), how(&mut random));
+        match log.reader().entries(*id, first, LogIndex(u64::MAX), usize::MAX) {
+            Ok(read) => assert_eq!(read, group.entries, "seed {seed}: {id:?}"),
+            Err(ReadError::Corrupted { .. }) => {}
             Err(other) => panic!("seed {seed}: {other}"),
         }
     }
@@ -90,6 +122,7 @@ fn live(seed: u64) {
     one_failure(seed);
     one_rotten_byte(seed);
     one_failed_read(seed);
+    one_misread(seed);
     cut_and_written_again(seed);
 }
 
@@ -113,7 +146,7 @@ fn way(mutant: Mutant) -> Option<u8> {
         | Mutant::TruncatedComesBack
         | Mutant::EpochKept
         | Mutant::ChecksumOfDataAlone => Some(13),
-        Mutant::ReadErrorEndsLog | Mutant::ReadErrorEndsEntries => Some(14),
+        Mutant::ReadErrorEndsLog | Mutant::ReadErrorEndsEntries | Mutant::EndReadOnce => Some(14),
     }
 }
 

@@ -1,0 +1,62 @@
+//! What gossip with hash slots must show.
+
+use lab::engine::World;
+use lab::facade::{Of, Run};
+use lab::protocol::Setup;
+use lab::protocols::gossip::{Disk, Gossiping, Owner, slot_of};
+
+use crate::support::{clean, holds, lesson, subject, variants_are_caught};
+
+/// What was acknowledged and is lost in the end; and who serves the first third of the slots then.
+fn end(run: &Run) -> (Vec<u64>, Owner) {
+    let mut world: World<Gossiping> = Of::<Gossiping>::new().world(run, false).unwrap();
+    world.run();
+    assert_eq!(None, world.broken());
+    let disks: Vec<&Disk> = world.nodes().iter().map(|node| &node.disk).collect();
+    (world.protocol().lost(&disks), disks[1].owners[0])
+}
+
+#[test]
+fn slots_are_those_of_redis() {
+    assert_eq!([12_182, 5_061, 866], ["foo", "bar", "hello"].map(slot_of));
+}
+
+#[test]
+fn no_rule_breaks_in_a_thousand_seeds() {
+    clean("gossip", &Setup::default(), 1_000);
+    clean("gossip", &Setup { n: 9, ..Setup::default() }, 100);
+}
+
+#[test]
+fn every_variant_is_caught() {
+    variants_are_caught("gossip", &["one-owner-an-epoch", "agree-when-calm"]);
+}
+
+/// Why a master votes once: two replicas would own the same slots in one epoch.
+#[test]
+fn who_votes_again_makes_two_owners() {
+    let subject = subject("gossip");
+    let mut setup = lab::check::setup_of(subject, "vote-again").unwrap();
+    setup.watched.insert("one-owner-an-epoch".to_owned());
+    let report = lab::check::check(subject, &setup, 2_000).unwrap();
+    println!("{} seeds", report.seeds);
+    assert!(report.found.is_some());
+}
+
+#[test]
+fn a_replica_takes_over_and_the_old_master_follows_it() {
+    let run = lesson("gossip", "failover");
+    let outcome = holds(&run);
+    assert!(outcome.tally.of_kind("AuthAck") >= 2, "{:?}", outcome.tally);
+    let (lost, owner) = end(&run);
+    assert_eq!((Vec::<u64>::new(), 3), (lost, owner.node.0));
+}
+
+/// It is what the documentation says may happen, and no rule is broken.
+#[test]
+fn acknowledged_writes_are_lost_where_it_says_that_they_may_be() {
+    for name in ["acknowledged-and-lost", "minority"] {
+        let (lost, owner) = end(&lesson("gossip", name));
+        assert_eq!((1, 3), (lost.len(), owner.node.0), "{name}");
+    }
+}
