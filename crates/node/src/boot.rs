@@ -211,14 +211,11 @@ impl Ranges {
                 restored.push((range, founded.clone()));
                 continue;
             };
-            let (applied, membership) = if held.contains(&range) {
-                let state = open_range(engine, range, limits).map_err(damaged)?;
-                let applied = LogPosition::new(state.applied().index, state.applied().term);
-                let membership = stored_membership(&state.view()).map_err(BootError::Damaged)?;
-                (applied, membership)
-            } else {
-                (Restored::FOUNDED_AT, self.membership.clone())
-            };
+            let held = held.contains(&range).then(|| Self::held(engine, range, limits));
+            let (applied, membership) = held
+                .transpose()?
+                .flatten()
+                .unwrap_or_else(|| (Restored::FOUNDED_AT, self.membership.clone()));
             restored.push((range, fit(log, group, found, applied, membership)?));
         }
         for writes in founding.chunks(FOUNDED_AT_ONCE) {
@@ -228,6 +225,22 @@ impl Ranges {
             log.sync().map_err(log_error)?;
         }
         Ok(restored)
+    }
+
+    /// How far a range's state is, and who has replicas of it by then. `None` if nothing was ever
+    /// written: its partition may have the beginning of an import that a crash has cut off.
+    fn held<E: Engine>(
+        engine: &Arc<E>,
+        range: RangeId,
+        limits: mvcc::Limits,
+    ) -> Result<Option<(LogPosition, Membership)>, BootError> {
+        let state = open_range(engine, range, limits).map_err(damaged)?;
+        let applied = LogPosition::new(state.applied().index, state.applied().term);
+        if applied.index == LogIndex(0) {
+            return Ok(None);
+        }
+        let membership = stored_membership(&state.view()).map_err(BootError::Damaged)?;
+        Ok(Some((applied, membership)))
     }
 }
 
@@ -378,5 +391,25 @@ mod tests {
         drop(log);
         let (log, mut groups) = open(&disk);
         assert_eq!(LivenessLog::open(&log, &mut groups).unwrap().1, Some(record));
+    }
+
+    /// A member that goes down while it receives a range's first snapshot has nothing of that range.
+    #[test]
+    fn a_crash_in_the_first_import_of_a_range_leaves_it_as_founded() {
+        let disk = SimDisk::new(1);
+        let (mut log, mut groups) = open(&disk);
+        let engine = Arc::new(mvcc::engine::mem::MemEngine::new());
+        let membership = Membership::of_voters([ReplicaId::new(1).unwrap()]);
+        let ranges = Ranges { count: 1, membership };
+        ranges.found(&engine).unwrap();
+        let limits = mvcc::Limits::default();
+        let founded = ranges.restore(&mut log, &mut groups, &engine, limits).unwrap();
+        let range = ranges.ids().next().unwrap();
+        let target = Partition::new(Arc::clone(&engine), partitions_of(range)[1]);
+        drop(mvcc::Import::begin(Arc::new(target), limits).unwrap());
+        drop(log);
+        let (mut log, mut groups) = open(&disk);
+        let again = ranges.restore(&mut log, &mut groups, &engine, limits).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{founded:?}"));
     }
 }

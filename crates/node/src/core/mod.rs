@@ -41,7 +41,9 @@ use etcd::{Error, Machine, Request};
 use mvcc::engine::Engine;
 use mvcc::engine::partition::Partition;
 use prost::Message as _;
-use raft::{FetchId, LogIndex, Membership, ReplicaId, SendSnapshot, SnapshotOutcome, Stopped};
+use raft::{
+    Body, FetchId, LogIndex, Membership, ReplicaId, SendSnapshot, SnapshotOutcome, Stopped,
+};
 use store::{Envelope, NodeId, RangeId, Store, WriteId};
 
 pub(crate) use apply::membership_row;
@@ -529,7 +531,10 @@ impl<E: Engine> Core<E> {
     fn take_write(&mut self, now: Duration, write: store::LogWrite) -> Result<(), Fatal> {
         for group in &write.groups {
             if let Some(snapshot) = &group.snapshot {
-                turn!(self, group.range, turn => turn.install(now, snapshot)?);
+                let installed = turn!(self, group.range, turn => turn.install(now, snapshot)?);
+                installed.ok_or_else(|| {
+                    Fatal::State(format!("range {} takes a snapshot asleep", group.range.0))
+                })?;
             }
         }
         let mut frames: BTreeMap<NodeId, pb::Frame> = BTreeMap::new();
@@ -570,6 +575,17 @@ impl<E: Engine> Core<E> {
         }
         for message in frame.messages {
             match wire::message::decode(message) {
+                // INVARIANT: a snapshot's message comes with its data, on a stream of its own. Without, it would
+                // have this member claim to have applied what it has nothing of.
+                Ok(Envelope {
+                    message: raft::Message { body: Body::InstallSnapshot { .. }, .. },
+                    ..
+                }) => {
+                    tracing::warn!(
+                        peer = format_args!("{:x}", from.0),
+                        "dropped a snapshot without its data"
+                    );
+                }
                 Ok(envelope) => {
                     turn!(self, envelope.range, turn => turn.propose(now));
                     self.shared.store.receive(now, from, envelope)?;

@@ -51,15 +51,26 @@ pub(super) struct Ranges<E: Engine> {
     pub(super) awake: BTreeMap<RangeId, Group<Partition<E>>>,
     /// Those that this member leads; the dense one too.
     pub(super) led: BTreeSet<RangeId>,
+    /// Partitions into which a checkpoint is being written, or waits to be.
+    written: BTreeSet<u64>,
 }
 
 impl<E: Engine> Default for Ranges<E> {
     fn default() -> Self {
-        Ranges { config: None, awake: BTreeMap::new(), led: BTreeSet::new() }
+        Ranges {
+            config: None,
+            awake: BTreeMap::new(),
+            led: BTreeSet::new(),
+            written: BTreeSet::new(),
+        }
     }
 }
 
 impl<E: Engine> Ranges<E> {
+    fn partition_in_use(&self, range: RangeId) -> Option<u64> {
+        self.awake.get(&range).map(|group| group.machine.state().engine().number())
+    }
+
     /// Takes note of who leads.
     pub(super) fn observe(&mut self, range: RangeId, events: &[Event]) {
         for event in events {
@@ -214,6 +225,9 @@ impl<E: Engine> Core<E> {
                 jobs.ranges.push(range);
             }
         }
+        for range in &jobs.ranges {
+            self.ranges.written.extend(self.ranges.partition_in_use(*range));
+        }
         Some(jobs)
     }
 
@@ -225,7 +239,8 @@ impl<E: Engine> Core<E> {
     }
 
     /// Where the snapshot of such a range is to be received: beside the state that is in use.
-    /// `None` if the range does not live here.
+    /// `None` if the range does not live here, or while a checkpoint writes there: that of a state
+    /// which an earlier snapshot has replaced.
     ///
     /// # Errors
     /// [`Fatal::State`] if its state cannot be opened.
@@ -237,7 +252,9 @@ impl<E: Engine> Core<E> {
         self.wake(now, range)?;
         let Some(group) = self.ranges.awake.get(&range) else { return Ok(None) };
         let used = group.machine.state().engine();
-        let free = partitions_of(range).into_iter().find(|&number| number != used.number());
+        let is_free =
+            |number: &u64| *number != used.number() && !self.ranges.written.contains(number);
+        let free = partitions_of(range).into_iter().find(is_free);
         Ok(free.map(|number| Partition::new(Arc::clone(used.inner()), number)))
     }
 
@@ -276,6 +293,9 @@ impl<E: Engine> Core<E> {
         done: Vec<(RangeId, Done)>,
     ) -> Result<(), Fatal> {
         for (range, done) in done {
+            for partition in partitions_of(range) {
+                self.ranges.written.remove(&partition);
+            }
             super::turn!(self, range, turn => turn.checkpointed(now, done)?);
         }
         Ok(())

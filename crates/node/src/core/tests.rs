@@ -1,6 +1,7 @@
 //! Three cores on a table: every frame is delivered, held or lost by hand.
 
 mod chance;
+mod range_snapshots;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,10 @@ use proto::etcdserverpb as ep;
 use raft::{Membership, Raft, ReplicaId, Restored};
 use store::{NodeId, RangeId};
 
-use super::{Core, CoreConfig, Input, RangesConfig, Reads, Token, membership_row};
+use super::{
+    Core, CoreConfig, Input, RangesConfig, Reads, SnapshotOut, Token, membership_row,
+    snapshot_message,
+};
 use crate::wire::pb;
 
 const NODES: [u64; 3] = [1, 2, 3];

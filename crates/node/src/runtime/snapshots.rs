@@ -176,7 +176,7 @@ impl Receiving {
         } else {
             let (reply, target) = oneshot::channel();
             self.inbox.send(Event::RangeTarget(envelope.range, reply));
-            let target = target.await.ok().flatten().ok_or("the range does not live here")?;
+            let target = target.await.ok().flatten().ok_or("there is no place for it now")?;
             let limits = mvcc::Limits { front_root_bits: FRONT_ROOT_BITS, ..self.limits };
             Staged::Other(import(&mut socket, Arc::new(target), limits, position).await?)
         };
