@@ -177,11 +177,16 @@ fn told_twice(history: &mut History) -> bool {
     some_events(history).map(|(told, place)| told.insert(place, told[place].clone())).is_some()
 }
 
+/// Of a store in which nothing was ever written.
+const FIRST: Revision = Revision(1);
+
 fn wrong_branch(history: &mut History) -> bool {
     for operation in &mut history.operations {
-        if let Outcome::Ok { answer: Answer::Txn { succeeded, answers }, .. } =
+        if let Outcome::Ok { answer: Answer::Txn { succeeded, answers }, revision } =
             &mut operation.outcome
             && !*succeeded
+            // Before anything was written no commit could be its own: a lost write, not a wrong branch.
+            && *revision > FIRST
             && let Call::Txn(txn) = &operation.call
             && !txn.compares.is_empty()
         {

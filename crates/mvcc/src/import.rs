@@ -231,6 +231,16 @@ fn events_row(row: Bytes, value: &Bytes, newest: Revision) -> Result<Bytes, Impo
     Ok(row)
 }
 
+/// Empties an engine of which nobody has use. No state may be in use on it. A crash leaves it as one in
+/// which an import has begun, or empty.
+///
+/// # Errors
+/// The engine's; then it may be tried again.
+pub fn clear<E: Engine>(engine: &E) -> Result<(), EngineError> {
+    begin(engine)?;
+    engine.write(&[Write::Delete(Table::Meta, layout::IMPORTING.into())])
+}
+
 /// Says that an import is under way, and empties the engine.
 pub(crate) fn begin<E: Engine>(engine: &E) -> Result<(), EngineError> {
     if !mutant::on(Mutant::ImportUnmarked) {

@@ -99,7 +99,7 @@ pub use error::ReadError;
 pub use events::Events;
 pub use export::{CHUNK_BYTES_MAX, Export};
 pub use hash::KvHash;
-pub use import::{Import, ImportError};
+pub use import::{Import, ImportError, clear};
 pub use load::{Load, version_place};
 pub use meta::MetaScan;
 pub use record::RecordError;

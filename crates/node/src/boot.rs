@@ -196,7 +196,7 @@ impl Ranges {
         engine: &Arc<E>,
         limits: mvcc::Limits,
     ) -> Result<Vec<(RangeId, Restored)>, BootError> {
-        let held = states_held(engine)?;
+        let held: BTreeSet<RangeId> = partitions_held(engine)?.into_iter().map(range_of).collect();
         let founded = Restored::founding(self.membership.clone());
         let mut restored = Vec::new();
         let mut founding = Vec::new();
@@ -254,11 +254,15 @@ pub(crate) fn partitions_of(range: RangeId) -> [u64; 2] {
     [2 * range.0, 2 * range.0 + 1]
 }
 
-/// The ranges of which an engine holds a state.
-pub(crate) fn states_held<E: Engine>(engine: &Arc<E>) -> Result<BTreeSet<RangeId>, BootError> {
+/// The range to which a partition belongs.
+pub(crate) fn range_of(partition: u64) -> RangeId {
+    RangeId(partition / 2)
+}
+
+/// The partitions of ranges of which an engine holds anything.
+pub(crate) fn partitions_held<E: Engine>(engine: &Arc<E>) -> Result<BTreeSet<u64>, BootError> {
     let numbers = Partition::numbers(&**engine).map_err(damaged)?;
-    let numbers = numbers.into_iter().filter(|&number| number != RANGES_PARTITION);
-    Ok(numbers.map(|number| RangeId(number / 2)).collect())
+    Ok(numbers.into_iter().filter(|&number| number != RANGES_PARTITION).collect())
 }
 
 /// Opens the state of a range beside the dense one: empty if nothing was ever written to it.

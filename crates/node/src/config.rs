@@ -64,6 +64,9 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     /// Entries kept in the log for followers that lag behind a checkpoint.
     pub snapshot_catchup_entries: u64,
+    /// The same for each range beside the one that holds all user data, if it is fewer: there may be
+    /// many of them, and each entry kept takes 16 bytes of memory beside its place in the log.
+    pub range_catchup_entries: u64,
     /// Changes that one step of the collection behind a compaction looks at.
     pub compaction_batch: usize,
     /// Bytes of the file system that must stay free, beside what is in memory and has to be written
@@ -104,6 +107,7 @@ impl Config {
             checkpoint_bytes: 32 << 20,
             checkpoint_interval: Duration::from_secs(30),
             snapshot_catchup_entries: 5_000,
+            range_catchup_entries: 500,
             compaction_batch: mvcc::Limits::default().collect_changes,
             disk_reserve_bytes: 96 << 20,
             engine_cache_bytes: 128 << 20,

@@ -8,6 +8,7 @@ use etcd::{Error, Response};
 use raft::{FetchRequest, LogIndex, LogPosition, Term};
 use store::{GroupWrite, NodeId, RangeId, WriteId};
 
+use super::reads::Scan;
 use crate::boot::LivenessLog;
 
 /// Names a request of a local client, as the driver gave it.
@@ -77,6 +78,8 @@ pub struct Effects {
     pub points: Vec<(Token, Result<(), Error>)>,
     /// What was applied, in order, for those who watch.
     pub published: Vec<Arc<mvcc::Commit>>,
+    /// Reads that may take long, each to be run in a thread of its own ([`Scan::run`]).
+    pub scans: Vec<Scan>,
     /// Reads of the stored log.
     pub fetch: Vec<(RangeId, FetchRequest)>,
     /// Snapshots to be streamed.

@@ -6,7 +6,7 @@
 //! range is stepped; everything about requests, reads and applying is said of a turn, so that no
 //! range can reach into another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use etcd::Machine;
@@ -14,8 +14,8 @@ use mvcc::engine::Engine;
 use raft::{ReplicaId, RoleKind, Term};
 use store::{NodeId, RangeId, Store};
 
+use super::frames::FramesOut;
 use super::{CoreConfig, Effects, Origin, addresses, reads, route, snapshot};
-use crate::wire::pb;
 
 /// One range, as far as the core has to do with it.
 pub(super) struct Group<E: Engine> {
@@ -80,8 +80,10 @@ pub(super) struct Shared {
     pub(super) disk_full: bool,
     /// Since when each peer has been heard from, without a break.
     pub(super) heard_since: BTreeMap<NodeId, Duration>,
+    /// The ranges beside the dense one that have asked something of each peer since it was last lost.
+    pub(super) asked: BTreeMap<NodeId, BTreeSet<RangeId>>,
     /// Frames under construction.
-    pub(super) frames: BTreeMap<NodeId, pb::Frame>,
+    pub(super) frames: FramesOut,
     pub(super) effects: Effects,
     /// Times that reads were confirmed by a range lease, and by asking a quorum.
     pub(super) confirmed_by_lease: u64,

@@ -24,7 +24,9 @@
 
 mod apply;
 mod effects;
+mod frames;
 mod group;
+mod range_jobs;
 mod ranges;
 mod reads;
 mod route;
@@ -42,16 +44,20 @@ use mvcc::engine::Engine;
 use mvcc::engine::partition::Partition;
 use prost::Message as _;
 use raft::{
-    Body, FetchId, LogIndex, Membership, ReplicaId, SendSnapshot, SnapshotOutcome, Stopped,
+    Body, FetchId, LogIndex, Membership, ReplicaId, RoleKind, SendSnapshot, SnapshotOutcome,
+    Stopped,
 };
 use store::{Envelope, NodeId, RangeId, Store, WriteId};
 
 pub(crate) use apply::membership_row;
 pub use apply::stored_membership;
 pub use effects::{DurableWrite, Effects, Frames, SnapshotOut, Standing, Token};
-pub use ranges::{RangeJobs, RangesConfig};
+pub use range_jobs::{RangeJobs, RangesWritten};
+pub use ranges::RangesConfig;
+pub use reads::{Scan, Scanned};
 pub use snapshot::snapshot_message;
 
+use frames::FramesOut;
 use group::{Group, Shared, Turn};
 use ranges::Ranges;
 
@@ -66,6 +72,8 @@ pub struct CoreConfig {
     pub request_timeout: Duration,
     /// Entries kept in the log behind a checkpoint, for followers that lag.
     pub catchup_entries: u64,
+    /// The same for each range beside the dense one.
+    pub range_catchup_entries: u64,
     /// A number that no earlier process of this member had. What is asked of peers is numbered
     /// from it on: an answer that was meant for an earlier process must find nobody.
     pub process: u32,
@@ -103,6 +111,8 @@ pub enum Input<E: Engine> {
     Unreachable(NodeId),
     /// This write, and every earlier one, is durable.
     LogWritten(WriteId),
+    /// A scan has its answer.
+    Scanned(Scanned),
     /// The answer to a fetch.
     Fetched(RangeId, FetchId, Vec<raft::Entry>),
     /// What became of a snapshot on its way to a peer.
@@ -113,8 +123,8 @@ pub enum Input<E: Engine> {
     RangeSnapshotStaged(NodeId, store::Envelope, Box<mvcc::State<Partition<E>>>),
     /// A checkpoint is done.
     Checkpointed(mvcc::Done),
-    /// Checkpoints of ranges beside the dense one are done.
-    RangesCheckpointed(Vec<(RangeId, mvcc::Done)>),
+    /// Writes of ranges beside the dense one are done.
+    RangesWritten(RangesWritten),
     /// The wall clock's, in whole seconds since 1970. Nothing about safety hangs on it.
     WallTime(u64),
     /// There is no room on this member's disk, or there is again.
@@ -212,7 +222,8 @@ impl<E: Engine> Core<E> {
                 unix_time_s: 0,
                 disk_full: false,
                 heard_since: BTreeMap::new(),
-                frames: BTreeMap::new(),
+                asked: BTreeMap::new(),
+                frames: FramesOut::default(),
                 effects: Effects::default(),
                 confirmed_by_lease: 0,
                 confirmed_by_quorum: 0,
@@ -331,6 +342,9 @@ impl<E: Engine> Core<E> {
             Input::Frame(from, bytes) => self.frame(now, from, bytes)?,
             Input::Unreachable(node) => self.unreachable(now, node)?,
             Input::LogWritten(id) => self.shared.store.log_written(now, id)?,
+            Input::Scanned(Scanned { range, origin, answer }) => {
+                turn!(self, range, turn => turn.scanned(origin, answer));
+            }
             Input::Fetched(range, id, entries) => {
                 self.raft_input(range, now, raft::Input::Fetched { id, entries })?;
             }
@@ -344,11 +358,14 @@ impl<E: Engine> Core<E> {
                 self.range_snapshot_staged(now, from, envelope, state)?;
             }
             Input::Checkpointed(done) => self.dense().checkpointed(now, done)?,
-            Input::RangesCheckpointed(done) => self.ranges_checkpointed(now, done)?,
+            Input::RangesWritten(written) => self.ranges_written(now, written)?,
             Input::WallTime(seconds) => self.shared.unix_time_s = seconds,
             Input::DiskFull(full) => {
                 self.shared.disk_full = full;
                 self.dense().hand_over_if_full(now)?;
+                if full {
+                    self.make_room(now)?;
+                }
             }
             Input::StateBytes(bytes) => self.dense.machine.observe_size(bytes),
             Input::Tick => self.tick(now)?,
@@ -394,7 +411,9 @@ impl<E: Engine> Core<E> {
         if self.shared.heard_since.remove(&node).is_some() {
             self.shared.store.unreachable(now, node)?;
         }
-        for range in self.groups() {
+        // Only where something was asked: there may be many ranges, and the peer may stay away for long.
+        let asked = self.shared.asked.remove(&node).unwrap_or_default();
+        for range in std::iter::once(RangeId::DENSE).chain(asked) {
             turn!(self, range, turn => turn.peer_lost(now, node));
             self.touched.insert(range);
         }
@@ -466,9 +485,7 @@ impl<E: Engine> Core<E> {
             }
         }
         let frames = std::mem::take(&mut self.shared.frames);
-        for (node, frame) in frames {
-            self.shared.effects.send.push((node, frame.encode_to_vec().into()));
-        }
+        self.shared.effects.send.extend(frames.encode());
         Ok(std::mem::take(&mut self.shared.effects))
     }
 
@@ -477,8 +494,9 @@ impl<E: Engine> Core<E> {
             self.take_write(now, write)?;
         }
         for (node, envelopes) in output.messages {
-            let frame = self.shared.frames.entry(node).or_default();
-            frame.messages.extend(envelopes.into_iter().map(wire::message::encode));
+            for envelope in envelopes {
+                self.shared.frames.message(node, wire::message::encode(envelope));
+            }
         }
         let memberships = self.take_events(now, output.events);
         for (range, entries) in output.committed {
@@ -537,21 +555,21 @@ impl<E: Engine> Core<E> {
                 })?;
             }
         }
-        let mut frames: BTreeMap<NodeId, pb::Frame> = BTreeMap::new();
+        let mut frames = FramesOut::default();
         for (node, message) in write.support {
-            let frame = frames.entry(node).or_default();
-            frame.liveness.push(wire::liveness::encode(message));
+            let message = wire::liveness::encode(message);
+            frames.with_room(node, message.encoded_len()).liveness.push(message);
         }
         for (node, envelopes) in write.then {
-            let messages = envelopes.into_iter().map(wire::message::encode);
-            frames.entry(node).or_default().messages.extend(messages);
+            for envelope in envelopes {
+                frames.message(node, wire::message::encode(envelope));
+            }
         }
-        let encoded = |(node, frame): (NodeId, pb::Frame)| (node, frame.encode_to_vec().into());
         self.shared.effects.writes.push(DurableWrite {
             id: write.id,
             groups: write.groups,
             liveness: write.liveness.map(Bytes::from),
-            then: frames.into_iter().map(encoded).collect(),
+            then: frames.encode(),
         });
         Ok(())
     }
@@ -638,6 +656,21 @@ impl<E: Engine> Core<E> {
         let Some(node) = replica.node_of(send.to) else { return };
         let from = replica.raft().id();
         self.shared.effects.snapshots.push(SnapshotOut { range, node, send, from });
+    }
+
+    /// What is to be streamed of a snapshot that was asked for; `None` if it is not wanted any more:
+    /// it may have waited.
+    #[must_use]
+    pub fn snapshot_view(&self, out: &SnapshotOut) -> Option<mvcc::View> {
+        let raft = self.shared.store.replica(out.range)?.raft();
+        if raft.role() != RoleKind::Leader || raft.term() != out.send.term {
+            return None;
+        }
+        match out.range {
+            RangeId::DENSE => Some(self.machine().view()),
+            // A range that sleeps has lost nothing of its log: nobody is sent a snapshot of it.
+            range => self.machine_of(range).map(Machine::view),
+        }
     }
 
     /// The data of a snapshot is here. Consensus decides whether it is wanted.

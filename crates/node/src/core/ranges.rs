@@ -22,15 +22,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd::Machine;
+use mvcc::State;
 use mvcc::engine::Engine;
 use mvcc::engine::partition::Partition;
-use mvcc::{CheckpointJob, Done, ReloadJob, State};
 use raft::{Entry, Event, Payload, Restored, RoleKind};
 use store::{Envelope, NodeId, RangeId};
 
 use super::group::{Group, Turn};
+use super::range_jobs::Writing;
 use super::{Core, Fatal, membership_row, nodes_of};
-use crate::boot::{open_range, partitions_of, states_held};
+use crate::boot::{open_range, partitions_held, partitions_of, range_of};
 
 /// What the ranges beside the dense one need to be opened.
 pub struct RangesConfig<E: Engine> {
@@ -51,8 +52,8 @@ pub(super) struct Ranges<E: Engine> {
     pub(super) awake: BTreeMap<RangeId, Group<Partition<E>>>,
     /// Those that this member leads; the dense one too.
     pub(super) led: BTreeSet<RangeId>,
-    /// Partitions into which a checkpoint is being written, or waits to be.
-    written: BTreeSet<u64>,
+    /// What they are writing.
+    pub(super) writing: Writing,
 }
 
 impl<E: Engine> Default for Ranges<E> {
@@ -61,13 +62,17 @@ impl<E: Engine> Default for Ranges<E> {
             config: None,
             awake: BTreeMap::new(),
             led: BTreeSet::new(),
-            written: BTreeSet::new(),
+            writing: Writing::default(),
         }
     }
 }
 
 impl<E: Engine> Ranges<E> {
-    fn partition_in_use(&self, range: RangeId) -> Option<u64> {
+    pub(super) fn engine(&self) -> Option<Arc<E>> {
+        self.config.as_ref().map(|config| Arc::clone(&config.engine))
+    }
+
+    pub(super) fn partition_in_use(&self, range: RangeId) -> Option<u64> {
         self.awake.get(&range).map(|group| group.machine.state().engine().number())
     }
 
@@ -80,27 +85,6 @@ impl<E: Engine> Ranges<E> {
                 _ => continue,
             };
         }
-    }
-}
-
-/// Checkpoints of many ranges, to be run together, and by whom each is awaited.
-pub struct RangeJobs<E: Engine> {
-    /// Those with something to write.
-    pub checkpoints: Vec<CheckpointJob<Partition<E>>>,
-    /// Those that only let go of an old view.
-    pub reloads: Vec<ReloadJob<Partition<E>>>,
-    /// Whose they are: the checkpoints', then the reloads'.
-    ranges: Vec<RangeId>,
-}
-
-impl<E: Engine> RangeJobs<E> {
-    /// Runs them all: one write. Meant for a thread of its own.
-    ///
-    /// # Errors
-    /// The engine's: nothing was written. After `Full` they may be run again.
-    pub fn run(&self) -> Result<Vec<(RangeId, Done)>, mvcc::engine::EngineError> {
-        let done = mvcc::run_together(&self.checkpoints, &self.reloads)?;
-        Ok(self.ranges.iter().copied().zip(done).collect())
     }
 }
 
@@ -118,14 +102,18 @@ impl<E: Engine> Core<E> {
         config: RangesConfig<E>,
         rafts: impl IntoIterator<Item = (RangeId, raft::Raft)>,
     ) -> Result<(), Fatal> {
-        let held = states_held(&config.engine).map_err(state_error)?;
+        let held = partitions_held(&config.engine).map_err(state_error)?;
         self.ranges.config = Some(config);
         for (range, raft) in rafts {
             let nodes = nodes_of(raft.membership());
             self.shared.store.add(range, raft, nodes);
         }
-        for range in held {
+        for &number in &held {
+            let range = range_of(number);
             self.wake(Duration::ZERO, range)?;
+            if self.ranges.partition_in_use(range) != Some(number) {
+                self.ranges.writing.supersede(number);
+            }
         }
         Ok(())
     }
@@ -134,7 +122,7 @@ impl<E: Engine> Core<E> {
     pub(super) fn is_crowded(&self, range: RangeId) -> bool {
         let max = self.ranges.config.as_ref().map_or(usize::MAX, |config| config.requests_max);
         let group = self.ranges.awake.get(&range);
-        group.is_some_and(|group| group.routes.under_way() >= max)
+        group.is_some_and(|group| group.routes.under_way() + group.reads.under_way() >= max)
     }
 
     /// How many ranges are awake, beside the dense one.
@@ -201,43 +189,6 @@ impl<E: Engine> Core<E> {
         Ok(())
     }
 
-    /// What the ranges beside the dense one have to write, if one of them has anything.
-    pub fn freeze_ranges(&mut self) -> Option<RangeJobs<E>> {
-        let mut jobs =
-            RangeJobs { checkpoints: Vec::new(), reloads: Vec::new(), ranges: Vec::new() };
-        let mut unchanged = Vec::new();
-        for (&range, group) in &mut self.ranges.awake {
-            match group.machine.state_mut().freeze() {
-                Some(job) => {
-                    jobs.checkpoints.push(job);
-                    jobs.ranges.push(range);
-                }
-                None => unchanged.push(range),
-            }
-        }
-        if jobs.checkpoints.is_empty() {
-            return None;
-        }
-        for range in unchanged {
-            let group = self.ranges.awake.get_mut(&range);
-            if let Some(job) = group.and_then(|group| group.machine.state_mut().reload()) {
-                jobs.reloads.push(job);
-                jobs.ranges.push(range);
-            }
-        }
-        for range in &jobs.ranges {
-            self.ranges.written.extend(self.ranges.partition_in_use(*range));
-        }
-        Some(jobs)
-    }
-
-    /// About how many bytes of these ranges are in memory and not yet in the engine; linear in
-    /// the number of those awake.
-    #[must_use]
-    pub fn ranges_front_bytes(&self) -> usize {
-        self.ranges.awake.values().map(|group| group.machine.state().front_bytes()).sum()
-    }
-
     /// Where the snapshot of such a range is to be received: beside the state that is in use.
     /// `None` if the range does not live here, or while a checkpoint writes there: that of a state
     /// which an earlier snapshot has replaced.
@@ -252,10 +203,10 @@ impl<E: Engine> Core<E> {
         self.wake(now, range)?;
         let Some(group) = self.ranges.awake.get(&range) else { return Ok(None) };
         let used = group.machine.state().engine();
-        let is_free =
-            |number: &u64| *number != used.number() && !self.ranges.written.contains(number);
-        let free = partitions_of(range).into_iter().find(is_free);
-        Ok(free.map(|number| Partition::new(Arc::clone(used.inner()), number)))
+        let (inner, used) = (Arc::clone(used.inner()), used.number());
+        let other = partitions_of(range).into_iter().find(|&number| number != used);
+        let free = other.filter(|&number| self.ranges.writing.take(number));
+        Ok(free.map(|number| Partition::new(inner, number)))
     }
 
     /// The data of a snapshot of a range beside the dense one is here.
@@ -272,6 +223,7 @@ impl<E: Engine> Core<E> {
             self.shared.effects.range_discarded = true;
             return Ok(());
         };
+        let before = group.machine.state().engine().number();
         let mut turn = Turn { group, shared: &mut self.shared };
         turn.propose(now);
         if !turn.stage(&envelope, state) {
@@ -284,19 +236,8 @@ impl<E: Engine> Core<E> {
         if self.ranges.awake.get_mut(&range).is_some_and(|group| group.staged.take().is_some()) {
             self.shared.effects.range_discarded = true;
         }
-        Ok(())
-    }
-
-    pub(super) fn ranges_checkpointed(
-        &mut self,
-        now: Duration,
-        done: Vec<(RangeId, Done)>,
-    ) -> Result<(), Fatal> {
-        for (range, done) in done {
-            for partition in partitions_of(range) {
-                self.ranges.written.remove(&partition);
-            }
-            super::turn!(self, range, turn => turn.checkpointed(now, done)?);
+        if self.ranges.partition_in_use(range) != Some(before) {
+            self.ranges.writing.supersede(before);
         }
         Ok(())
     }

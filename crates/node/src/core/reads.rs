@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use etcd::{Error, Response};
+use etcd::{Error, Limits, Request, Response, Route};
+use mvcc::View;
 use mvcc::engine::Engine;
+use prost::Message as _;
 use raft::{LogIndex, ReadReady, Term};
-use store::NodeId;
+use store::{NodeId, RangeId};
 
 use super::group::Turn;
 use super::{Fatal, Origin};
@@ -24,6 +26,9 @@ enum Read {
         /// It does not move, however often the question has to be asked.
         deadline: Duration,
     },
+    /// Have a request that changes nothing and may take long evaluated from the state, in a thread of
+    /// its own ([`Scan`]).
+    Scan { origin: Origin, request: Box<Request>, deadline: Duration },
     /// Give an answer once `index` is applied.
     Answer {
         origin: Origin,
@@ -34,6 +39,40 @@ enum Read {
         /// with it.
         speculative: Option<Term>,
     },
+}
+
+/// A read of many keys of a range, confirmed, to be evaluated in a thread that may take its time.
+pub struct Scan {
+    range: RangeId,
+    origin: Origin,
+    request: Box<Request>,
+    view: View,
+    limits: Limits,
+}
+
+/// What came of a [`Scan`].
+pub struct Scanned {
+    pub(super) range: RangeId,
+    pub(super) origin: Origin,
+    pub(super) answer: Result<Response, Error>,
+}
+
+impl Scan {
+    /// Evaluates it: as long as it takes to read so many keys.
+    #[must_use]
+    pub fn run(self) -> Scanned {
+        let answer = etcd::read(&self.view, &self.request, &self.limits);
+        Scanned { range: self.range, origin: self.origin, answer }
+    }
+}
+
+/// Whether a request of a range beside the dense one only reads, and may read many keys.
+pub(super) fn is_scan(request: &Request) -> bool {
+    match request {
+        Request::Range(range) => !range.range_end.is_empty(),
+        Request::Txn(_) => request.route() != Route::Leader,
+        _ => false,
+    }
 }
 
 /// A confirmed read that waits for its index.
@@ -63,11 +102,20 @@ pub(super) struct Reads {
     confirmed: BTreeMap<LogIndex, Vec<Confirmed>>,
     /// When to look for confirmed reads that have waited too long.
     confirmed_deadline: Option<Duration>,
+    /// Being evaluated.
+    scans: usize,
     /// When reads that failed with the leader that is still known are tried again.
     again: Option<Duration>,
 }
 
 impl Reads {
+    /// Reads that wait or are being evaluated; linear in the rounds and indices that they wait for.
+    pub(super) fn under_way(&self) -> usize {
+        let rounds: usize = self.rounds.values().map(|round| round.reads.len()).sum();
+        let confirmed: usize = self.confirmed.values().map(Vec::len).sum();
+        self.gathered.len() + rounds + confirmed + self.scans
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         [self.rounds_deadline, self.confirmed_deadline, self.again].into_iter().flatten().min()
     }
@@ -75,7 +123,7 @@ impl Reads {
     /// Reads that are to end by `latest`, and those that were tried before by what they say.
     fn begin(&mut self, ctx: u64, latest: Duration, reads: Vec<Read>) {
         let deadlines = reads.iter().filter_map(|read| match read {
-            Read::Point { deadline, .. } => Some(*deadline),
+            Read::Point { deadline, .. } | Read::Scan { deadline, .. } => Some(*deadline),
             Read::Answer { .. } => None,
         });
         let deadline = deadlines.fold(latest, Duration::min);
@@ -161,8 +209,17 @@ impl<E: Engine> Turn<'_, E> {
     fn give_up(&mut self, read: Read, error: &Error) {
         match read {
             Read::Point { origin, .. } => self.point(origin, Err(error.clone())),
-            Read::Answer { origin, .. } => self.answer(origin, Err(error.clone())),
+            Read::Scan { origin, .. } | Read::Answer { origin, .. } => {
+                self.answer(origin, Err(error.clone()));
+            }
         }
+    }
+
+    /// A request that changes nothing and may take long: it waits for nothing that is in flight.
+    pub(super) fn scan(&mut self, now: Duration, origin: Origin, request: Request) {
+        let deadline = now + self.shared.config.request_timeout;
+        let request = Box::new(request);
+        self.group.reads.gathered.push(Read::Scan { origin, request, deadline });
     }
 
     /// An answer that the leader gave, held until this member has applied what it speaks of.
@@ -196,7 +253,8 @@ impl<E: Engine> Turn<'_, E> {
             Some(leader) if leader != self.shared.config.node => {
                 self.group.reads.asked.insert(ctx, leader);
                 let point = pb::ReadPoint { id: ctx };
-                self.shared.frames.entry(leader).or_default().read_points.push(point);
+                let bytes = point.encoded_len();
+                self.shared.frames.with_room(leader, bytes).read_points.push(point);
             }
             _ if self.holds_lease(now) => {
                 self.shared.confirmed_by_lease += 1;
@@ -226,7 +284,9 @@ impl<E: Engine> Turn<'_, E> {
         for read in round.reads {
             let latest = now + self.shared.config.request_timeout;
             let (index, deadline) = match &read {
-                Read::Point { deadline, .. } => (ready.index, *deadline),
+                Read::Point { deadline, .. } | Read::Scan { deadline, .. } => {
+                    (ready.index, *deadline)
+                }
                 // Confirmed and lost again before anyone looked: what it rests on may be lost.
                 Read::Answer { speculative: Some(term), .. }
                     if !(mutants::on(Mutant::SpeculationKept)
@@ -252,13 +312,17 @@ impl<E: Engine> Turn<'_, E> {
                     self.read_point_waits(origin, deadline);
                 }
                 Read::Point { origin, .. } => self.point(origin, Err(Error::NotLeader)),
+                Read::Scan { origin: origin @ Origin::Local(_), request, deadline } => {
+                    self.request_waits(origin, *request, deadline);
+                }
+                Read::Scan { origin, .. } => self.answer(origin, Err(Error::NotLeader)),
                 Read::Answer { origin, .. } => self.answer(origin, Err(Error::LeaderChanged)),
             }
         }
         // The next leader may have been heard of before: nobody else would say so. If it is still
         // the same, its answer or the way to it may be better in a moment.
         match self.group.leader {
-            Some(leader) if leader != asked => self.read_waiting(),
+            Some(leader) if leader != asked => self.read_waiting(now),
             Some(_) => {
                 self.group.reads.again.get_or_insert(now + ASK_AGAIN);
             }
@@ -311,10 +375,25 @@ impl<E: Engine> Turn<'_, E> {
             for Confirmed { read, .. } in first.remove() {
                 match read {
                     Read::Point { origin, .. } => self.point(origin, Ok(())),
+                    Read::Scan { origin, request, .. } => self.start_scan(origin, request),
                     Read::Answer { origin, answer, .. } => self.answer(origin, *answer),
                 }
             }
         }
+    }
+
+    fn start_scan(&mut self, origin: Origin, request: Box<Request>) {
+        self.group.reads.scans += 1;
+        let limits = self.group.machine.config().limits.clone();
+        let view = self.group.machine.view();
+        let range = self.group.range;
+        self.shared.effects.scans.push(Scan { range, origin, request, view, limits });
+    }
+
+    /// A scan has its answer.
+    pub(super) fn scanned(&mut self, origin: Origin, answer: Result<Response, Error>) {
+        self.group.reads.scans -= 1;
+        self.answer(origin, answer);
     }
 
     /// Tells whoever asked that the state may be read now, or that it may not.
@@ -324,7 +403,8 @@ impl<E: Engine> Turn<'_, E> {
             Origin::Peer(node, id) => {
                 let index = result.is_ok().then(|| self.group.machine.applied().index);
                 let reply = pb::ReadPointReply { id, index };
-                self.shared.frames.entry(node).or_default().read_point_replies.push(reply);
+                let bytes = reply.encoded_len();
+                self.shared.frames.with_room(node, bytes).read_point_replies.push(reply);
             }
             Origin::None => {}
         }
@@ -334,7 +414,7 @@ impl<E: Engine> Turn<'_, E> {
         if self.group.reads.again.is_some_and(|again| again <= now) {
             self.group.reads.again = None;
             if self.group.leader.is_some() {
-                self.read_waiting();
+                self.read_waiting(now);
             }
         }
         if self.group.reads.rounds_deadline.is_some_and(|deadline| deadline <= now) {

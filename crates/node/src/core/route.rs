@@ -6,12 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd::{Error, Evaluated, MemberChange, Request, Response};
 use mvcc::engine::Engine;
+use prost::Message as _;
 use raft::{LogIndex, MembershipChange, MembershipStep, Payload, ReplicaId, Term};
 use store::NodeId;
 
 use super::group::{Shared, Turn};
+use super::reads::is_scan;
 use super::{Fatal, Origin, Waiting};
 use crate::mutants::{self, Mutant};
+use crate::transport::frame;
 use crate::wire::{self, pb};
 
 /// A proposal that waits for its entry to be applied.
@@ -102,7 +105,11 @@ impl<E: Engine> Turn<'_, E> {
                     .forwarded
                     .insert(id, Forwarded { origin, leader, deadline, request });
                 let forward = pb::Forward { id, kind, request: bytes, range: self.named() };
-                self.shared.frames.entry(leader).or_default().forwards.push(forward);
+                if !self.is_dense() {
+                    self.shared.asked.entry(leader).or_default().insert(self.group.range);
+                }
+                let bytes = forward.encoded_len();
+                self.shared.frames.with_room(leader, bytes).forwards.push(forward);
             }
             // Passed on once is enough: the peer tries the next leader when it knows of one.
             (Origin::Peer(..), Some(leader)) if leader != self.shared.config.node => {
@@ -146,27 +153,34 @@ impl<E: Engine> Turn<'_, E> {
         unrouted.insert(at, (deadline, what));
     }
 
+    pub(super) fn request_waits(&mut self, origin: Origin, request: Request, deadline: Duration) {
+        self.wait_until(deadline, Unrouted::Request(origin, request));
+    }
+
     pub(super) fn read_point_waits(&mut self, origin: Origin, deadline: Duration) {
         self.wait_until(deadline, Unrouted::ReadPoint(origin));
     }
 
     /// There is a leader: reads that waited for one go on their way.
-    pub(super) fn read_waiting(&mut self) {
+    pub(super) fn read_waiting(&mut self, now: Duration) {
         let waiting = std::mem::take(&mut self.group.routes.unrouted);
-        let (reads, others) =
-            waiting.into_iter().partition(|(_, what)| matches!(what, Unrouted::ReadPoint(_)));
+        let reads = |what: &Unrouted| match what {
+            Unrouted::ReadPoint(_) => true,
+            Unrouted::Request(_, request) => !self.is_dense() && is_scan(request),
+        };
+        let (reads, others) = waiting.into_iter().partition(|(_, what)| reads(what));
         self.group.routes.unrouted = others;
-        let reads: Waiting<Unrouted> = reads;
-        for (deadline, what) in reads {
-            if let Unrouted::ReadPoint(origin) = what {
-                self.read_point_until(origin, deadline);
-            }
-        }
+        self.route(now, reads);
     }
 
     /// There is a leader: what waited for one goes on its way.
     pub(super) fn route_waiting(&mut self, now: Duration) {
-        for (deadline, what) in std::mem::take(&mut self.group.routes.unrouted) {
+        let waiting = std::mem::take(&mut self.group.routes.unrouted);
+        self.route(now, waiting);
+    }
+
+    fn route(&mut self, now: Duration, waiting: Waiting<Unrouted>) {
+        for (deadline, what) in waiting {
             match what {
                 Unrouted::Request(origin, request) => self.request(now, origin, request),
                 Unrouted::ReadPoint(origin) => self.read_point_until(origin, deadline),
@@ -178,6 +192,10 @@ impl<E: Engine> Turn<'_, E> {
         let grows = matches!(request, Request::Put(_) | Request::Txn(_) | Request::LeaseGrant(_));
         if self.shared.disk_full && grows {
             return self.answer(origin, Err(Error::NoSpace));
+        }
+        // The range that holds all user data is read at the door.
+        if !self.is_dense() && is_scan(&request) {
+            return self.scan(now, origin, request);
         }
         if matches!(
             request,
@@ -409,15 +427,18 @@ impl Shared {
         match origin {
             Origin::Local(token) => self.effects.replies.push((token, answer)),
             Origin::Peer(node, id) => {
+                let answer = answer.map(|response| wire::request::encode_response(&response));
                 let (kind, response, error) = match answer {
-                    Ok(response) => {
-                        let (kind, bytes) = wire::request::encode_response(&response);
-                        (kind, Some(bytes), None)
+                    Ok((_, bytes)) if bytes.len() > ANSWER_BYTES_MAX => {
+                        let error = too_long(bytes.len());
+                        (0, None, Some(wire::request::encode_error(&error)))
                     }
+                    Ok((kind, bytes)) => (kind, Some(bytes), None),
                     Err(error) => (0, None, Some(wire::request::encode_error(&error))),
                 };
                 let reply = pb::ForwardReply { id, kind, response, error, applied, range };
-                self.frames.entry(node).or_default().forward_replies.push(reply);
+                let bytes = reply.encoded_len();
+                self.frames.with_room(node, bytes).forward_replies.push(reply);
             }
             Origin::None => {
                 if let Err(error) = answer {
@@ -426,6 +447,16 @@ impl Shared {
             }
         }
     }
+}
+
+/// The longest answer that is passed on to the member that was asked: what a frame can carry, with room for
+/// the rest of it.
+const ANSWER_BYTES_MAX: usize = frame::PAYLOAD_BYTES_MAX - (1 << 20);
+
+fn too_long(bytes: usize) -> Error {
+    Error::Storage(format!(
+        "the answer has {bytes} bytes, and members pass on {ANSWER_BYTES_MAX}: ask for fewer keys"
+    ))
 }
 
 /// A change of the members as consensus knows it: in dense mode a member is a replica.

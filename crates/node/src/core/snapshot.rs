@@ -41,14 +41,22 @@ pub fn snapshot_message(
 }
 
 impl<E: Engine> Turn<'_, E> {
-    /// What was frozen is durable: the log behind it may go, but for what followers that lag
-    /// may still ask for.
+    /// What was frozen is durable: the log behind it may go.
     pub(super) fn checkpointed(&mut self, now: Duration, done: mvcc::Done) -> Result<(), Fatal> {
         let state = self.group.machine.state_mut();
         self.shared.effects.retired.push(state.finish(done));
-        let durable = state.durable().index;
+        self.cut(now)
+    }
+
+    /// Cuts the log behind what is durable, but for what followers that lag may still ask for.
+    pub(super) fn cut(&mut self, now: Duration) -> Result<(), Fatal> {
+        let durable = self.group.machine.state().durable().index;
         // Without room, followers that lag are given a snapshot rather than the log.
-        let kept = if self.shared.disk_full { 0 } else { self.shared.config.catchup_entries };
+        let kept = match (self.shared.disk_full, self.is_dense()) {
+            (true, _) => 0,
+            (false, true) => self.shared.config.catchup_entries,
+            (false, false) => self.shared.config.range_catchup_entries,
+        };
         let raft = self.raft();
         // What a quorum has made durable is applied here, and may be in a checkpoint, before this
         // member's own log has it on disk. The log is not cut ahead of its own writes.

@@ -2,6 +2,7 @@
 
 mod chance;
 mod range_snapshots;
+mod range_work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use raft::{Membership, Raft, ReplicaId, Restored};
 use store::{NodeId, RangeId};
 
 use super::{
-    Core, CoreConfig, Input, RangesConfig, Reads, SnapshotOut, Token, membership_row,
+    Core, CoreConfig, Input, RangesConfig, Reads, Scan, SnapshotOut, Token, membership_row,
     snapshot_message,
 };
 use crate::wire::pb;
@@ -26,6 +27,9 @@ const NODES: [u64; 3] = [1, 2, 3];
 /// The numbers of the processes: that of the node, and some.
 const PROCESS: u32 = 70;
 
+/// Entries kept in the log of a range beside the dense one.
+const RANGE_CATCHUP: u64 = 5;
+
 struct Table {
     now: Duration,
     cores: BTreeMap<u64, Core<MemEngine>>,
@@ -33,6 +37,8 @@ struct Table {
     frames: Vec<(u64, u64, Bytes)>,
     replies: BTreeMap<u64, Result<Response, Error>>,
     points: BTreeMap<u64, Result<(), Error>>,
+    /// Whose, and what is to be evaluated.
+    scans: Vec<(u64, Scan)>,
 }
 
 fn replica(node: u64) -> ReplicaId {
@@ -59,6 +65,7 @@ fn core(node: u64) -> Core<MemEngine> {
         node: NodeId(node),
         request_timeout: Duration::from_secs(7),
         catchup_entries: 100,
+        range_catchup_entries: RANGE_CATCHUP,
         process: PROCESS + u32::try_from(node).unwrap(),
         reads: Reads::Quorum,
     };
@@ -73,6 +80,7 @@ impl Table {
             frames: Vec::new(),
             replies: BTreeMap::new(),
             points: BTreeMap::new(),
+            scans: Vec::new(),
         }
     }
 
@@ -86,6 +94,7 @@ impl Table {
             let effects = self.cores.get_mut(&node).unwrap().flush(self.now).unwrap();
             self.replies.extend(effects.replies.into_iter().map(|(token, reply)| (token.0, reply)));
             self.points.extend(effects.points.into_iter().map(|(token, point)| (token.0, point)));
+            self.scans.extend(effects.scans.into_iter().map(|scan| (node, scan)));
             let mut send = effects.send;
             let mut written = None;
             for write in effects.writes {
@@ -240,7 +249,7 @@ fn checkpoints_of_ranges_are_one_write() {
     let jobs = core.freeze_ranges().unwrap();
     assert!(core.freeze_ranges().is_none(), "one at a time");
     let done = jobs.run().unwrap();
-    table.does(1, Input::RangesCheckpointed(done));
+    table.does(1, Input::RangesWritten(done));
     let core = table.cores.get_mut(&1).unwrap();
     assert_eq!(core.ranges_front_bytes(), 0);
     assert!(core.freeze_ranges().is_none(), "there is nothing new");

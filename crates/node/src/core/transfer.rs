@@ -15,22 +15,24 @@ const HAND_OVER_INTERVAL: Duration = Duration::from_secs(30);
 
 impl<E: Engine> Turn<'_, E> {
     /// A leader without room refuses writes that a peer may have room for, so it gives leadership away,
-    /// to whoever has most of the log. If all are full it goes round, slowly.
-    pub(super) fn hand_over_if_full(&mut self, now: Duration) -> Result<(), Fatal> {
+    /// to whoever has most of the log. If all are full it goes round, slowly. Says whether it does.
+    pub(super) fn hand_over_if_full(&mut self, now: Duration) -> Result<bool, Fatal> {
         let recently = self.group.handed_over.is_some_and(|then| now < then + HAND_OVER_INTERVAL);
         let leads = self.group.serving && self.group.transfers.is_empty();
         if !self.shared.disk_full || !leads || recently {
-            return Ok(());
+            return Ok(false);
         }
-        let Some(to) = self.successor() else { return Ok(()) };
-        tracing::warn!(
-            to = format_args!("{:x}", to.get()),
-            "no room here: leadership is given away"
-        );
+        let Some(to) = self.successor() else { return Ok(false) };
+        // Once, and not for each of thousands of ranges.
+        if self.is_dense() {
+            let to = format_args!("{:x}", to.get());
+            tracing::warn!(to, "no room here: leadership is given away");
+        }
         self.group.handed_over = Some(now);
         self.propose(now);
         self.group.transfers.push((Origin::None, to));
-        Ok(self.raft_mut().step(now, raft::Input::TransferLeadership { to })?)
+        self.raft_mut().step(now, raft::Input::TransferLeadership { to })?;
+        Ok(true)
     }
 
     /// The voter that is connected and has most of the log.

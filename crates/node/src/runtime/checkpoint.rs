@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -14,7 +14,7 @@ use mvcc::engine::EngineError;
 /// A job for which there is no room is tried again after this.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
-use super::{Event, Inbox};
+use super::{Event, Inbox, guard};
 use crate::Engine;
 use crate::core::RangeJobs;
 use crate::metrics::{Metrics, timed};
@@ -36,7 +36,7 @@ pub(super) fn spawn(
     inbox: Inbox,
     metrics: Arc<Metrics>,
 ) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
+    guard::spawn("checkpoint", inbox.clone(), move || {
         let mut queue = Queue { jobs, waiting: VecDeque::new() };
         while let Some(job) = queue.next() {
             let done = match &job {

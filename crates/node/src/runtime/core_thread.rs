@@ -10,17 +10,16 @@ use crossbeam_channel::Sender;
 use env::{Disk as _, RealDisk};
 use etcd::{Error, Response};
 use mvcc::engine::Engine as _;
-use store::RangeId;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Job;
 use super::clock::Clock;
 use super::log_thread::{LogCommand, LogThreads};
 use super::queue::{Nothing, Receiver};
-use super::snapshots::Snapshots;
-use super::{Event, Reply};
+use super::snapshots::{Lane, Outgoing, Snapshots, lane};
+use super::{Event, Inbox, Reply, guard};
 use crate::Engine;
-use crate::core::{Core, Effects, Fatal, Input, SnapshotOut, Standing, Token};
+use crate::core::{Core, Effects, Fatal, Input, Scan, Standing, Token};
 use crate::handle::Shared;
 use crate::transport::Transport;
 
@@ -40,11 +39,14 @@ pub(super) struct CoreThread {
     pub(super) core: Core<Engine>,
     pub(super) clock: Clock,
     pub(super) events: Receiver<Event>,
+    pub(super) inbox: Inbox,
     pub(super) shared: Arc<Shared>,
     pub(super) transport: Arc<Transport>,
     pub(super) log: LogThreads,
     pub(super) jobs: Sender<Job>,
+    pub(super) scans: Sender<Scan>,
     pub(super) snapshots: Snapshots,
+    pub(super) outgoing: Outgoing,
     pub(super) waiting: Waiting,
     pub(super) checkpoints: Checkpoints,
     /// Where the log is, and how much must stay free there and for the state.
@@ -71,6 +73,7 @@ pub(super) struct Checkpoints {
     ranges_busy: bool,
     ranges_last: Duration,
     ranges_front_bytes: usize,
+    ranges_full: bool,
     /// The log has no room, and the file system has less than its reserve.
     pub(super) log_full: bool,
     pub(super) space_low: bool,
@@ -106,7 +109,9 @@ impl CoreThread {
         ended: impl FnOnce(Ended) + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
         thread::Builder::new().name("core".to_owned()).spawn(move || {
-            let end = self.run();
+            let end = guard::caught(|| self.run());
+            let end =
+                end.unwrap_or_else(|panic| Ended::Fatal(format!("the core panicked: {panic}")));
             let _ = self.log.commands.send(LogCommand::Stop);
             ended(end);
         })
@@ -186,6 +191,7 @@ impl CoreThread {
             Event::MoveLeader(to, reply) => Input::MoveLeader(self.waiting.request(reply), to),
             Event::Frame(from, bytes, arrived) => {
                 assert!(now >= arrived, "a frame is taken in as of a time before it came");
+                self.inbox.took(bytes.len());
                 Input::Frame(from, bytes)
             }
             Event::Unreachable(node) => Input::Unreachable(node),
@@ -194,8 +200,13 @@ impl CoreThread {
                 self.checkpoints.log_full = full;
                 Input::DiskFull(full || self.checkpoints.space_low)
             }
+            Event::Scanned(scanned) => Input::Scanned(scanned),
             Event::Fetched(range, id, entries) => Input::Fetched(range, id, entries),
-            Event::SnapshotSent(range, to, outcome) => Input::SnapshotSent(range, to, outcome),
+            Event::SnapshotSent(out, outcome) => {
+                self.outgoing.free(lane(&out));
+                self.next_snapshot(lane(&out));
+                Input::SnapshotSent(out.range, out.send.to, outcome)
+            }
             Event::SnapshotStaged(from, envelope, state) => {
                 Input::SnapshotStaged(from, envelope, state)
             }
@@ -212,7 +223,7 @@ impl CoreThread {
             }
             Event::RangesDone(done) => {
                 self.checkpoints.ranges_busy = false;
-                Input::RangesCheckpointed(done)
+                Input::RangesWritten(done)
             }
             Event::Reload => {
                 self.checkpoints.reload = true;
@@ -266,14 +277,19 @@ impl CoreThread {
             self.transport.send(node, frame);
         }
         self.waiting.answer(effects.replies, effects.points);
+        for scan in effects.scans {
+            let _ = self.scans.send(scan);
+        }
         for fetch in effects.fetch {
             let _ = self.log.fetches.send(fetch);
         }
-        for (range, position) in effects.truncate {
-            let _ = self.log.commands.send(LogCommand::Truncate(range, position));
+        if !effects.truncate.is_empty() {
+            let _ = self.log.commands.send(LogCommand::Truncate(effects.truncate));
         }
         for snapshot in effects.snapshots {
-            self.send_snapshot(snapshot);
+            let lane = lane(&snapshot);
+            self.outgoing.push(snapshot);
+            self.next_snapshot(lane);
         }
         for retired in effects.retired {
             let _ = self.jobs.send(Job::Drop(retired));
@@ -289,17 +305,16 @@ impl CoreThread {
         }
     }
 
-    fn send_snapshot(&self, snapshot: SnapshotOut) {
-        let view = match snapshot.range {
-            RangeId::DENSE => self.core.machine().view(),
-            // A range that sleeps has lost nothing of its log: nobody is sent a snapshot of it.
-            range => match self.core.machine_of(range) {
-                Some(machine) => machine.view(),
-                None => return,
-            },
-        };
-        self.shared.metrics.snapshots_sent.inc();
-        self.snapshots.send(snapshot, view, Arc::clone(&self.transport));
+    /// Sends the next snapshot of a lane that is still wanted, if the lane is free.
+    fn next_snapshot(&mut self, lane: Lane) {
+        let Some(out) = self.outgoing.next(lane) else { return };
+        match self.core.snapshot_view(&out) {
+            Some(view) => {
+                self.shared.metrics.snapshots_sent.inc();
+                self.snapshots.send(out, view, Arc::clone(&self.transport));
+            }
+            None => self.snapshots.unsent(out),
+        }
     }
 
     fn installed(&mut self) {
@@ -320,11 +335,13 @@ impl CoreThread {
         let (_, in_use) = size.map_err(|error| Fatal::State(error.to_string()))?;
         self.core.step(now, Input::StateBytes(in_use + self.front_bytes() as u64))?;
         self.checkpoints.ranges_front_bytes = self.core.ranges_front_bytes();
+        self.checkpoints.ranges_full =
+            self.checkpoints.ranges_front_bytes >= self.checkpoints.bytes;
         self.look_for_space(now)
     }
 
     fn front_bytes(&self) -> usize {
-        self.core.machine().state().front_bytes()
+        self.core.machine().state().front_bytes() + self.checkpoints.ranges_front_bytes
     }
 
     /// Refuses what makes the state grow before the disk does. What is in memory has to go to disk
@@ -353,12 +370,7 @@ impl CoreThread {
         if self.checkpoints.busy {
             return;
         }
-        // Without room, what can be cut from the log is cut soon.
-        let interval = match self.checkpoints.log_full || self.checkpoints.space_low {
-            true => self.checkpoints.interval.min(CHORES_INTERVAL),
-            false => self.checkpoints.interval,
-        };
-        let due = now >= self.checkpoints.last + interval;
+        let due = now >= self.checkpoints.last + self.checkpoints.interval();
         let state = self.core.machine_mut().state_mut();
         let (written, collected) = (state.durable().index, state.collected());
         let done = |asked: &mut Asked| asked.applied <= written && asked.compacted <= collected;
@@ -385,16 +397,18 @@ impl CoreThread {
 }
 
 impl CoreThread {
-    /// The same for the ranges beside the dense one, all of them at once.
+    /// The same for the ranges beside the dense one, many at once.
     fn checkpoint_ranges(&mut self, now: Duration) {
         let checkpoints = &mut self.checkpoints;
-        let full = checkpoints.ranges_front_bytes >= checkpoints.bytes;
-        let due = now >= checkpoints.ranges_last + checkpoints.interval;
-        if checkpoints.ranges_busy || !(due || full) {
+        let due = now >= checkpoints.ranges_last + checkpoints.interval();
+        let more = self.core.is_ranges_pass_unfinished();
+        if checkpoints.ranges_busy || !(due || checkpoints.ranges_full || more) {
             return;
         }
-        checkpoints.ranges_last = now;
-        checkpoints.ranges_front_bytes = 0;
+        if !more {
+            checkpoints.ranges_last = now;
+            checkpoints.ranges_full = false;
+        }
         if let Some(jobs) = self.core.freeze_ranges() {
             self.checkpoints.ranges_busy = self.jobs.send(Job::Ranges(jobs)).is_ok();
         }
@@ -402,6 +416,14 @@ impl CoreThread {
 }
 
 impl Checkpoints {
+    /// Without room, what can be cut from the log is cut soon.
+    fn interval(&self) -> Duration {
+        match self.log_full || self.space_low {
+            true => self.interval.min(CHORES_INTERVAL),
+            false => self.interval,
+        }
+    }
+
     pub(super) fn new(bytes: usize, interval: Duration) -> Checkpoints {
         Checkpoints {
             bytes,
@@ -412,6 +434,7 @@ impl Checkpoints {
             ranges_busy: false,
             ranges_last: Duration::ZERO,
             ranges_front_bytes: 0,
+            ranges_full: false,
             log_full: false,
             space_low: false,
             looked_at_bytes: 0,

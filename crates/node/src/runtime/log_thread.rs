@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as FetchReceiver, Sender as FetchSender};
 use env::RealDisk;
 use raft::{FetchRequest, LogPosition};
-use storage::log::{AppendError, GroupWrite, Log, LogReader};
+use storage::log::{AppendError, GroupWrite, Log, LogReader, ReadError};
 use store::{RangeId, WriteId};
 
 use super::queue::{Nothing, Receiver, Sender};
-use super::{Event, Inbox};
+use super::{Event, Inbox, guard};
 use crate::boot::LivenessLog;
 use crate::core::{DurableWrite, Frames};
 use crate::metrics::{Metrics, timed};
@@ -27,7 +27,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 /// What the log thread is told.
 pub(super) enum LogCommand {
     Write(DurableWrite),
-    Truncate(RangeId, LogPosition),
+    Truncate(Vec<(RangeId, LogPosition)>),
     Stop,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn spawn_writer(
     inbox: Inbox,
     metrics: Arc<Metrics>,
 ) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("log".to_owned()).spawn(move || {
+    guard::spawn("log", inbox.clone(), move || {
         let mut writer = Writer {
             log,
             liveness,
@@ -116,14 +116,28 @@ impl Writer {
                 self.released.extend(write.then);
                 self.written.push(write.id);
             }
-            LogCommand::Truncate(range, position) => {
-                let truncate_to = Some(position);
-                let write = GroupWrite { truncate_to, ..GroupWrite::new(range.group()) };
-                self.log.append(&[write]).map_err(|error| error.to_string())?;
-            }
+            LogCommand::Truncate(positions) => self.truncate(&positions)?,
             LogCommand::Stop => self.stop = true,
         }
         Ok(())
+    }
+
+    /// Cuts the logs of some groups.
+    fn truncate(&mut self, positions: &[(RangeId, LogPosition)]) -> Result<(), String> {
+        let write = |&(range, position): &(RangeId, LogPosition)| GroupWrite {
+            truncate_to: Some(position),
+            ..GroupWrite::new(range.group())
+        };
+        let writes: Vec<GroupWrite> = positions.iter().map(write).collect();
+        match self.log.append(&writes) {
+            Ok(()) => Ok(()),
+            // The log keeps what it would have been rid of: the next cut takes it along.
+            Err(AppendError::Full { .. }) => {
+                tracing::warn!(groups = writes.len(), "the disk is full: the log cannot be cut");
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Appends, and waits for room if the disk is full. `false`: the node stops instead.
@@ -201,13 +215,13 @@ pub(super) fn spawn_reader(
     fetches: FetchReceiver<Fetch>,
     inbox: Inbox,
 ) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("log-reader".to_owned()).spawn(move || {
+    guard::spawn("log-reader", inbox.clone(), move || {
         for (range, fetch) in fetches {
             let FetchRequest { id, first, last, bytes_max, .. } = fetch;
             let entries = match reader.entries(range.group(), first, last, bytes_max) {
                 Ok(entries) => entries,
-                // Truncated meanwhile: the follower gets a snapshot.
-                Err(storage::log::ReadError::Truncated { .. }) => Vec::new(),
+                // Truncated meanwhile, or begun anew behind a snapshot: the follower gets a snapshot.
+                Err(ReadError::Truncated { .. } | ReadError::Beyond { .. }) => Vec::new(),
                 Err(error) => {
                     inbox.send(Event::Fatal(format!("the log cannot be read: {error}")));
                     return;

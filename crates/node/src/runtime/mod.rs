@@ -7,21 +7,24 @@
 //! | log reader | reads entries for followers that lag |
 //! | checkpoint | writes what was applied into the state engine; drops memory |
 //! | peers | one tokio runtime: connections to and from peers |
+//! | scan, a few | read many keys of a range |
 //! | snapshot, one each | streams the state to a peer, or receives it from one |
 //!
 //! All of them talk to the core through one [`Inbox`]; the core's answers go straight to whoever
-//! waits. An error that a thread cannot live with reaches the core as [`Event::Fatal`], which
-//! stops the node.
+//! waits. An error that a thread cannot live with, or a panic, reaches the core as [`Event::Fatal`],
+//! which stops the node.
 
 mod checkpoint;
 mod clock;
 mod core_thread;
 mod force;
+mod guard;
 mod log_thread;
 mod peers;
 mod queue;
 mod ranges;
 mod restore;
+mod scans;
 mod snapshots;
 mod start;
 
@@ -32,7 +35,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd::{Error, Request, Response};
 use mvcc::engine::partition::Partition;
-use raft::{Entry, FetchId, ReplicaId, SnapshotOutcome};
+use raft::{Entry, FetchId, SnapshotOutcome};
 use store::{Envelope, NodeId, RangeId, WriteId};
 use tokio::sync::oneshot;
 
@@ -41,11 +44,15 @@ pub use restore::{Restore, RestoreError, RestoredRevisions, restore};
 pub use start::{Node, Outcome, StartError};
 
 use crate::Engine;
+use crate::core::{RangesWritten, Scanned, SnapshotOut};
 use clock::Clock;
 use queue::{Receiver, Sender, queue};
 
 /// Peers' frames are not taken while more events than this wait: they wait in their sockets.
 const INBOX_PEERS_MAX: usize = 1 << 14;
+
+/// Nor while frames of so many bytes do.
+const INBOX_PEERS_BYTES_MAX: usize = 256 << 20;
 
 /// Whom to tell the outcome of a request.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -66,15 +73,16 @@ pub(crate) enum Event {
     Written(WriteId),
     /// The log has no room for entries, or has room again.
     LogFull(bool),
+    Scanned(Scanned),
     Fetched(RangeId, FetchId, Vec<Entry>),
-    SnapshotSent(RangeId, ReplicaId, SnapshotOutcome),
+    SnapshotSent(SnapshotOut, SnapshotOutcome),
     SnapshotStaged(NodeId, Envelope, Box<mvcc::State<Engine>>),
     /// The same, of a range beside the dense one.
     RangeSnapshotStaged(NodeId, Envelope, Box<mvcc::State<Partition<Engine>>>),
     /// Where the snapshot of such a range may be received.
     RangeTarget(RangeId, oneshot::Sender<Option<Partition<Engine>>>),
     JobDone(mvcc::Done),
-    RangesDone(Vec<(RangeId, mvcc::Done)>),
+    RangesDone(RangesWritten),
     /// Write what is in memory to the state engine now, and tell when it is done.
     Checkpoint(oneshot::Sender<Result<(), Error>>),
     /// The state engine has moved to another file: the old one is to be let go.
@@ -87,10 +95,12 @@ pub(crate) enum Event {
 
 /// The way to the core thread. The queue has no capacity of its own; each who sends has a limit:
 /// clients have theirs ([`Config::requests_in_flight_max`](crate::Config)), peers
-/// [`INBOX_PEERS_MAX`], and the node's own threads answer one event with one.
+/// [`INBOX_PEERS_MAX`] and [`INBOX_PEERS_BYTES_MAX`], and the node's own threads answer one event with one.
 #[derive(Clone)]
 pub(crate) struct Inbox {
     sender: Sender<Event>,
+    /// Of peers' frames that the core has not taken.
+    frame_bytes: Arc<AtomicUsize>,
     /// That of the core.
     clock: Clock,
 }
@@ -98,7 +108,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     fn new(clock: Clock) -> (Inbox, Receiver<Event>) {
         let (sender, receiver) = queue();
-        (Inbox { sender, clock }, receiver)
+        (Inbox { sender, frame_bytes: Arc::default(), clock }, receiver)
     }
 
     /// For the node's own threads, and for clients within their limit. The event is dropped if
@@ -107,11 +117,18 @@ impl Inbox {
         let _ = self.sender.send(event);
     }
 
+    /// The core has taken a frame of so many bytes.
+    fn took(&self, bytes: usize) {
+        self.frame_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// For peers: gives the frame back if the core is too far behind.
     pub(crate) fn offer(&self, from: NodeId, frame: Bytes) -> Result<(), Bytes> {
-        if self.sender.len() >= INBOX_PEERS_MAX {
+        let bytes = self.frame_bytes.load(Ordering::Relaxed);
+        if self.sender.len() >= INBOX_PEERS_MAX || bytes >= INBOX_PEERS_BYTES_MAX {
             return Err(frame);
         }
+        self.frame_bytes.fetch_add(frame.len(), Ordering::Relaxed);
         self.send(Event::Frame(from, frame, self.clock.now()));
         Ok(())
     }

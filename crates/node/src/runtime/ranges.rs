@@ -26,6 +26,8 @@ pub(crate) const RANGES_MAX: u64 = 1_000_000;
 const RECENT_BYTES_MAX: usize = 256 << 10;
 /// Its proposals under way.
 const UNCOMMITTED_BYTES_MAX: usize = 4 << 20;
+/// Entries under way to a follower: a member that was away is sent those of many ranges at once.
+const INFLIGHT_BYTES_MAX: usize = 1 << 20;
 /// Its first keys have room for so many powers of 2.
 pub(super) const FRONT_ROOT_BITS: u32 = 4;
 
@@ -91,6 +93,7 @@ pub(super) fn restore(
     let shared = Arc::new(raft::Config {
         recent_bytes_max: RECENT_BYTES_MAX,
         uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+        inflight_bytes_max: INFLIGHT_BYTES_MAX.min(raft_config.inflight_bytes_max),
         ..raft_config.clone()
     });
     let mut rafts = Vec::with_capacity(restored.len());

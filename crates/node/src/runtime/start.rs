@@ -25,7 +25,8 @@ use super::peers::FromPeers;
 use super::queue::queue;
 use super::ranges::{self, RangesFound};
 use super::restore::refuse_unfinished;
-use super::snapshots::{Receiving, Snapshots};
+use super::scans;
+use super::snapshots::{Outgoing, Receiving, Snapshots};
 use super::{Event, Inbox, Limit, checkpoint, force};
 use crate::Engine;
 use crate::boot::{self, BootError, LivenessLog};
@@ -262,7 +263,9 @@ pub(super) fn founding_identity(
     let ids: BTreeSet<u64> = members.iter().map(|member| member.id).collect();
     let own = members.iter().find(|member| member.name == config.name);
     let own = own.ok_or_else(|| StartError::Config("not a member".to_owned()))?;
-    let identity = Identity { cluster_id: etcd::cluster_id(&ids), member_id: own.id };
+    // Members that would found it with other numbers of ranges do not speak with each other.
+    let cluster_id = etcd::cluster_id(&ids) ^ config.ranges.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let identity = Identity { cluster_id, member_id: own.id };
     Ok((members, identity))
 }
 
@@ -451,6 +454,7 @@ fn restore(
         node: NodeId(identity.member_id),
         request_timeout: config.request_timeout,
         catchup_entries: config.snapshot_catchup_entries,
+        range_catchup_entries: config.range_catchup_entries.min(config.snapshot_catchup_entries),
         process: process_number(seed),
         reads: config.reads,
     };
@@ -520,14 +524,12 @@ fn run(
     let mut threads = Vec::new();
     let (runtime, peers_stop, peers_thread) = peer_runtime()?;
     threads.push(peers_thread);
-    let receiving = Arc::new(Receiving {
-        runtime: runtime.clone(),
-        inbox: inbox.clone(),
-        engines: Arc::clone(&engines),
-        limits: mvcc_limits(config),
-        metrics: Arc::clone(&metrics),
-        busy: false.into(),
-    });
+    let receiving = Arc::new(Receiving::new(
+        (runtime.clone(), inbox.clone()),
+        Arc::clone(&engines),
+        mvcc_limits(config),
+        Arc::clone(&metrics),
+    ));
     let from_peers = Arc::new(FromPeers {
         inbox: inbox.clone(),
         shared: Arc::clone(&shared),
@@ -552,11 +554,14 @@ fn run(
         core,
         clock: inbox.clock,
         events,
+        inbox: inbox.clone(),
         shared: Arc::clone(&shared),
         transport,
         log,
         jobs,
+        scans: scans::spawn(&inbox, &mut threads)?,
         snapshots: Snapshots { runtime, inbox: inbox.clone(), engines, receiving },
+        outgoing: Outgoing::default(),
         waiting: Waiting::default(),
         checkpoints: Checkpoints::new(config.checkpoint_bytes, config.checkpoint_interval),
         log_dir: log_dir(config, &data),

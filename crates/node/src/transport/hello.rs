@@ -140,8 +140,8 @@ pub(crate) fn refusal(hello: &Hello, cluster_id: u64, node: NodeId) -> Option<St
     }
     if hello.cluster_id != cluster_id {
         return Some(format!(
-            "cluster {:x} is not ours ({cluster_id:x}): check --initial-cluster and \
-             --initial-cluster-token, or remove a data directory that belongs to another cluster",
+            "cluster {:x} is not ours ({cluster_id:x}): check --initial-cluster, \
+             --initial-cluster-token and --experimental-ranges, or remove a data directory that belongs to another cluster",
             hello.cluster_id
         ));
     }

@@ -6,7 +6,7 @@
 //!
 //! Consensus tolerates loss, so nothing here retries: what is queued for a peer that cannot be
 //! reached is dropped, and the core is told ([`Inbound::unreachable`]). Queues are bounded
-//! ([`OUTBOUND_FRAMES_MAX`]); a full one drops the newest.
+//! ([`OUTBOUND_FRAMES_MAX`], [`OUTBOUND_BYTES_MAX`]); a full one drops the newest.
 //!
 //! *Caveat*: frames are checksummed, not authenticated. Peer ports belong on a private network.
 
@@ -30,6 +30,9 @@ use crate::metrics::Sent;
 
 /// Frames that may wait for one peer.
 pub(crate) const OUTBOUND_FRAMES_MAX: usize = 4096;
+
+/// And their bytes. What is dropped beyond is sent again when the peer says what it has.
+pub(crate) const OUTBOUND_BYTES_MAX: usize = 64 << 20;
 
 /// An idle connection carries an empty frame this often...
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,7 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::hello::{self, Hello, HelloError, Purpose, Welcome};
-use super::{Identity, Inbound, KEEPALIVE_INTERVAL, OUTBOUND_FRAMES_MAX, frame};
+use super::{
+    Identity, Inbound, KEEPALIVE_INTERVAL, OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX, frame,
+};
 use crate::NodeId;
 use crate::metrics::Sent;
 
@@ -27,6 +30,8 @@ const GATHER_BYTES: usize = 256 << 10;
 pub(super) struct Peer {
     pub(super) addresses: Vec<String>,
     queue: mpsc::Sender<Bytes>,
+    /// Of the frames in the queue.
+    bytes: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -46,13 +51,47 @@ impl Peer {
         sent: Sent,
     ) -> Peer {
         let (queue, frames) = mpsc::channel(OUTBOUND_FRAMES_MAX);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let frames = Queue { frames, bytes: Arc::clone(&bytes) };
         let hello = identity.hello(id, Purpose::Messages);
         let task = runtime.spawn(run(id, addresses.clone(), hello, frames, inbound, sent));
-        Peer { addresses, queue, task }
+        Peer { addresses, queue, bytes, task }
     }
 
     pub(super) fn send(&self, payload: Bytes) -> bool {
-        self.queue.try_send(payload).is_ok()
+        let length = payload.len();
+        let before = self.bytes.fetch_add(length, Ordering::Relaxed);
+        // One frame is taken whatever its length.
+        let has_room = before == 0 || before + length <= OUTBOUND_BYTES_MAX;
+        let sent = has_room && self.queue.try_send(payload).is_ok();
+        if !sent {
+            self.bytes.fetch_sub(length, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
+/// The receiving end.
+struct Queue {
+    frames: mpsc::Receiver<Bytes>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    fn taken(&self, frame: Option<Bytes>) -> Option<Bytes> {
+        frame.inspect(|frame| {
+            self.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        })
+    }
+
+    async fn recv(&mut self) -> Option<Bytes> {
+        let frame = self.frames.recv().await;
+        self.taken(frame)
+    }
+
+    fn try_recv(&mut self) -> Option<Bytes> {
+        let frame = self.frames.try_recv().ok();
+        self.taken(frame)
     }
 }
 
@@ -60,7 +99,7 @@ async fn run(
     id: NodeId,
     addresses: Vec<String>,
     hello: Hello,
-    mut frames: mpsc::Receiver<Bytes>,
+    mut frames: Queue,
     inbound: Arc<dyn Inbound>,
     sent: Sent,
 ) {
@@ -78,7 +117,7 @@ async fn run(
                 if let Err(error) = pump(stream, &mut frames, &sent).await {
                     tracing::warn!(peer = format_args!("{:x}", id.0), %error, "lost peer");
                 }
-                if frames.is_closed() {
+                if frames.frames.is_closed() {
                     return;
                 }
             }
@@ -90,7 +129,7 @@ async fn run(
             Err(_) => {}
         }
         // What waited is stale by the time there is a connection again.
-        while frames.try_recv().is_ok() {
+        while frames.try_recv().is_some() {
             lost = true;
         }
         if lost {
@@ -103,11 +142,7 @@ async fn run(
 
 /// Writes frames until the connection breaks or the peer is dropped. The peer never sends on
 /// this connection, so a read that returns tells that it has gone.
-async fn pump(
-    stream: TcpStream,
-    frames: &mut mpsc::Receiver<Bytes>,
-    sent: &Sent,
-) -> io::Result<()> {
+async fn pump(stream: TcpStream, frames: &mut Queue, sent: &Sent) -> io::Result<()> {
     let (mut gone, mut out) = stream.into_split();
     let mut gather = BytesMut::with_capacity(GATHER_BYTES);
     let mut probe = [0; 1];
@@ -133,8 +168,8 @@ async fn pump(
                 break;
             }
             match frames.try_recv() {
-                Ok(next) => payload = next,
-                Err(_) => break,
+                Some(next) => payload = next,
+                None => break,
             }
         }
         out.write_all(&gather).await?;

@@ -27,8 +27,10 @@ pub(crate) struct Checks {
     leaders: BTreeMap<Term, ReplicaId>,
     /// Every entry ever written anywhere: its payload and what precedes it.
     written: BTreeMap<LogPosition, (Payload, LogPosition)>,
-    /// The committed log.
+    /// The committed log: the term of each entry.
     committed: BTreeMap<LogIndex, Term>,
+    /// In which term each was committed: that of whoever knew it first.
+    committed_in: BTreeMap<LogIndex, Term>,
     campaigns: BTreeSet<(ReplicaId, Term)>,
     pub(crate) elections: u64,
 }
@@ -181,7 +183,9 @@ impl Checks {
         self.leaders.insert(term, node.id);
         self.elections += 1;
         for (&index, &committed) in self.committed.range(raft.truncated().index..) {
-            if raft.term_at(index) != Some(committed) {
+            // A leader of an earlier term may be elected late, by votes that were long on their way.
+            let before = self.committed_in.get(&index).is_some_and(|&within| within < term);
+            if before && raft.term_at(index) != Some(committed) {
                 return Err(format!(
                     "leader completeness: {} leads term {term} without {index}@{committed}",
                     node.id
@@ -204,6 +208,7 @@ impl Checks {
         for index in (node.commit_checked.0 + 1).max(raft.truncated().index.0)..=commit.0 {
             let index = LogIndex(index);
             let term = raft.term_at(index).ok_or_else(|| format!("{index} is not in the log"))?;
+            self.committed_in.entry(index).or_insert(raft.term());
             let first = *self.committed.entry(index).or_insert(term);
             if first != term {
                 return Err(format!(

@@ -448,6 +448,7 @@ impl Host {
             node: self.id,
             request_timeout: Duration::from_micros(climate.request_timeout_us),
             catchup_entries: climate.catchup_entries,
+            range_catchup_entries: climate.catchup_entries,
             process: u32::try_from(self.incarnation).unwrap_or(u32::MAX),
         };
         let revision = machine.view().revision();

@@ -80,7 +80,7 @@ fn a_snapshot_is_not_received_where_a_checkpoint_is_being_written() {
     table.leave_behind(range, 15..20);
     assert!(table.target(range).is_none(), "the checkpoint is out");
     let done = job.run().unwrap();
-    table.does(2, Input::RangesCheckpointed(done));
+    table.does(2, Input::RangesWritten(done));
     assert!(table.receive(range));
     let view = |node: u64| table.cores[&node].machine_of(RangeId(range)).unwrap().view();
     assert_eq!(view(1).hash().unwrap(), view(2).hash().unwrap());
@@ -89,6 +89,17 @@ fn a_snapshot_is_not_received_where_a_checkpoint_is_being_written() {
     let limits = mvcc::Limits::default();
     let found = crate::boot::open_range(engine.inner(), RangeId(range), limits).unwrap();
     assert_eq!(found.applied(), table.applied(2, range));
+    // And what it has replaced is emptied.
+    let held = |table: &Table| {
+        let engine = table.cores[&2].machine_of(RangeId(range)).unwrap().state().engine();
+        crate::boot::partitions_held(engine.inner()).unwrap()
+    };
+    assert_eq!(held(&table).len(), 2);
+    let jobs = table.cores.get_mut(&2).unwrap().freeze_ranges().unwrap();
+    assert!(table.target(range).is_none(), "it is being emptied");
+    table.does(2, Input::RangesWritten(jobs.run().unwrap()));
+    assert_eq!(held(&table).len(), 1);
+    assert!(table.target(range).is_some());
 }
 
 /// The message alone would have a member claim to have applied what it has nothing of.
