@@ -69,6 +69,7 @@ const HOUSE: &[Room] = &[
         "protocols from their papers, run under faults, checked after every event",
         &["raft", "raft-mutants"],
     ),
+    room("lab-page", "the lab's page, served by the binary", &["lab"]),
     room("client", "the Rust client: finds the leader, retries only what is safe", &["proto"]),
     room(
         "bench",
@@ -78,7 +79,10 @@ const HOUSE: &[Room] = &[
     room(
         "cli",
         "the `quorate` binary",
-        &["env", "bolt", "proto", "mvcc", "etcd", "storage", "node", "server", "client", "bench"],
+        &[
+            "env", "bolt", "proto", "mvcc", "etcd", "storage", "node", "server", "lab", "lab-page",
+            "client", "bench",
+        ],
     ),
     room(
         "fuzz",
@@ -100,7 +104,7 @@ const HOUSE: &[Room] = &[
 const IN_ALL_TESTS: &str = "hunt";
 
 /// Rooms that may know an async runtime.
-const TOKIO: &[&str] = &["node", "server", "client", "bench", "cli", "e2e"];
+const TOKIO: &[&str] = &["node", "server", "lab-page", "client", "bench", "cli", "e2e"];
 /// Rooms that may know gRPC.
 const TONIC: &[&str] = &["server", "client", "bench", "cli", "e2e"];
 

@@ -25,6 +25,7 @@ use commands::Global;
 use commands::bench::BenchArgs;
 use commands::endpoint::EndpointArgs;
 use commands::kv::{CompactArgs, DelArgs, GetArgs, PutArgs};
+use commands::lab::LabArgs;
 use commands::lease::LeaseCommand;
 use commands::lock::{ElectArgs, LockArgs};
 use commands::maintenance::{AlarmCommand, DefragArgs, MoveLeaderArgs};
@@ -51,6 +52,7 @@ First steps:
   quorate put colour red           write; every etcd client works as well
   quorate get colour               read
   quorate demo                     three members on one screen: kill one and look
+  quorate lab                      consensus protocols to watch, to break and to check, as a page
   quorate COMMAND --help           every command explains itself, with examples"
 )]
 struct Cli {
@@ -79,6 +81,7 @@ Examples:
     )]
     Start(Box<Flags>),
     Demo(DemoArgs),
+    Lab(LabArgs),
     Put(PutArgs),
     Get(GetArgs),
     Del(DelArgs),
@@ -169,6 +172,7 @@ fn run(cli: Cli) -> Result<()> {
             runtime.block_on(async {
                 match command {
                     Command::Demo(demo) => demo.run().await,
+                    Command::Lab(lab) => lab.run(&global).await,
                     command => ask(&global, command).await,
                 }
             })
@@ -195,9 +199,11 @@ async fn ask(global: &Global, command: Command) -> Result<()> {
         Command::Snapshot(snapshot) => snapshot.run(cluster).await,
         Command::Lock(lock) => lock.run(cluster).await,
         Command::Elect(elect) => elect.run(cluster).await,
-        Command::Start(_) | Command::Demo(_) | Command::Bench(_) | Command::Completion { .. } => {
-            Ok(())
-        }
+        Command::Start(_)
+        | Command::Demo(_)
+        | Command::Lab(_)
+        | Command::Bench(_)
+        | Command::Completion { .. } => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`ctl`], [`transcript`]: etcdctl, and what it printed in a comparable form.
 //! - [`rpc`]: gRPC by path and bytes, so that malformed messages can be sent too.
 //! - [`differential`]: random requests from a seed, compared whole, with shrinking.
+//! - [`browser`]: a real browser, for the pages.
 //! - [`disk`]: a small file system of its own, to be filled.
 //! - [`blackbox`]: real faults of network, disk, processes and clocks; the record judged by `history`.
 //! - [`torture`]: faults under load, and the checks of what must hold afterwards.
@@ -17,6 +18,7 @@
 //! machine can still take one in between; the start then fails, loudly.
 
 pub mod blackbox;
+pub mod browser;
 pub mod cluster;
 pub mod ctl;
 pub mod differential;

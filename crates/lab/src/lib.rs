@@ -52,5 +52,6 @@ pub mod script;
 pub mod shrink;
 pub mod story;
 pub mod swarm;
+pub mod tax;
 pub mod trace;
 pub mod view;

@@ -96,38 +96,59 @@ pub enum Map {
     RoundTripsMs(Vec<Vec<u64>>),
 }
 
+/// Virginia, and so on: round trips in milliseconds.
+const CONTINENT: (&[&str], &[&[u64]]) = (
+    &["Virginia", "Ohio", "Oregon", "Montreal", "California"],
+    &[
+        &[0, 12, 65, 15, 62],
+        &[12, 0, 50, 25, 50],
+        &[65, 50, 0, 60, 22],
+        &[15, 25, 60, 0, 75],
+        &[62, 50, 22, 75, 0],
+    ],
+);
+
+/// The same of the globe.
+const GLOBE: (&[&str], &[&[u64]]) = (
+    &["Virginia", "Ireland", "Tokyo", "Oregon", "Sydney", "Sao Paulo", "Mumbai"],
+    &[
+        &[0, 67, 145, 65, 200, 115, 185],
+        &[67, 0, 200, 120, 250, 175, 120],
+        &[145, 200, 0, 97, 105, 250, 120],
+        &[65, 120, 97, 0, 140, 175, 220],
+        &[200, 250, 105, 140, 0, 310, 150],
+        &[115, 175, 250, 175, 310, 0, 300],
+        &[185, 120, 120, 220, 150, 300, 0],
+    ],
+);
+
 impl Map {
     /// One way between two nodes, in microseconds.
     #[must_use]
     pub fn one_way_us(&self, from: NodeId, to: NodeId) -> u64 {
-        // Virginia, Ohio, Oregon, Montreal, California.
-        const CONTINENT: &[&[u64]] = &[
-            &[0, 12, 65, 15, 62],
-            &[12, 0, 50, 25, 50],
-            &[65, 50, 0, 60, 22],
-            &[15, 25, 60, 0, 75],
-            &[62, 50, 22, 75, 0],
-        ];
-        // Virginia, Ireland, Tokyo, Oregon, Sydney, Sao Paulo, Mumbai.
-        const GLOBE: &[&[u64]] = &[
-            &[0, 67, 145, 65, 200, 115, 185],
-            &[67, 0, 200, 120, 250, 175, 120],
-            &[145, 200, 0, 97, 105, 250, 120],
-            &[65, 120, 97, 0, 140, 175, 220],
-            &[200, 250, 105, 140, 0, 310, 150],
-            &[115, 175, 250, 175, 310, 0, 300],
-            &[185, 120, 120, 220, 150, 300, 0],
-        ];
         let table = |table: &[&[u64]]| table[from.0 % table.len()][to.0 % table.len()] * 500;
         match self {
             Self::Room => 0,
             Self::Region => 500 * u64::from(from.0 % 3 != to.0 % 3),
-            Self::Continent => table(CONTINENT),
-            Self::Globe => table(GLOBE),
+            Self::Continent => table(CONTINENT.1),
+            Self::Globe => table(GLOBE.1),
             Self::RoundTripsMs(rows) => rows
                 .get(from.0 % rows.len().max(1))
                 .and_then(|row| row.get(to.0 % rows.len().max(1)))
                 .map_or(0, |ms| ms.saturating_mul(500)),
+        }
+    }
+
+    /// Where a node is, by the name of the place.
+    #[must_use]
+    pub fn place(&self, node: NodeId) -> String {
+        let named = |names: &[&str]| names[node.0 % names.len()].to_owned();
+        match self {
+            Self::Room => "here".to_owned(),
+            Self::Region => named(&["zone a", "zone b", "zone c"]),
+            Self::Continent => named(CONTINENT.0),
+            Self::Globe => named(GLOBE.0),
+            Self::RoundTripsMs(rows) => format!("place {}", node.0 % rows.len().max(1)),
         }
     }
 }

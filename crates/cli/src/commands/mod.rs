@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod endpoint;
 pub(crate) mod kv;
+pub(crate) mod lab;
 pub(crate) mod lease;
 pub(crate) mod lock;
 pub(crate) mod maintenance;

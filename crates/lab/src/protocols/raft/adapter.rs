@@ -210,6 +210,7 @@ impl Disk {
 pub(crate) struct Settings {
     pub(crate) founders: usize,
     write_us: u64,
+    election_ms: u64,
     pre_vote: bool,
     check_quorum: bool,
     one_by_one: bool,
@@ -223,6 +224,7 @@ impl Settings {
         Self {
             founders: if founders == 0 { setup.n } else { founders },
             write_us: setup.knob("write_us"),
+            election_ms: setup.knob("election_ms"),
             pre_vote: setup.knob("pre_vote") == 1,
             check_quorum: setup.knob("check_quorum") == 1,
             one_by_one: setup.knob("one_by_one") == 1,
@@ -350,8 +352,8 @@ impl Replica {
     fn begin(&mut self, now: Duration, out: &mut Out<'_, Self>) {
         let settings = &self.settings;
         let mut config = Config::new(replica(self.id), out.dice().draw());
-        config.election_timeout = Duration::from_millis(100);
-        config.heartbeat_interval = Duration::from_millis(20);
+        config.election_timeout = Duration::from_millis(settings.election_ms);
+        config.heartbeat_interval = Duration::from_millis(settings.election_ms / 5);
         config.pre_vote = settings.pre_vote;
         config.check_quorum = settings.check_quorum;
         if settings.one_by_one {

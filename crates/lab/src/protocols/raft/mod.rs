@@ -263,6 +263,13 @@ const KNOBS: &[Knob] = &[
         min: 0,
         max: 100_000,
     },
+    Knob {
+        name: "election_ms",
+        says: "How long a silent leader is waited for, at least, in ms; heartbeats come five times as often.",
+        default: 100,
+        min: 10,
+        max: 10_000,
+    },
     switch("pre_vote", "1: ask whether an election could be won before disturbing anyone.", 1),
     switch(
         "check_quorum",

@@ -1,0 +1,267 @@
+//! One run, many runs, the smallest run, and the adversary's.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use lab::check::{self, Found, Report};
+use lab::facade::{Outcome, Run, Subject, Tell};
+use lab::flp::{self, Bounds, Ending};
+use lab::protocol::Setup;
+use lab::script::{End, Script, Weather};
+use lab::{shrink, story};
+
+use super::{SetupArgs, bad, json_line};
+use crate::exit::{Exit, Result};
+use crate::print::put;
+
+/// Runs that a counterexample is cut down by.
+const SHRINK_RUNS_MAX: u64 = 5_000;
+/// Seeds between two words on how far it is.
+const SEEDS_AT_ONCE: u64 = 500;
+/// Configurations that the adversary looks at for one stage.
+const CONFIGURATIONS_MAX: usize = 20_000;
+
+/// One run.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate lab run raft --seed 7
+  quorate lab run raft --lesson figure-8 --broken commit-old-term
+  quorate lab run paxos --faults none --set proposals=3
+  quorate lab shrink paxos --broken forget-promise -w json > smallest.json
+  quorate lab run paxos --faults smallest.json        run it again, byte for byte")]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// Where everything that is drawn comes from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// What breaks: seed (drawn from the seed), none, or a file with a run or a script as JSON
+    #[arg(long, value_name = "seed|none|FILE", default_value = "seed")]
+    faults: String,
+    /// One of the protocol's lessons instead
+    #[arg(long, value_name = "NAME", conflicts_with = "faults")]
+    lesson: Option<String>,
+}
+
+impl RunArgs {
+    pub(super) fn run(self, json: bool) -> Result<()> {
+        let subject = self.setup.subject()?;
+        let run = self.described(subject)?;
+        let outcome = subject.run(&run, Tell::All).map_err(bad)?;
+        if json { json_line(&outcome) } else { tell(&outcome) }
+    }
+
+    fn described(&self, subject: &dyn Subject) -> Result<Run> {
+        let setup = self.setup.setup(self.seed)?;
+        if let Some(name) = &self.lesson {
+            return lesson(subject, name, setup);
+        }
+        match self.faults.as_str() {
+            "seed" => subject.generate(&setup).map_err(bad),
+            "none" => {
+                let end = End { events: 100_000, at_us: 1_000_000 };
+                let script = Script {
+                    weather: Weather::calm(),
+                    acts: Vec::new(),
+                    end,
+                    calm_from_us: Some(0),
+                };
+                Ok(Run { protocol: self.setup.protocol.clone(), setup, script })
+            }
+            file => from_file(&PathBuf::from(file), &self.setup.protocol, setup),
+        }
+    }
+}
+
+fn lesson(subject: &dyn Subject, name: &str, setup: Setup) -> Result<Run> {
+    let lessons = subject.about().lessons;
+    let known = lessons.iter().find(|known| known.name == name).ok_or_else(|| {
+        let names: Vec<&str> = lessons.iter().map(|known| known.name).collect();
+        Exit::bad_args(format!("there is no lesson {name:?}; there are {}", names.join(", ")))
+    })?;
+    let mut run = (known.run)();
+    run.setup.variants.extend(setup.variants);
+    Ok(run)
+}
+
+/// What `shrink -w json` writes, a run, or a script alone.
+fn from_file(path: &PathBuf, protocol: &str, setup: Setup) -> Result<Run> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Exit::io(format!("{}: {error}", path.display())))?;
+    let found = serde_json::from_str::<Found>(&text).map(|found| found.run);
+    let run = found.or_else(|_| serde_json::from_str::<Run>(&text));
+    let script = |_| serde_json::from_str::<Script>(&text);
+    let run = run.or_else(|error| {
+        script(error).map(|script| Run { protocol: protocol.to_owned(), setup, script })
+    });
+    let run = run.map_err(|error| {
+        Exit::invalid_input(format!("{} is no run and no script: {error}", path.display()))
+    })?;
+    if run.protocol == protocol {
+        Ok(run)
+    } else {
+        Err(Exit::bad_args(format!("{} is a run of {}", path.display(), run.protocol)))
+    }
+}
+
+fn tell(outcome: &Outcome) -> Result<()> {
+    let broken = outcome.broken.as_ref().map(ToString::to_string);
+    if let Some(trace) = &outcome.trace {
+        put(&story::tell(trace, broken.as_deref()))?;
+    }
+    let verdict = broken.map_or_else(|| "every rule holds".to_owned(), |_| "BROKEN".to_owned());
+    put(&format!(
+        "{} events, {} messages, {} ms, digest {}: {verdict}\n",
+        outcome.events,
+        outcome.tally.sent,
+        outcome.at_us / 1000,
+        outcome.digest
+    ))
+}
+
+/// Many runs.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Ends with status 1 if a rule broke.
+
+Examples:
+  quorate lab check raft --seeds 10000
+  quorate lab check raft --broken forget-vote
+  quorate lab shrink paxos --broken count-values")]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: u64,
+    /// No word on how far it is
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl CheckArgs {
+    pub(super) fn check(self, json: bool) -> Result<()> {
+        let begun = Instant::now();
+        let report = self.report()?;
+        if json {
+            json_line(&report)?;
+        } else {
+            let (seeds, events) = (report.seeds, report.events);
+            put(&format!("{seeds} seeds, {events} events, {:.1?}\n", begun.elapsed()))?;
+        }
+        match report.found {
+            None if json => Ok(()),
+            None => put("every rule holds in all of them\n"),
+            Some(found) => Err(Exit::failed(format!(
+                "seed {} breaks a rule in event {}: {}",
+                found.run.setup.seed, found.events, found.broken
+            ))),
+        }
+    }
+
+    pub(super) fn shrink(self, json: bool) -> Result<()> {
+        let subject = self.setup.subject()?;
+        let report = self.report()?;
+        let Some(found) = report.found else {
+            return Err(Exit::failed(format!("no rule broke in {} seeds", report.seeds)));
+        };
+        let smallest = shrink::shrink(subject, &found, SHRINK_RUNS_MAX).map_err(bad)?;
+        if json {
+            return json_line(&smallest);
+        }
+        let outcome = subject.run(&smallest.run, Tell::All).map_err(bad)?;
+        tell(&outcome)?;
+        put(&format!(
+            "seed {} with {} acts and {} events, cut down to {} acts and {} events\n",
+            found.run.setup.seed,
+            found.run.script.acts.len(),
+            found.events,
+            smallest.run.script.acts.len(),
+            smallest.events
+        ))
+    }
+
+    /// In pieces, so that there is something to see.
+    fn report(&self) -> Result<Report> {
+        let subject = self.setup.subject()?;
+        let shown = !self.quiet && std::io::stderr().is_terminal();
+        let mut all = Report { seeds: 0, events: 0, found: None };
+        while all.seeds < self.seeds && all.found.is_none() {
+            let setup = self.setup.setup(self.first + all.seeds)?;
+            let seeds = SEEDS_AT_ONCE.min(self.seeds - all.seeds);
+            let report = check::check(subject, &setup, seeds).map_err(bad)?;
+            all.seeds += report.seeds;
+            all.events += report.events;
+            all.found = report.found;
+            if shown {
+                eprint!("\r{} of {} seeds", all.seeds, self.seeds);
+            }
+        }
+        if shown {
+            eprint!("\r\x1b[K");
+        }
+        Ok(all)
+    }
+}
+
+/// The adversary.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct FlpArgs {
+    /// The protocol: one of those that can be attacked
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(flp::TARGETS))]
+    protocol: String,
+    /// Stages: in each one more process has had its turn, and nothing is decided
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    stages: usize,
+    /// Tell the whole schedule
+    #[arg(long)]
+    story: bool,
+}
+
+impl FlpArgs {
+    pub(super) fn run(self, json: bool) -> Result<()> {
+        let bounds = Bounds { stages: self.stages, configurations: CONFIGURATIONS_MAX };
+        let attack = flp::attack(&self.protocol, bounds).map_err(bad)?;
+        if json {
+            return json_line(&attack);
+        }
+        if self.story {
+            put(&story::tell(&attack.trace, None))?;
+        }
+        let text = match (&attack.ending, &attack.verified) {
+            (Ending::Undecided, Some(verified)) => format!(
+                "{} stages, {} steps ({:?} of each process), {} messages sent, {} of them not delivered yet.\n\
+                 Every message sent before stage {} was delivered, nobody crashed, and nothing is decided; both\n\
+                 decisions are still possible. The schedule and its witnesses were replayed by an independent\n\
+                 check: digest {}. This is a finite prefix of a run that never decides, never a proof.\n",
+                verified.stages,
+                verified.steps,
+                verified.steps_of_each,
+                verified.sent,
+                verified.undelivered,
+                verified.delivered_up_to_stage,
+                verified.digest
+            ),
+            (Ending::BlocksAfterCrash(node), _) => format!(
+                "{node} crashes, and the others never decide: the protocol blocks after one crash. It does not do\n\
+                 what the theorem would keep it from.\n"
+            ),
+            (Ending::NotBivalent, _) => {
+                "The first configuration was not found to be bivalent.\n".to_owned()
+            }
+            (Ending::Exhausted { stage, looked_at }, _) => format!(
+                "The search was exhausted in stage {stage}, after {looked_at} configurations. That says nothing\n\
+                 about the protocol.\n"
+            ),
+            (Ending::Undecided, None) => {
+                return Err(Exit::failed("the schedule does not stand the independent check"));
+            }
+        };
+        put(&text)
+    }
+}

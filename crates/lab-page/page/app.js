@@ -1,0 +1,560 @@
+// The lab's page: a run, a moment of it, and what a visitor does to it.
+//
+// A run is its description (protocol, setup, script); the server makes it and gives back a recording of every
+// event. Whatever is done to it is one more act in its script, and the run is made anew: what was before is the
+// same, since nothing but the description has a say.
+
+import { ask, get, pack, unpack } from "./api.js";
+import * as panels from "./panels.js";
+import { byId } from "./panels.js";
+import { Recording } from "./recording.js";
+import { Stage } from "./stage.js";
+import { clock, nodeName } from "./words.js";
+
+// A run goes on for so long before it is asked to go on, in simulated microseconds.
+const STRETCH_US = 3_000_000;
+const EVENTS_MAX = 100_000;
+const STRETCHES_US_MAX = 120_000_000;
+// Nothing is on its way: the time to the next event takes so many milliseconds at most.
+const QUIET_MS = 350;
+// A message that takes longer than this from now on is not waited for.
+const FAR_US = 40_000;
+const SEEDS_AT_ONCE = 250;
+const SEEDS_MAX = 10_000;
+const PANELS_MS = 120;
+
+const app = {
+  protocols: [], about: null, run: null, setup: null, recording: null, stage: null,
+  k: 0, us: 0, playing: false, making: 0, selected: null, value: 1, lesson: null, shownK: -1, shownAt: 0, stop: false,
+};
+
+const say = (text) => {
+  byId("live").textContent = text;
+};
+
+function fail(error) {
+  console.warn(error);
+  byId("verdict").hidden = false;
+  byId("verdict").textContent = error.message;
+}
+
+const calm = () => ({ delay_us_min: 1000, delay_us_max: 2000, slow_per_mille: 0, drop_per_mille: 0, duplicate_per_mille: 0, in_order: false, map: "room" });
+
+const copy = (value) => JSON.parse(JSON.stringify(value));
+
+// ---- runs ----
+
+// Makes a run and shows it. Its beginning is as before if it continues another.
+async function load(run, { k = 0, us = null, play = false, push = true, quiet = false } = {}) {
+  const mine = ++app.making;
+  const outcome = await ask("run", run);
+  if (mine !== app.making) return false;
+  show(run, outcome.setup, new Recording(outcome));
+  app.k = Math.min(k, app.recording.length);
+  app.us = us ?? app.recording.timeOf(app.k);
+  setPlaying(play);
+  if (push) await remember(push === "replace");
+  if (!quiet) refresh();
+  return true;
+}
+
+function show(run, setup, recording) {
+  const about = app.protocols.find((known) => known.name === run.protocol);
+  const another = about !== app.about;
+  Object.assign(app, { about, run, setup, recording, shownK: -1 });
+  app.stage.show(recording, recording.outcome.trace.nodes);
+  byId("digest").textContent = `digest ${recording.outcome.digest}`;
+  byId("time").max = recording.length;
+  byId("n").value = setup.n;
+  byId("n").min = about.nodes.min;
+  byId("n").max = about.nodes.max;
+  byId("protocol").value = about.name;
+  byId("seed").value = setup.seed;
+  if (another) {
+    app.selected = null;
+    panels.rules(byId("rules"), about);
+    panels.lessons(byId("lessons"), about, openLesson);
+    panels.essay(byId("essay"), about);
+    byId("flp-box").hidden = !about.attackable;
+    tools();
+  }
+  panels.variants(byId("variants"), about, setup.variants, toggleVariant);
+  const draft = copy({ ...run, setup });
+  panels.knobs(byId("knobs"), about, draft.setup, draft.script.weather, (change) => {
+    change();
+    load(draft, { k: 0, play: app.playing }).catch(fail);
+  });
+  app.stage.select(app.selected);
+  drawMarks();
+}
+
+async function remember(replace) {
+  if (!app.run) return;
+  const hash = `#run=${await pack(app.run)}&k=${app.k}`;
+  if (location.hash === hash) return;
+  history[replace ? "replaceState" : "pushState"](null, "", hash);
+}
+
+async function recall() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  if (!parts.get("run")) return false;
+  const run = await unpack(parts.get("run"));
+  return load(run, { k: Number(parts.get("k") ?? 0), push: false });
+}
+
+// An undisturbed run. What the first lesson's client asks for at the very beginning is asked for here, too:
+// some protocols do nothing by themselves.
+function fresh(name, setup) {
+  const about = app.protocols.find((known) => known.name === name);
+  const first = about.runs[0]?.script.acts ?? [];
+  const acts = first.filter((act) => act.what.client && (act.when.us ?? Infinity) <= 1000);
+  const script = { weather: calm(), acts: setup.n === 0 ? acts : [], end: { events: EVENTS_MAX, at_us: STRETCH_US }, calm_from_us: null };
+  return { protocol: name, setup, script };
+}
+
+function setupNow() {
+  const n = Number(byId("n").value) || 0;
+  return { n, seed: Number(byId("seed").value) || 0, variants: app.setup.variants, knobs: app.setup.knobs, watched: [] };
+}
+
+const bare = () => ({ n: 0, seed: Number(byId("seed").value) || 0, variants: [], knobs: {}, watched: [] });
+
+function lessonText(title, text) {
+  byId("lesson").hidden = !text;
+  byId("lesson").querySelector("h2").textContent = title;
+  byId("lesson").querySelector("p").textContent = text.replaceAll("`", "");
+}
+
+function openLesson(nth) {
+  const lesson = app.about.lessons[nth];
+  lessonText(lesson.name, lesson.says);
+  const run = copy(app.about.runs[nth]);
+  run.setup.variants = [...new Set([...run.setup.variants, ...(app.setup?.variants ?? [])])];
+  load(run, { play: true }).catch(fail);
+}
+
+function toggleVariant(name, on) {
+  const run = copy(app.run);
+  const others = app.about.name === "raft" ? [] : app.setup.variants.filter((other) => other !== name);
+  run.setup = { ...run.setup, variants: on ? [...others, name] : others };
+  load(run, { k: 0, play: app.playing }).catch(fail);
+}
+
+// ---- what is done to a run ----
+
+// What was done up to now stays; what the script would do later is left out; and these are done now.
+async function act(whats) {
+  if (!app.run) return;
+  const lastUs = app.recording.timeOf(app.k);
+  const nowUs = Math.floor(app.us);
+  const when = nowUs > lastUs ? { us: nowUs } : { event: app.k };
+  const run = copy(app.run);
+  run.script.acts = done(run.script.acts, lastUs).concat(whats.map((what) => ({ when, what })));
+  run.script.calm_from_us = null;
+  run.script.end = { events: EVENTS_MAX, at_us: nowUs + STRETCH_US };
+  const { k, us, playing } = app;
+  await load(run, { k, us, play: playing });
+  if (!playing) seek(Math.min(k + whats.length, app.recording.length));
+}
+
+const done = (acts, lastUs) => acts.filter(({ when }) => (when.us !== undefined ? when.us <= lastUs : when.event < app.k));
+
+const isCut = (from, to) => app.recording.at(app.k).cut.has(`${from}>${to}`);
+
+function cut(pairs) {
+  const both = pairs.flatMap(([a, b]) => [[a, b], [b, a]]);
+  const mend = both.every(([from, to]) => isCut(from, to));
+  act(both.map(([from, to]) => (mend ? { mend: { from, to } } : { cut: { from, to } }))).catch(fail);
+}
+
+function link(from, to, oneWay) {
+  const pairs = oneWay ? [[from, to]] : [[from, to], [to, from]];
+  const mend = pairs.every(([a, b]) => isCut(a, b));
+  act(pairs.map(([a, b]) => (mend ? { mend: { from: a, to: b } } : { cut: { from: a, to: b } }))).catch(fail);
+}
+
+const count = () => app.recording.outcome.trace.nodes;
+const frameOf = (node) => app.recording.at(app.k).nodes[node];
+
+function others(node) {
+  return Array.from({ length: count() }, (_, other) => [node, other]).filter(([, other]) => other !== node);
+}
+
+// Whom a client asks if nobody is chosen: a leader, if one is seen.
+function target() {
+  if (app.selected !== null) return app.selected;
+  const nodes = app.recording.at(app.k).nodes;
+  const leader = nodes.findIndex((frame) => frame.status === "up" && /leader|primary|leading/i.test(frame.view.role));
+  return leader < 0 ? 0 : leader;
+}
+
+function chosen(then) {
+  if (app.selected === null) {
+    say("Choose a process first");
+    byId("hint").textContent = "Choose a process first: click it, or press its number.";
+    return;
+  }
+  then(app.selected);
+}
+
+const deeds = {
+  crash: () => chosen((node) => act([frameOf(node).status === "down" ? { restart: node } : { crash: node }]).catch(fail)),
+  pause: () => chosen((node) => act([frameOf(node).status === "paused" ? { resume: node } : { pause: node }]).catch(fail)),
+  cutOff: () => chosen((node) => cut(others(node))),
+  traitor: () => chosen((node) => act([{ traitor: { node, conduct: frameOf(node).traitor ? "loyal" : { lies: { per_mille: 600 } } } }]).catch(fail)),
+  expire: () => chosen((node) => act([{ expire: node }]).catch(fail)),
+  blank: () => chosen((node) => act([{ restart_blank: node }]).catch(fail)),
+  heal: () => act(["heal"]).catch(fail),
+  write: () => request(app.about.operations[0]),
+};
+
+function request(operation, args) {
+  if (!operation) return;
+  const given = args ?? operation.args.map((_, nth) => (nth === 0 ? app.value : 0));
+  app.value += 1;
+  act([{ client: { node: target(), op: operation.name, args: given } }]).catch(fail);
+}
+
+// The buttons below the board.
+function tools() {
+  const button = (text, title, deed) => {
+    const element = Object.assign(document.createElement("button"), { type: "button", textContent: text, title });
+    element.addEventListener("click", deed);
+    return element;
+  };
+  const operations = app.about.operations.map((operation) =>
+    button(operation.name, `${operation.says} ${operation.args.length ? `(${operation.args.join(", ")})` : ""}`, () => request(operation)),
+  );
+  byId("acts").replaceChildren(
+    ...operations,
+    button("Crash / restart", "Of the chosen process: what it had not written is gone (c)", deeds.crash),
+    button("Pause / go on", "It stands still and notices nothing (p)", deeds.pause),
+    button("Cut off / mend", "All its links (x)", deeds.cutOff),
+    button("Timer", "Its next timer runs out now (e)", deeds.expire),
+    button("Traitor / loyal", "It lies from now on (t)", deeds.traitor),
+    button("Heal", "All links (h)", deeds.heal),
+  );
+}
+
+function fork() {
+  const run = copy(app.run);
+  run.script.acts = done(run.script.acts, app.recording.timeOf(app.k));
+  run.script.calm_from_us = null;
+  run.script.end = { events: EVENTS_MAX, at_us: Math.floor(app.us) + STRETCH_US };
+  const { k, us } = app;
+  lessonText("", "");
+  load(run, { k, us }).then(() => say(`Forked at event ${k}`)).catch(fail);
+}
+
+// ---- time ----
+
+function setPlaying(playing) {
+  app.playing = playing;
+  byId("play").textContent = playing ? "Stop" : "Play";
+}
+
+function seek(k) {
+  app.k = Math.min(Math.max(k, 0), app.recording.length);
+  app.us = app.recording.timeOf(app.k);
+  refresh();
+  clearTimeout(app.remembering);
+  app.remembering = setTimeout(() => remember(true), 300);
+}
+
+function step(by) {
+  setPlaying(false);
+  seek(app.k + by);
+}
+
+function toggle() {
+  if (!app.playing && app.k >= app.recording.length && app.recording.outcome.ended !== "limit") seek(0);
+  setPlaying(!app.playing);
+  if (!app.playing) remember(true);
+}
+
+function advance(ms) {
+  const { recording } = app;
+  const perMs = 1000 / Number(byId("speed").value);
+  const next = recording.events[app.k];
+  let us = app.us + ms * perMs;
+  if (next) {
+    const near = [...recording.at(app.k).flying].some((id) => (recording.messages[id].end?.at_us ?? Infinity) - app.us < FAR_US);
+    if (!near) us = Math.max(us, app.us + ((next.at_us - app.us) * ms) / QUIET_MS);
+  } else if (app.us >= recording.endUs) {
+    return end();
+  }
+  app.us = us;
+  app.k = Math.max(app.k, recording.countAt(us));
+  if (recording.endUs - us < STRETCH_US / 4) extend();
+}
+
+function end() {
+  if (!extend() && !app.extending) {
+    setPlaying(false);
+    remember(true);
+  }
+}
+
+// A run that nothing has ended goes on.
+function extend() {
+  const { recording, run } = app;
+  const over = recording.outcome.ended !== "limit" || recording.length >= EVENTS_MAX || run?.script.calm_from_us != null;
+  if (!run || app.extending || over || run.script.end.at_us > STRETCHES_US_MAX) return false;
+  app.extending = true;
+  const longer = copy(run);
+  longer.script.end = { events: EVENTS_MAX, at_us: run.script.end.at_us + STRETCH_US };
+  const mine = app.making;
+  ask("run", longer)
+    .then((outcome) => {
+      if (mine !== app.making || app.run !== run) return;
+      show(longer, outcome.setup, new Recording(outcome));
+    })
+    .catch(fail)
+    .finally(() => {
+      app.extending = false;
+    });
+  return true;
+}
+
+// ---- what is shown ----
+
+function refresh() {
+  app.stage.dirty = true;
+  app.shownK = -1;
+}
+
+function drawPanels(now) {
+  if (app.shownK === app.k || (app.playing && now - app.shownAt < PANELS_MS)) return;
+  app.shownK = app.k;
+  app.shownAt = now;
+  const { recording, k } = app;
+  byId("time").value = k;
+  byId("time").setAttribute("aria-valuetext", `event ${k} of ${recording.length}, ${clock(app.us)}`);
+  const broken = panels.judge(byId("rules"), recording, k);
+  byId("verdict").hidden = !broken;
+  if (broken) {
+    const text = `${broken.broken.rule}: ${broken.broken.what}`;
+    if (byId("verdict").textContent !== text) say(`A rule is broken. ${text}`);
+    byId("verdict").textContent = text;
+  }
+  panels.selected(byId("selected"), app.selected, app.selected === null ? null : recording.at(k).nodes[app.selected]);
+  panels.story(byId("story"), recording, k, (to) => {
+    setPlaying(false);
+    seek(to);
+  });
+}
+
+// Where acts are, and where a rule broke.
+function drawMarks() {
+  const canvas = byId("marks");
+  const { clientWidth: width, clientHeight: height } = canvas;
+  const ratio = devicePixelRatio || 1;
+  Object.assign(canvas, { width: width * ratio, height: height * ratio });
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  const style = getComputedStyle(document.documentElement);
+  const { recording } = app;
+  const mark = (event, color, from) => {
+    const x = 8 + (event / Math.max(recording.length, 1)) * (width - 16);
+    context.fillStyle = style.getPropertyValue(color);
+    context.fillRect(x - 1, height * from, 2, height * (1 - from));
+  };
+  recording.events.forEach((event, place) => {
+    if (event.sort === "act") mark(place, "--warn", 0.72);
+  });
+  for (const broken of recording.outcome.all_broken) mark(broken.event, "--bad", 0);
+}
+
+let before = 0;
+function frame(now) {
+  const ms = Math.min(now - before, 100);
+  before = now;
+  if (app.recording) {
+    if (app.playing) {
+      advance(ms);
+      app.stage.dirty = true;
+    }
+    if (app.stage.dirty) {
+      app.stage.draw(app.recording.at(app.k), app.us, app.recording);
+      byId("clock").textContent = `${clock(app.us)} · event ${app.k}`;
+    }
+    drawPanels(now);
+  }
+  requestAnimationFrame(frame);
+}
+
+function choose(node) {
+  if (node >= count()) return;
+  app.selected = app.selected === node ? null : node;
+  app.stage.select(app.selected);
+  refresh();
+}
+
+// ---- search ----
+
+async function search() {
+  setPlaying(false);
+  const dialog = byId("progress");
+  const words = dialog.querySelector("p");
+  const { protocol } = app.run ?? { protocol: app.about.name };
+  const { variants } = app.setup;
+  let setup = { ...bare(), knobs: app.setup.knobs, n: app.setup.n, variants };
+  if (variants.length === 1) setup = await ask("variant", { protocol, variant: variants[0] });
+  app.stop = false;
+  dialog.showModal();
+  try {
+    for (let seeds = 0; seeds < SEEDS_MAX && !app.stop; seeds += SEEDS_AT_ONCE) {
+      words.textContent = `${seeds} seeds, and no rule broke yet`;
+      dialog.querySelector("progress").value = seeds / SEEDS_MAX;
+      const report = await ask("search", { protocol, setup: { ...setup, seed: seeds }, seeds: SEEDS_AT_ONCE });
+      if (report.found) {
+        words.textContent = `Seed ${report.found.run.setup.seed} breaks ${report.found.broken.rule}; cutting it down`;
+        const smallest = await ask("shrink", report.found);
+        const { rule, what } = smallest.broken;
+        lessonText("Counterexample", `Found with seed ${report.found.run.setup.seed}, ${report.found.events} events; cut down to ${smallest.events}. ${rule}: ${what}`);
+        dialog.close();
+        await load(smallest.run, { play: true });
+        return;
+      }
+    }
+    const why = variants.length ? "" : " Choose a way to break the protocol, and search again.";
+    lessonText("No counterexample", `No rule broke.${why}`);
+  } finally {
+    dialog.close();
+  }
+}
+
+function adversaryWords({ ending, certificate, verified }) {
+  const stages = certificate.stages.length;
+  if (ending.blocks_after_crash !== undefined) return `Without ${nodeName(ending.blocks_after_crash)} the others never decide: one crash, and this protocol blocks. It does not do what the theorem would keep it from.`;
+  if (ending === "not_bivalent") return "The first configuration was not found to be bivalent.";
+  if (ending.exhausted) return `The search was exhausted in stage ${ending.exhausted.stage}, after ${ending.exhausted.looked_at} configurations. That says nothing about the protocol.`;
+  return `${stages} stages, ${verified.steps} steps: the processes took their turns, in each the oldest message to one of them was delivered, nobody crashed, and nothing is decided; both decisions are still possible. `
+    + `An independent check has replayed the schedule and its witnesses (digest ${verified.digest}). It is a finite prefix of a run that never decides, never a proof that there is one.`;
+}
+
+async function attack() {
+  const box = byId("flp");
+  box.textContent = "The adversary looks for schedules…";
+  const found = await ask("flp", { protocol: app.about.name, stages: 1000 });
+  box.textContent = adversaryWords(found);
+  setPlaying(false);
+  const outcome = { trace: found.trace, digest: "of an adversary's schedule", all_broken: [], broken: null, ended: "quiet" };
+  Object.assign(app, { recording: new Recording(outcome), run: null, k: 0, us: 0 });
+  app.stage.show(app.recording, found.trace.nodes);
+  byId("time").max = app.recording.length;
+  refresh();
+  setPlaying(true);
+}
+
+function compareForm() {
+  const box = byId("compare");
+  const form = document.createElement("form");
+  const able = app.protocols.filter((about) => about.operations.some((operation) => operation.name === "write"));
+  for (const about of able) {
+    const input = Object.assign(document.createElement("input"), { type: "checkbox", name: about.name, checked: true });
+    const label = document.createElement("label");
+    label.append(input, about.name);
+    form.append(label, " ");
+  }
+  const go = Object.assign(document.createElement("button"), { textContent: "Run this script on all of them" });
+  const out = document.createElement("div");
+  form.append(go);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const protocols = able.map((about) => about.name).filter((name) => form.elements[name].checked);
+    ask("compare", { protocols, script: app.run.script })
+      .then((rows) => {
+        const ms = (us) => clock(us);
+        panels.table(out, ["protocol", "n", "messages", "writes to disk", "asked", "answered", "latency, median and longest", "messages to an answer", "broke"],
+          rows.map((row) => [row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.latency_us ? row.latency_us.map(ms).join(", ") : "", row.rounds ?? "", row.broken ? row.broken.rule : ""]));
+      })
+      .catch((error) => {
+        out.textContent = error.message;
+      });
+  });
+  box.replaceChildren(form, out);
+}
+
+// ---- wiring ----
+
+const KEYS = {
+  " ": toggle, ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => step(-Infinity), End: () => step(Infinity),
+  c: deeds.crash, p: deeds.pause, x: deeds.cutOff, t: deeds.traitor, e: deeds.expire, w: deeds.write, h: deeds.heal, f: fork,
+  "?": () => byId("keys").showModal(),
+};
+
+function key(event) {
+  const inField = event.target.closest("input, select, textarea, dialog, summary");
+  const onButton = event.target.closest("button") && (event.key === " " || event.key === "Enter");
+  if (inField || onButton || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.shiftKey && event.key.startsWith("Arrow")) step(event.key === "ArrowLeft" ? -50 : 50);
+  else if (/^[0-9]$/.test(event.key)) choose(Number(event.key));
+  else if (KEYS[event.key]) KEYS[event.key]();
+  else return;
+  event.preventDefault();
+}
+
+function wire() {
+  const on = (id, type, then) => byId(id).addEventListener(type, then);
+  on("play", "click", toggle);
+  on("back", "click", () => step(-1));
+  on("forward", "click", () => step(1));
+  on("fork", "click", fork);
+  on("time", "input", () => {
+    setPlaying(false);
+    seek(Number(byId("time").value));
+  });
+  on("protocol", "change", () => {
+    lessonText("", "");
+    load(fresh(byId("protocol").value, bare()), { play: true }).catch(fail);
+  });
+  on("start", "click", () => {
+    lessonText("", "");
+    load(fresh(app.about.name, setupNow()), { play: true }).catch(fail);
+  });
+  on("n", "change", () => load(fresh(app.about.name, setupNow()), { play: app.playing }).catch(fail));
+  on("random", "click", () => {
+    lessonText("", "");
+    ask("generate", { protocol: app.about.name, setup: setupNow() }).then((run) => load(run, { play: true })).catch(fail);
+  });
+  on("search", "click", () => search().catch(fail));
+  on("help", "click", () => byId("keys").showModal());
+  on("link", "click", async () => {
+    await remember(true);
+    await navigator.clipboard?.writeText(location.href).catch(() => {});
+    say("The link is in the address bar, and on the clipboard if the browser allows it");
+  });
+  byId("progress").querySelector("button").addEventListener("click", () => {
+    app.stop = true;
+    byId("progress").close();
+  });
+  on("compare-box", "toggle", compareForm);
+  on("flp-box", "toggle", () => byId("flp-box").open && attack().catch(fail));
+  on("tax-box", "toggle", () => {
+    const image = Object.assign(document.createElement("img"), { src: "/api/tax.svg", alt: "How long a write takes, by the place of the leader: simulated, and the round trip to the nearest quorum" });
+    byId("tax").replaceChildren(image);
+  });
+  addEventListener("keydown", key);
+  addEventListener("popstate", () => recall().catch(fail));
+  addEventListener("resize", () => app.recording && drawMarks());
+}
+
+async function begin() {
+  app.protocols = await get("protocols");
+  byId("protocol").replaceChildren(...app.protocols.map((about) => new Option(about.title, about.name)));
+  const parts = { board: byId("board"), canvas: byId("canvas"), nodes: byId("nodes"), legend: byId("legend") };
+  app.stage = new Stage(parts, { select: choose, cut, link });
+  wire();
+  if (!(await recall().catch(() => false))) {
+    byId("protocol").value = "raft";
+    await load(fresh("raft", bare()), { push: "replace" });
+  }
+  document.body.dataset.ready = "yes";
+  requestAnimationFrame(frame);
+}
+
+// For tests, and for whoever looks.
+window.lab = Object.assign(app, { load, seek });
+window.addEventListener("unhandledrejection", (event) => fail(event.reason));
+begin().catch(fail);

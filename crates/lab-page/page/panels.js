@@ -1,0 +1,134 @@
+// What stands beside the board: rules, the chosen process, the story, what can be broken.
+
+import { clock, markdown, nodeName } from "./words.js";
+
+const make = (tag, props = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), props);
+  element.append(...children);
+  return element;
+};
+
+export const byId = (id) => document.getElementById(id);
+
+export function rules(list, about, watched) {
+  list.replaceChildren(
+    ...about.rules.map((rule) => {
+      const item = make("li", { title: rule.says }, make("span", {}, make("b", { textContent: rule.name }), make("small")));
+      item.dataset.rule = rule.name;
+      return item;
+    }),
+  );
+}
+
+// Names the state of each rule after k events; gives back the first that broke.
+export function judge(list, recording, k) {
+  let first = null;
+  for (const item of list.children) {
+    const broken = recording.brokenAt(item.dataset.rule, k);
+    item.className = broken ? "broke" : "held";
+    item.setAttribute("aria-label", `${item.dataset.rule}: ${broken ? "broken" : "holds"}`);
+    const small = item.querySelector("small");
+    const text = broken ? broken.broken.what : "";
+    if (small.textContent !== text) small.textContent = text;
+    if (broken && (!first || broken.event < first.event)) first = broken;
+  }
+  const tripped = recording.brokenAt("assertion", k);
+  return first ?? tripped ?? null;
+}
+
+export function selected(box, node, frame) {
+  if (node === null || !frame) {
+    box.replaceChildren(make("h2", { textContent: "A process" }), make("p", { textContent: "Click one, or press its number." }));
+    return;
+  }
+  const { role, term, decided, log, fields } = frame.view;
+  const rows = [["state", frame.status + (frame.traitor ? ", traitor" : "")], ["role", role], ["", term], ["decided", decided], ...fields.map((field) => [field.name, field.value])];
+  const list = make("dl");
+  for (const [name, value] of rows) {
+    if (value) list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
+  }
+  const cells = make("div", { className: "cells" });
+  cells.append(...log.slice(-40).map((cell) => make("span", { className: cell.state, textContent: cell.text, title: `${cell.at}: ${cell.state}` })));
+  box.replaceChildren(make("h2", { textContent: nodeName(node) }), list, cells);
+}
+
+const BEFORE = 40;
+const AFTER = 12;
+
+export function story(list, recording, k, seek) {
+  const from = Math.max(0, k - BEFORE);
+  const to = Math.min(recording.length, k + AFTER);
+  const items = [];
+  for (let place = from; place < to; place += 1) {
+    const event = recording.events[place];
+    const who = event.node === undefined ? "" : `${nodeName(event.node)} `;
+    const said = event.said?.length ? `\n    ${event.said.join("\n    ")}` : "";
+    const button = make("button", { type: "button" }, make("time", { textContent: clock(event.at_us).padStart(10) }), `  ${event.sort === "act" ? "" : who}${event.text}${said}`);
+    button.addEventListener("click", () => seek(place + 1));
+    const item = make("li", {}, button);
+    item.className = [event.sort === "act" ? "act" : "", place === k - 1 ? "now" : "", place >= k ? "later" : ""].join(" ");
+    items.push(item);
+  }
+  const broken = recording.outcome.broken;
+  if (broken && to === recording.length) {
+    const item = make("li", { className: "bad" }, make("button", { type: "button", textContent: `BROKEN  ${broken.rule}: ${broken.what}` }));
+    item.firstChild.addEventListener("click", () => seek(recording.length));
+    items.push(item);
+  }
+  list.replaceChildren(...items);
+  const now = list.querySelector(".now");
+  if (now) list.scrollTop = now.offsetTop - list.offsetTop - list.clientHeight * 0.6;
+}
+
+export function variants(box, about, chosen, change) {
+  const items = about.variants.map((variant) => {
+    const input = make("input", { type: "checkbox", checked: chosen.includes(variant.name), name: variant.name });
+    input.addEventListener("change", () => change(variant.name, input.checked));
+    return make("label", {}, input, make("span", {}, variant.name, make("small", { textContent: variant.says })));
+  });
+  box.replaceChildren(...(items.length ? items : [make("p", { textContent: "This one has no broken variants." })]));
+}
+
+const WEATHER = [
+  ["delay_us_min", "shortest way, us"], ["delay_us_max", "longest way, us"], ["slow_per_mille", "slow, of 1000"],
+  ["drop_per_mille", "lost, of 1000"], ["duplicate_per_mille", "doubled, of 1000"],
+];
+
+export function knobs(box, about, setup, weather, changed) {
+  const number = (name, says, value, min, max, set) => {
+    const input = make("input", { type: "number", value, min, max, name });
+    input.addEventListener("change", () => changed(() => set(Number(input.value))));
+    return make("label", {}, make("span", {}, name, make("small", { textContent: says })), input);
+  };
+  const own = about.knobs.map((knob) =>
+    number(knob.name, knob.says, setup.knobs[knob.name] ?? knob.default, knob.min, knob.max, (value) => {
+      setup.knobs[knob.name] = value;
+    }),
+  );
+  const network = WEATHER.map(([name, says]) =>
+    number(name, says, weather[name], 0, 1000000, (value) => {
+      weather[name] = value;
+    }),
+  );
+  box.replaceChildren(...own, ...network);
+}
+
+export function lessons(list, about, open) {
+  list.replaceChildren(
+    ...about.lessons.map((lesson, nth) => {
+      const button = make("button", { type: "button" }, lesson.name, make("small", { textContent: lesson.says.replaceAll("`", "") }));
+      button.addEventListener("click", () => open(nth));
+      return make("li", {}, button);
+    }),
+  );
+}
+
+export function essay(article, about) {
+  article.innerHTML = `<p><strong>${about.title}</strong></p>${markdown(about.essay)}`;
+  article.append(make("p", {}, make("em", { textContent: about.paper })));
+}
+
+export function table(box, head, rows) {
+  const line = (cells, tag) => make("tr", {}, ...cells.map((cell) => make(tag, { textContent: cell })));
+  box.replaceChildren(make("table", {}, make("thead", {}, line(head, "th")), make("tbody", {}, ...rows.map((cells) => line(cells, "td")))));
+}
