@@ -80,7 +80,7 @@ impl MultiPaxos {
 
     pub(super) fn on_chosen(&mut self, first: Slot, values: Vec<Value>, out: &mut Out<'_, Self>) {
         if self.learns_from_acceptors_only() || first > self.state.next {
-            return; // In the latter case the snapshot that goes before it was lost.
+            return; // In the latter case the snapshot before it was lost: it will ask again.
         }
         let chosen = (first.0..).map(Slot).zip(values);
         self.learned.extend(chosen.filter(|&(slot, _)| slot >= self.state.next));

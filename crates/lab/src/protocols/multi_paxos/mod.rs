@@ -21,7 +21,7 @@ use std::rc::Rc;
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{About, Bears, Lesson, Nodes, Operation, Protocol, Seen, Setup, Verdict};
-use crate::script::Script;
+use crate::script::{Act, Script, What};
 use crate::swarm;
 use crate::view::{Cell, CellState, View};
 use leader::Role;
@@ -95,7 +95,25 @@ impl Protocol for Multi {
         if dice.coin() {
             swarm::turmoil::<Self>(&mut script, setup, dice);
         }
+        if dice.coin() {
+            bursts(&mut script, dice);
+        }
         script
+    }
+}
+
+/// Several clients ask at once, so that several slots are in flight.
+fn bursts(script: &mut Script, dice: &mut Dice) {
+    let asked = |act: &&Act| matches!(act.what, What::Client { .. });
+    let asked: Vec<Act> = script.acts.iter().filter(asked).cloned().collect();
+    let mut value = 100;
+    for act in asked {
+        let What::Client { node, op, .. } = act.what else { continue };
+        for _ in 0..dice.below(4) {
+            value += 1;
+            let what = What::Client { node, op: op.clone(), args: vec![value] };
+            script.acts.push(Act { when: act.when, what });
+        }
     }
 }
 
@@ -105,12 +123,15 @@ fn view_of_disk(disk: &Disk) -> View {
         text: proposal.to_string(),
         state: CellState::Durable,
     };
-    View {
+    let view = View {
         term: disk.promised.map(|ballot| format!("promised {ballot}")).unwrap_or_default(),
         log: disk.accepted.iter().map(durable).collect(),
         ..View::default()
+    };
+    if disk.snapshot == State::default() {
+        return view;
     }
-    .with("snapshot", &disk.snapshot)
+    view.with("snapshot", format!("below slot {}", disk.snapshot.next))
 }
 
 fn view_of(process: &MultiPaxos, disk: &Disk) -> View {

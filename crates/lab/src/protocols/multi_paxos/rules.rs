@@ -85,6 +85,7 @@ impl Memory {
         self.applies(seen, verdict);
         self.acknowledges(step, verdict);
         self.states_agree(seen, step.node, verdict);
+        self.snapshot_is_applied(seen, step.node, verdict);
     }
 
     /// Takes in what the process was told.
@@ -248,17 +249,8 @@ impl Memory {
         }
     }
 
-    /// What a replica and its snapshot have come to is what comes of the chosen values.
+    /// What a replica has come to is what comes of the chosen values.
     fn states_agree(&self, seen: &Seen<'_, Multi>, node: NodeId, verdict: &mut Verdict) {
-        let snapshot = &seen.nodes[node.0].disk.snapshot;
-        verdict.require(
-            "snapshot-is-applied",
-            self.expected(snapshot.next) == Some(snapshot),
-            || {
-                let expected = show(self.expected(snapshot.next));
-                format!("{node} keeps the snapshot {snapshot}; chosen is {expected}")
-            },
-        );
         let Some(state) = seen.process(node).map(super::MultiPaxos::state) else { return };
         let ids: BTreeSet<RequestId> = state.written.iter().map(|(_, it)| it.id).collect();
         verdict.require("applied-once", ids.len() == state.written.len(), || {
@@ -274,6 +266,18 @@ impl Memory {
                 format!("{node} has applied slot {slot}, and {id}, written there, is lost")
             });
         }
+    }
+
+    fn snapshot_is_applied(&self, seen: &Seen<'_, Multi>, node: NodeId, verdict: &mut Verdict) {
+        let snapshot = &seen.nodes[node.0].disk.snapshot;
+        verdict.require(
+            "snapshot-is-applied",
+            self.expected(snapshot.next) == Some(snapshot),
+            || {
+                let expected = show(self.expected(snapshot.next));
+                format!("{node} keeps the snapshot {snapshot}; chosen is {expected}")
+            },
+        );
     }
 
     /// What must come of the slots below this one; `None` if they are not all chosen.

@@ -75,7 +75,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     Variant::new(
         "commonest-value",
         "A new leader proposes again in a slot what most promises name, not what the highest ballot has.",
-        5_000,
+        2_000,
     ),
     Variant::new(
         "own-values",
@@ -85,38 +85,34 @@ pub(super) const VARIANTS: &[Variant] = &[
     Variant::new(
         "skip-gaps",
         "A new leader leaves slots below the highest named in the promises empty, if none names them.",
-        1_000,
+        200,
     ),
-    with_three("forget-promise", "A promise is not on the disk: a restart forgets it.", 1_000),
-    with_three("forget-accepted", "What was accepted is not on the disk.", 1_000),
-    with_three("reuse-ballot", "The last ballot begun is not on the disk.", 1_000),
+    with_three("forget-promise", "A promise is not on the disk: a restart forgets it.", 200),
+    with_three("forget-accepted", "What was accepted is not on the disk.", 200),
+    with_three("reuse-ballot", "The last ballot begun is not on the disk.", 200),
     Variant::new(
         "apply-out-of-order",
         "What is chosen is applied at once, though a lower slot is still open.",
-        1_000,
+        100,
     ),
     Variant::new("apply-when-accepted", "A replica applies what it has accepted by itself.", 100),
     Variant::new(
         "commit-any-ballot",
         "What was accepted in any ballot, below the slot up to which the leader says all is chosen, is taken \
          for chosen.",
-        1_000,
+        500,
     ),
-    Variant::new(
-        "apply-twice",
-        "A command that is chosen in two slots takes effect in both.",
-        1_000,
-    ),
+    Variant::new("apply-twice", "A command that is chosen in two slots takes effect in both.", 200),
     Variant::new("answer-early", "The leader answers its client when it proposes.", 100),
     Variant::new(
         "snapshot-beyond",
         "A snapshot is taken for all slots up to the last accepted, applied or not.",
-        1_000,
+        100,
     ),
     Variant::new(
         "forget-below-snapshot",
         "A promise says nothing of slots that are discarded, as if nothing had been accepted there.",
-        1_000,
+        200,
     ),
     Variant::new(
         "prepare-each-slot",
@@ -137,7 +133,7 @@ pub(super) const KNOBS: &[Knob] = &[
     Knob {
         name: "election_ms",
         says: "How long at least a replica waits for a leader to be heard; at most twice as long, drawn anew \
-               each time.",
+               each time. Far-away replicas need longer.",
         default: 60,
         min: 1,
         max: 60_000,
