@@ -5,5 +5,6 @@ pub mod commit_wait;
 pub mod generals;
 pub mod gossip;
 pub mod lock;
+pub mod multi_paxos;
 pub mod paxos;
 pub mod raft;

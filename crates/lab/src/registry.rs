@@ -10,6 +10,7 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::generals::oral::Oral>::new(),
     &Of::<protocols::generals::signed::Signed>::new(),
     &Of::<protocols::paxos::Paxos>::new(),
+    &Of::<protocols::multi_paxos::Multi>::new(),
     &protocols::raft::Raft,
     &Of::<protocols::benor::Observer>::new(),
     &Of::<crate::flp::Everyone>::new(),

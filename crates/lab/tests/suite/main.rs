@@ -10,6 +10,7 @@ mod flp;
 mod generals;
 mod gossip;
 mod lock;
+mod multi_paxos;
 mod paxos;
 mod raft;
 mod support;
