@@ -13,3 +13,4 @@ mod lock;
 mod paxos;
 mod raft;
 mod support;
+mod zab;

@@ -275,12 +275,12 @@ impl Leading {
     }
 }
 
-/// For each place the transaction of the latest epoch, as Multi-Paxos fills its slots.
+/// For each place the transaction that was accepted from the latest leader, as Multi-Paxos fills its slots.
 fn slot_by_slot<'a>(histories: impl Iterator<Item = &'a (u64, Vec<Txn>)> + Clone) -> Vec<Txn> {
     let length = histories.clone().map(|(_, history)| history.len()).max().unwrap_or_default();
     let latest = |place: usize| {
-        let there = histories.clone().filter_map(move |(_, history)| history.get(place));
-        there.max_by_key(|txn| txn.zxid).copied()
+        let there = histories.clone().filter(|(_, history)| history.len() > place);
+        there.max_by_key(|(current, _)| *current).map(|(_, history)| history[place])
     };
     (0..length).filter_map(latest).collect()
 }

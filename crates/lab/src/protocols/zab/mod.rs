@@ -79,7 +79,8 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "keeps-promises",
-        says: "Who promised an epoch acknowledges nothing of an earlier one, and is not counted for it twice.",
+        says: "Who promised an epoch acknowledges nothing of an earlier one, and no other leader of the same one counts \
+               it.",
     },
     Rule {
         name: "most-recent-history",
@@ -114,7 +115,7 @@ const VARIANTS: &[Variant] = &[
     },
     Variant {
         name: "slot-by-slot",
-        says: "The initial history is put together place by place from the latest proposal for each, as \
+        says: "The initial history is put together place by place, each from the latest leader, as \
                Multi-Paxos fills its slots.",
         seeds_max: 2_000,
         with: &[],
@@ -266,4 +267,41 @@ impl Protocol for Zab {
     }
 }
 
-const LESSONS: &[Lesson] = &[];
+const LESSONS: &[Lesson] = &[
+    Lesson {
+        name: "four-phases",
+        says: "Election, discovery, synchronization, broadcast; then two writes are outstanding at once, the \
+               second one computed from the first.",
+        run: lessons::four_phases,
+    },
+    Lesson {
+        name: "dies-before-commit",
+        says: "The primary dies between PROPOSE and COMMIT. n0 has accepted the proposal, n1 has not heard of \
+               it. The next primary keeps it.",
+        run: lessons::dies_before_commit,
+    },
+    Lesson {
+        name: "old-leader-truncates",
+        says: "n2 broadcasts alone, while the others have a new primary. When it is back, it takes the history \
+               of epoch 2, and its own proposal is gone.",
+        run: lessons::old_leader_truncates,
+    },
+    Lesson {
+        name: "latest-not-longest",
+        says: "n2 has three transactions of epoch 1, which nobody else has; n1 has one of epoch 2, which is \
+               committed. The later currentEpoch wins, not the longer history.",
+        run: lessons::latest_not_longest,
+    },
+    Lesson {
+        name: "primary-order",
+        says: "Two primaries leave A and B, and C behind. Multi-Paxos may choose C and then B, which was \
+               computed after A. Here all of A and B or nothing is kept: nothing.",
+        run: lessons::primary_order,
+    },
+    Lesson {
+        name: "why-epochs",
+        says: "A paused primary wakes and broadcasts 1.1, after 2.1 was. Nobody hears it, and as the epochs \
+               differ, nobody can take the one for the other.",
+        run: lessons::why_epochs,
+    },
+];

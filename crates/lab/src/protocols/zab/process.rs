@@ -19,6 +19,8 @@ pub enum Timer {
     TellVote,
     /// A quorum agreed on a leader some time ago.
     Finalize,
+    /// A follower's prospective leader may not have known yet that it leads.
+    Connect,
     /// A follower has not heard from its leader.
     Patience,
     /// A leader pings its followers.
@@ -100,6 +102,7 @@ impl Process for Zab {
             Input::Request { id, request } => self.on_request(id, request, out),
             Input::Timer(Timer::TellVote) => self.tell_vote(out),
             Input::Timer(Timer::Finalize) => self.finalize(now, out),
+            Input::Timer(Timer::Connect) => self.connect(out),
             Input::Timer(Timer::Patience) => {
                 out.note(|| "does not hear from its leader".to_owned());
                 self.look(out);
@@ -178,6 +181,7 @@ impl Zab {
         self.leading = None;
         self.late.clear();
         out.cancel(Timer::Ping);
+        out.cancel(Timer::Connect);
         out.cancel(Timer::Patience);
     }
 
@@ -207,6 +211,16 @@ impl Zab {
         link.send(Body::CEpoch(self.accepted_epoch), out);
         self.following = Some(Following { leader, link, phase: Phase::Discovery });
         self.be_patient(leader, out);
+        out.set(Timer::Connect, self.settings.ping);
+    }
+
+    /// Sends CEPOCH again until the leader answers.
+    fn connect(&mut self, out: &mut Out<'_, Self>) {
+        let following = self.following.as_mut();
+        if let Some(following) = following.filter(|it| it.phase == Phase::Discovery) {
+            following.link.ping(out);
+            out.set(Timer::Connect, self.settings.ping);
+        }
     }
 
     fn be_patient(&self, leader: NodeId, out: &mut Out<'_, Self>) {

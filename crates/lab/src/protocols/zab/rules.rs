@@ -29,8 +29,8 @@ pub(super) struct Memory {
     delivered: BTreeSet<Txn>,
     disks: BTreeMap<NodeId, Vec<Txn>>,
     holders: BTreeMap<Txn, BTreeSet<NodeId>>,
-    /// The latest epoch that each has promised.
-    promised: BTreeMap<NodeId, u64>,
+    /// The latest epoch that each has promised, and the first leader that it promised it to.
+    promised: BTreeMap<NodeId, (u64, NodeId)>,
     /// What reached each prospective leader in ACK-E: currentEpoch and history, by epoch.
     acks: BTreeMap<(NodeId, u64), BTreeMap<NodeId, (u64, Vec<Txn>)>>,
     /// The initial history of each epoch.
@@ -90,17 +90,18 @@ impl Memory {
         let mut leaves = Vec::new();
         for (_, to, message) in seen.sent() {
             if let Some(body) = self.first_time(node, to, message) {
-                leaves.push(body);
+                leaves.push((to, body));
             }
         }
-        for body in &leaves {
+        for (_, body) in &leaves {
             self.leads(node, body, verdict);
         }
         if step.effects.contains(&Effect::Persist) {
             self.persists(node, disk, verdict);
         }
-        for body in leaves {
-            self.acknowledges(node, disk, body, verdict);
+        for (to, body) in leaves {
+            self.durable(node, disk, body, verdict);
+            self.promises(node, to, body, verdict);
         }
         for (node, txn) in seen.decided() {
             self.delivers(node, *txn, verdict);
@@ -228,33 +229,42 @@ impl Memory {
         });
     }
 
-    /// What a follower says.
-    fn acknowledges(&mut self, node: NodeId, disk: &Disk, body: &Body, verdict: &mut Verdict) {
-        let has = |zxid: Zxid| disk.history.iter().any(|txn| txn.zxid == zxid);
-        let (epoch, durable) = match body {
-            Body::AckEpoch { epoch, current, history, .. } => {
-                let same = disk.current_epoch == *current && disk.history == *history;
-                (*epoch, disk.accepted_epoch >= *epoch && same)
+    /// What a follower acknowledges is on its disk.
+    fn durable(&self, node: NodeId, disk: &Disk, body: &Body, verdict: &mut Verdict) {
+        let Disk { accepted_epoch, current_epoch, history } = disk;
+        let has = |zxid: Zxid| history.iter().any(|txn| txn.zxid == zxid);
+        let durable = match body {
+            Body::AckEpoch { epoch, current, history: theirs, .. } => {
+                accepted_epoch >= epoch && current_epoch == current && history == theirs
             }
-            Body::AckLeader { epoch, last } => {
-                (*epoch, disk.current_epoch == *epoch && last.is_none_or(has))
-            }
-            Body::Ack(zxid) => (zxid.epoch, has(*zxid)),
-            _ => return,
+            Body::AckLeader { epoch, last } => current_epoch == epoch && last.is_none_or(has),
+            Body::Ack(zxid) => has(*zxid),
+            _ => true,
         };
         verdict.require("acks-are-durable", durable, || {
-            let Disk { accepted_epoch, current_epoch, history } = disk;
             format!(
                 "{node} sends {body}, and has acceptedEpoch {accepted_epoch}, currentEpoch \
                  {current_epoch}, {} on its disk",
                 Zxids(history)
             )
         });
-        let promised = self.promised.entry(node).or_default();
-        let (latest, again) = (*promised, matches!(body, Body::AckEpoch { again: false, .. }));
-        *promised = latest.max(epoch);
-        verdict.require("keeps-promises", epoch > latest || !again && epoch == latest, || {
-            format!("{node} sends {body} in epoch {epoch}, and has promised epoch {latest}")
+    }
+
+    /// A follower acknowledges something.
+    fn promises(&mut self, node: NodeId, to: NodeId, body: &Body, verdict: &mut Verdict) {
+        let (epoch, counted) = match body {
+            Body::AckEpoch { epoch, again, .. } => (*epoch, !again),
+            Body::AckLeader { epoch, .. } => (*epoch, false),
+            Body::Ack(zxid) => (zxid.epoch, false),
+            _ => return,
+        };
+        let (latest, leader) = *self.promised.entry(node).or_insert((epoch, to));
+        if epoch > latest {
+            self.promised.insert(node, (epoch, to));
+        }
+        let kept = epoch > latest || epoch == latest && (!counted || to == leader);
+        verdict.require("keeps-promises", kept, || {
+            format!("{node} sends {body} to {to}, and has promised epoch {latest} to {leader}")
         });
     }
 
