@@ -303,10 +303,10 @@ impl Zab {
                 Body::CEpoch(promised) => {
                     overtaken = overtaken.and(leading.on_cepoch(from, promised, settings, out));
                 }
-                Body::AckEpoch { epoch, current, history, again } => {
-                    if leading.epoch == Some(epoch) {
-                        leading.on_ack_epoch(from, (current, history, again), settings, out);
-                    }
+                Body::AckEpoch { epoch, current, history, again }
+                    if leading.epoch == Some(epoch) =>
+                {
+                    leading.on_ack_epoch(from, (current, history, again), settings, out);
                 }
                 Body::AckLeader { last, .. } => leading.on_ack_leader(from, last, settings, out),
                 Body::Ack(zxid) => leading.on_ack(from, zxid, settings, out),

@@ -79,8 +79,8 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "keeps-promises",
-        says: "Who promised an epoch acknowledges nothing of an earlier one, and no other leader of the same one counts \
-               it.",
+        says: "Who promised an epoch acknowledges nothing of an earlier one, and no other \
+               leader of the same epoch counts it.",
     },
     Rule {
         name: "most-recent-history",

@@ -12,6 +12,9 @@ use crate::protocol::{Seen, Verdict};
 /// The two ends of a connection, sender first, and its numbers.
 type Way = (NodeId, NodeId, u64, Option<u64>);
 
+/// What an ACK-E names: a currentEpoch, and a history.
+type Named = (u64, Vec<Txn>);
+
 /// What was ever seen.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -31,8 +34,8 @@ pub(super) struct Memory {
     holders: BTreeMap<Txn, BTreeSet<NodeId>>,
     /// The latest epoch that each has promised, and the first leader that it promised it to.
     promised: BTreeMap<NodeId, (u64, NodeId)>,
-    /// What reached each prospective leader in ACK-E: currentEpoch and history, by epoch.
-    acks: BTreeMap<(NodeId, u64), BTreeMap<NodeId, (u64, Vec<Txn>)>>,
+    /// What reached each prospective leader in ACK-E, by its epoch.
+    acks: BTreeMap<(NodeId, u64), BTreeMap<NodeId, Named>>,
     /// The initial history of each epoch.
     initial: BTreeMap<u64, (NodeId, Vec<Txn>)>,
 }
@@ -79,10 +82,7 @@ impl Memory {
                 self.lives.insert(node, Life::default());
             }
             Input::Message { from, message: Message::Up(Frame { data: Some((_, body)), .. }) } => {
-                if let Body::AckEpoch { epoch, current, history, again: false } = body {
-                    let acks = self.acks.entry((node, *epoch)).or_default();
-                    acks.entry(*from).or_insert_with(|| (*current, history.clone()));
-                }
+                self.hears(node, *from, body);
             }
             _ => {}
         }
@@ -105,6 +105,14 @@ impl Memory {
         }
         for (node, txn) in seen.decided() {
             self.delivers(node, *txn, verdict);
+        }
+    }
+
+    /// What reaches a leader.
+    fn hears(&mut self, node: NodeId, from: NodeId, body: &Body) {
+        if let Body::AckEpoch { epoch, current, history, again: false } = body {
+            let acks = self.acks.entry((node, *epoch)).or_default();
+            acks.entry(from).or_insert_with(|| (*current, history.clone()));
         }
     }
 
@@ -156,15 +164,13 @@ impl Memory {
 
     /// Among the followers of some quorum, nobody has a history that is more recent than the one chosen.
     fn chooses(&self, node: NodeId, epoch: u64, history: &[Txn], verdict: &mut Verdict) {
-        let recent =
-            |(current, history): &(u64, Vec<Txn>)| (*current, history.last().map(|txn| txn.zxid));
+        let recent = |(current, history): &Named| (*current, history.last().map(|txn| txn.zxid));
         let acks = self.acks.get(&(node, epoch));
         let acks = || acks.into_iter().flat_map(BTreeMap::values);
         let chosen = acks().filter(|(_, theirs)| theirs == history).map(recent).max();
         let behind = acks().filter(|ack| Some(recent(ack)) <= chosen).count();
         verdict.require("most-recent-history", behind >= self.majority, || {
-            let named =
-                |(current, history): &(u64, Vec<Txn>)| format!("({current}, {})", Zxids(history));
+            let named = |(current, history): &Named| format!("({current}, {})", Zxids(history));
             let acks: Vec<String> = acks().map(named).collect();
             format!(
                 "{node} begins epoch {epoch} with {}, of {}",
