@@ -8,3 +8,4 @@ pub mod lock;
 pub mod multi_paxos;
 pub mod paxos;
 pub mod raft;
+pub mod zab;

@@ -12,6 +12,7 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::paxos::Paxos>::new(),
     &Of::<protocols::multi_paxos::Multi>::new(),
     &protocols::raft::Raft,
+    &Of::<protocols::zab::Zab>::new(),
     &Of::<protocols::benor::Observer>::new(),
     &Of::<crate::flp::Everyone>::new(),
     &Of::<protocols::gossip::Gossiping>::new(),

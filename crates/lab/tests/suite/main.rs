@@ -15,3 +15,4 @@ mod paxos;
 mod raft;
 mod support;
 mod tax;
+mod zab;
