@@ -280,6 +280,42 @@ fn every_protocol_is_shown_everywhere() -> Result<()> {
     Ok(())
 }
 
+/// The story that is told to whoever comes without a question, from its first step to its last.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
+fn the_tour_is_walked() -> Result<()> {
+    let (lab, browser) = (Lab::open()?, Browser::start(1400, 1000)?);
+    lab.visit(&browser)?;
+    let steps = number(&browser, "lab.tour.length")?;
+    assert!(steps > 10, "{steps} steps");
+    for step in 0..steps {
+        browser.click("#tour-next")?;
+        let there = format!("lab.step === {step} && lab.recording.length > 0");
+        browser.wait("the next step", SOON, &there)?;
+        let (title, shows) = (text(&browser, "#tour h2")?, format!("lab.tour[{step}].shows"));
+        assert!(title.starts_with(&format!("{}. ", step + 1)), "{title}");
+        match browser.eval(&shows)?.as_str() {
+            Some("flp") => browser.wait(
+                "the adversary",
+                LATER,
+                "document.getElementById('flp').textContent.includes('stages')",
+            )?,
+            Some("tax") => browser.wait(
+                "the plot",
+                SOON,
+                "document.querySelector('#tax img')?.naturalWidth > 0",
+            )?,
+            _ => browser.wait(
+                "its run",
+                SOON,
+                &format!("lab.run?.protocol === lab.tour[{step}].protocol"),
+            )?,
+        }
+    }
+    assert_eq!(browser.eval("document.getElementById('tour-next').disabled")?, Value::Bool(true));
+    quiet(&browser)
+}
+
 /// A run of 100,000 events: any moment that is jumped to is the one that is reached step by step.
 #[test]
 #[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]

@@ -25,7 +25,7 @@ const PANELS_MS = 120;
 
 const app = {
   protocols: [], about: null, run: null, setup: null, recording: null, stage: null,
-  k: 0, us: 0, playing: false, making: 0, selected: null, value: 1, lesson: null, shownK: -1, shownAt: 0, stop: false,
+  k: 0, us: 0, playing: false, making: 0, selected: null, value: 1, lesson: null, tour: [], step: -1, shownK: -1, shownAt: 0, stop: false,
 };
 
 const say = (text) => {
@@ -134,10 +134,35 @@ function openLesson(nth) {
 }
 
 function toggleVariant(name, on) {
+  if (!app.run) return;
   const run = copy(app.run);
   const others = app.about.name === "raft" ? [] : app.setup.variants.filter((other) => other !== name);
   run.setup = { ...run.setup, variants: on ? [...others, name] : others };
   load(run, { k: 0, play: app.playing }).catch(fail);
+}
+
+// ---- the tour ----
+
+// The steps in their order; what they show is a run, the adversary, or the plot of what distance costs.
+async function visit(nth) {
+  const step = app.tour[nth];
+  if (!step) return;
+  app.step = nth;
+  byId("tour").querySelector("h2").textContent = `${nth + 1}. ${step.title}`;
+  byId("tour-text").textContent = step.text;
+  byId("tour-at").textContent = `${nth + 1} of ${app.tour.length}`;
+  byId("tour-back").disabled = nth === 0;
+  byId("tour-next").disabled = nth + 1 === app.tour.length;
+  byId("tour-next").textContent = "Next";
+  say(`${step.title}. ${step.text}`);
+  lessonText("", "");
+  if (step.shows === "run") await load(step.run, { play: true });
+  else await load(fresh(step.protocol, bare()), {});
+  if (step.shows === "flp") byId("flp-box").open = true;
+  if (step.shows === "tax") {
+    byId("tax-box").open = true;
+    byId("tax-box").scrollIntoView({ block: "nearest" });
+  }
 }
 
 // ---- what is done to a run ----
@@ -237,6 +262,7 @@ function tools() {
 }
 
 function fork() {
+  if (!app.run) return;
   const run = copy(app.run);
   run.script.acts = done(run.script.acts, app.recording.timeOf(app.k));
   run.script.calm_from_us = null;
@@ -462,6 +488,7 @@ function compareForm() {
   form.append(go);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    if (!app.run) return;
     const protocols = able.map((about) => about.name).filter((name) => form.elements[name].checked);
     ask("compare", { protocols, script: app.run.script })
       .then((rows) => {
@@ -519,6 +546,8 @@ function wire() {
     ask("generate", { protocol: app.about.name, setup: setupNow() }).then((run) => load(run, { play: true })).catch(fail);
   });
   on("search", "click", () => search().catch(fail));
+  on("tour-next", "click", () => visit(app.step + 1).catch(fail));
+  on("tour-back", "click", () => visit(app.step - 1).catch(fail));
   on("help", "click", () => byId("keys").showModal());
   on("link", "click", async () => {
     await remember(true);
@@ -541,7 +570,9 @@ function wire() {
 }
 
 async function begin() {
-  app.protocols = await get("protocols");
+  [app.protocols, app.tour] = await Promise.all([get("protocols"), get("tour")]);
+  byId("tour-back").disabled = true;
+  byId("tour-text").textContent = `${app.tour.length} short runs that tell what agreement is, what it costs, and when to do without. Or start one of the protocols above, and break it.`;
   byId("protocol").replaceChildren(...app.protocols.map((about) => new Option(about.title, about.name)));
   const parts = { board: byId("board"), canvas: byId("canvas"), nodes: byId("nodes"), legend: byId("legend") };
   app.stage = new Stage(parts, { select: choose, cut, link });

@@ -7,7 +7,7 @@ use lab::facade::{Outcome, Run, RunError, Subject, Tell};
 use lab::flp::{self, Bounds};
 use lab::protocol::Setup;
 use lab::script::Script;
-use lab::{registry, shrink, tax};
+use lab::{registry, shrink, tax, tour};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +130,7 @@ pub(crate) fn answer(question: &str, body: &[u8]) -> Result<Answer, Refusal> {
             let bounds = Bounds { stages, configurations: CONFIGURATIONS_MAX };
             json(&flp::attack(&asked.protocol, bounds)?)
         }
+        "tour" => json(&tour::tour()),
         "tax" => json(&tax::all()?),
         "tax.svg" => {
             let body = tax::plot(&tax::all()?).into();
@@ -185,7 +186,7 @@ mod tests {
         };
         assert_eq!(refusal("nothing", ""), "there is no such question");
         assert!(refusal("run", "{}").contains("cannot be read"));
-        let unknown = r#"{"protocol": "telepathy", "setup": {}}"#;
+        let unknown = r#"{"protocol": "telepathy"}"#;
         assert!(refusal("generate", unknown).contains("telepathy"));
     }
 

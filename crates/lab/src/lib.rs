@@ -53,5 +53,6 @@ pub mod shrink;
 pub mod story;
 pub mod swarm;
 pub mod tax;
+pub mod tour;
 pub mod trace;
 pub mod view;

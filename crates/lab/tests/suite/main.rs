@@ -15,4 +15,5 @@ mod paxos;
 mod raft;
 mod support;
 mod tax;
+mod tour;
 mod zab;

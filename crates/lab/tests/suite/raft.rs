@@ -80,6 +80,38 @@ fn figure_8_an_entry_of_an_old_term_on_a_majority_may_be_overwritten() {
     breaks(&run.broken("commit-old-term").watching("leader-completeness"), "leader-completeness");
 }
 
+/// What each process shows in the end.
+fn in_the_end(run: &Run) -> Vec<lab::view::View> {
+    let outcome = subject("raft").run(run, Tell::All).unwrap();
+    assert_eq!(None, outcome.broken);
+    let trace = outcome.trace.unwrap();
+    let mut nodes: Vec<_> = trace.keyframes[0].nodes.clone();
+    for event in trace.events {
+        if let Some((frame, node)) = event.now.zip(event.node) {
+            nodes[node.0] = frame;
+        }
+    }
+    nodes.into_iter().map(|frame| frame.view).collect()
+}
+
+#[test]
+fn a_dead_leader_is_replaced_and_follows_when_it_is_back() {
+    let views = in_the_end(&lesson("raft", "election"));
+    assert_eq!(1, views.iter().filter(|view| view.role == "leader").count());
+    assert_eq!("follower", views[0].role);
+    let committed = |view: &lab::view::View| view.log.iter().any(|cell| cell.text.ends_with("v1"));
+    assert!(views.iter().all(committed), "{views:#?}");
+    assert!(views.iter().all(|view| view.term == views[0].term), "one term");
+}
+
+#[test]
+fn who_was_cut_off_is_given_what_it_missed() {
+    let outcome = subject("raft").run(&lesson("raft", "replication"), Tell::End).unwrap();
+    assert_eq!(4, outcome.tally.replied.len(), "a majority was enough");
+    let views = in_the_end(&lesson("raft", "replication"));
+    assert!(views.iter().all(|view| view.log.len() == views[0].log.len() && view.log.len() >= 5));
+}
+
 /// D. Ongaro, *bug in single-server membership changes*, raft-dev, 2015.
 #[test]
 fn a_new_leader_changes_the_membership_only_after_an_entry_of_its_own_term() {

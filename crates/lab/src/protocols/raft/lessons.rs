@@ -24,6 +24,34 @@ fn plain(n: usize, acts: Vec<Act>, end_ms: u64) -> Run {
         .with("write_us", 0)
 }
 
+/// The Raft that ships, in calm weather.
+fn calm(n: usize, acts: Vec<Act>, end_ms: u64) -> Run {
+    let end = End { events: 20_000, at_us: end_ms * 1000 };
+    Run::by_hand("raft", n, Script { weather: Weather::calm(), acts, end, calm_from_us: None })
+}
+
+fn write(node: usize, value: u64) -> What {
+    What::Client { node: NodeId(node), op: "write".to_owned(), args: vec![value] }
+}
+
+pub(super) fn election() -> Run {
+    let acts = vec![
+        Act::at_ms(1, What::Expire(NodeId(0))),
+        Act::at_ms(30, write(0, 1)),
+        Act::at_ms(60, What::Crash(NodeId(0))),
+        Act::at_ms(400, What::Restart(NodeId(0))),
+    ];
+    calm(5, acts, 500)
+}
+
+pub(super) fn replication() -> Run {
+    let mut acts =
+        vec![Act::at_ms(1, What::Expire(NodeId(0))), Act::at_ms(20, What::Split(vec![NodeId(2)]))];
+    acts.extend((1..=4).map(|nth| Act::at_ms(20 + 10 * nth, write(0, nth))));
+    acts.push(Act::at_ms(90, What::Heal));
+    calm(3, acts, 200)
+}
+
 pub(super) fn figure_8() -> Run {
     let (n0, n4) = (NodeId(0), NodeId(4));
     let mut acts = vec![

@@ -296,6 +296,18 @@ const OPERATIONS: &[Operation] = &[
 
 const LESSONS: &[Lesson] = &[
     Lesson {
+        name: "election",
+        says: "n0 leads, and dies. The others hear nothing for an election timeout, one of them asks whether it could win, \
+               then asks for votes, and leads the next term with all that was committed. n0 comes back and follows.",
+        run: lessons::election,
+    },
+    Lesson {
+        name: "replication",
+        says: "n2 is cut off. n0 and n1 are a majority and go on; an entry is committed when both have it. Healed, n2 \
+               is given what it missed.",
+        run: lessons::replication,
+    },
+    Lesson {
         name: "figure-8",
         says: "An entry of term 2 is on a majority, and is overwritten. With `commit-old-term` it had been \
                committed.",
