@@ -9,6 +9,7 @@ mod faults;
 mod flp;
 mod generals;
 mod gossip;
+mod isr;
 mod lock;
 mod paxos;
 mod raft;
