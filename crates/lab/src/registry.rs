@@ -12,6 +12,7 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::paxos::Paxos>::new(),
     &protocols::raft::Raft,
     &Of::<protocols::kafka::isr::Isr>::new(),
+    &Of::<protocols::kafka::kraft::KRaft>::new(),
     &Of::<protocols::benor::Observer>::new(),
     &Of::<crate::flp::Everyone>::new(),
     &Of::<protocols::gossip::Gossiping>::new(),

@@ -10,6 +10,7 @@ mod flp;
 mod generals;
 mod gossip;
 mod isr;
+mod kraft;
 mod lock;
 mod paxos;
 mod raft;

@@ -119,7 +119,8 @@ const VARIANTS: &[Variant] = &[
         1_000,
     ),
     Variant {
-        n: Some(2),
+        with: &[("session_ms", 50), ("lag_ms", 40)],
+        n: Some(4),
         ..Variant::new(
             "fetches-of-any-epoch",
             "A leader counts fetches of followers that have not heard of its epoch, and may have another log.",
