@@ -1,10 +1,12 @@
 //! What in-sync replicas must show.
 
+use lab::compare::compare;
 use lab::engine::World;
 use lab::facade::{Of, Run, Tell};
 use lab::process::NodeId;
 use lab::protocol::Setup;
 use lab::protocols::kafka::isr::{Isr, Server};
+use lab::script::{Act, What};
 
 use crate::support::{breaks, clean, holds, lesson, subject, variants_are_caught};
 
@@ -154,6 +156,24 @@ fn an_answer_takes_as_long_as_the_slowest_in_sync() {
     // There and back to n2; then until n2 is out of the ISR; then there and back to n1.
     assert_eq!((22_000, 2_000), (after[0], after[2]));
     assert!((30_000..200_000).contains(&after[1]), "{after:?}");
+}
+
+/// The same weather and one write: Raft, which pushes, and KRaft, which pulls, leave the far replica behind.
+#[test]
+fn a_majority_does_not_wait_for_the_slowest() {
+    let mut script = lesson("isr", "slowest-in-sync").script;
+    let leads = Act::at_ms(1, What::Expire(NodeId(0)));
+    script.acts = vec![leads, script.acts.remove(0)];
+    script.end.at_us = 90_000;
+    let at_once = Setup { knobs: [("write_us".to_owned(), 0)].into(), ..Setup::default() };
+    let subjects = [
+        (subject("isr"), Setup::default()),
+        (subject("kraft"), Setup::default()),
+        (subject("raft"), at_once),
+    ];
+    let rows = compare(&subjects, &script).unwrap();
+    let latency: Vec<_> = rows.iter().map(|row| row.latency_us.map(|(median, _)| median)).collect();
+    assert_eq!(vec![Some(22_000), Some(2_000), Some(2_000)], latency);
 }
 
 #[test]
