@@ -4,6 +4,7 @@ pub mod benor;
 pub mod commit_wait;
 pub mod generals;
 pub mod gossip;
+pub mod kafka;
 pub mod lock;
 pub mod multi_paxos;
 pub mod paxos;

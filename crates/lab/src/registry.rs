@@ -13,6 +13,8 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::multi_paxos::Multi>::new(),
     &protocols::raft::Raft,
     &Of::<protocols::zab::Zab>::new(),
+    &Of::<protocols::kafka::isr::Isr>::new(),
+    &Of::<protocols::kafka::kraft::KRaft>::new(),
     &Of::<protocols::benor::Observer>::new(),
     &Of::<crate::flp::Everyone>::new(),
     &Of::<protocols::gossip::Gossiping>::new(),

@@ -9,6 +9,8 @@ mod faults;
 mod flp;
 mod generals;
 mod gossip;
+mod isr;
+mod kraft;
 mod lock;
 mod multi_paxos;
 mod paxos;
