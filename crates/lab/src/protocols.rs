@@ -6,4 +6,5 @@ pub mod generals;
 pub mod gossip;
 pub mod lock;
 pub mod paxos;
+pub mod pbft;
 pub mod raft;

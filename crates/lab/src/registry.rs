@@ -12,6 +12,7 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::paxos::Paxos>::new(),
     &protocols::raft::Raft,
     &Of::<protocols::benor::Observer>::new(),
+    &Of::<protocols::pbft::Pbft>::new(),
     &Of::<crate::flp::Everyone>::new(),
     &Of::<protocols::gossip::Gossiping>::new(),
     &Of::<protocols::lock::Lock>::new(),
