@@ -18,6 +18,8 @@ const DOUBLINGS_MAX: u32 = 6;
 pub struct Slot {
     /// The pre-prepare that it accepted last.
     pub accepted: Option<Vote>,
+    /// Pre-prepares that overtook the new-view of their view, one of each primary.
+    pub early: BTreeMap<NodeId, Vote>,
     /// The prepare of the highest view that each backup sent.
     pub prepares: BTreeMap<NodeId, Vote>,
     /// The commit of the highest view that each replica sent.
@@ -237,7 +239,10 @@ impl Replica {
             return;
         }
         match vote.phase {
-            Phase::PrePrepare if by_primary => self.on_pre_prepare(vote, out),
+            Phase::PrePrepare if by_primary => {
+                self.log.slots.entry(seq).or_default();
+                self.on_pre_prepare(vote, out);
+            }
             // The primary's pre-prepare is its vote: it may not have two.
             Phase::Prepare if !by_primary && self.settings.is_replica(from) => {
                 let slot = self.log.slots.entry(seq).or_default();
@@ -258,6 +263,10 @@ impl Replica {
         // Null requests are for new views.
         let genuine = request.is_some_and(|request| request.is_genuine(&self.settings));
         if !self.takes_part_in(view) || !genuine {
+            let early = genuine && view >= self.log.view;
+            if let Some(slot) = self.log.slots.get_mut(&seq).filter(|_| early) {
+                hear(&mut slot.early, vote.signature.signer, vote);
+            }
             return;
         }
         let accepted = self.log.slots.get(&seq).and_then(|slot| slot.accepted);
@@ -267,6 +276,16 @@ impl Replica {
                 out.note(|| format!("it has accepted {accepted}"));
             }
             _ => self.accept(vote, out),
+        }
+    }
+
+    /// Now that the view has begun, looks at what overtook its beginning.
+    pub(super) fn take_early(&mut self, out: &mut Out<'_, Party>) {
+        let view = self.log.view;
+        let early = self.log.slots.values().flat_map(|slot| slot.early.values());
+        let early: Vec<Vote> = early.filter(|it| it.assignment.view == view).copied().collect();
+        for vote in early {
+            self.on_pre_prepare(vote, out);
         }
     }
 

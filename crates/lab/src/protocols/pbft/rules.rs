@@ -47,7 +47,9 @@ impl Memory {
 
     pub(super) fn check(&mut self, seen: &Seen<'_, Pbft>, verdict: &mut Verdict) {
         if let Some(What::Traitor { node, .. }) = seen.act {
-            self.commits.values_mut().for_each(|all| drop(all.remove(node)));
+            for loyal in self.commits.values_mut() {
+                loyal.remove(node);
+            }
         }
         let mut last = None;
         for (node, _, message) in seen.sent() {

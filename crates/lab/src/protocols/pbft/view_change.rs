@@ -145,6 +145,7 @@ impl Replica {
                 self.accept(vote, out);
             }
         }
+        self.take_early(out);
         self.assign(out);
     }
 }
