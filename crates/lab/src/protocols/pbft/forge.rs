@@ -198,14 +198,14 @@ impl Traitor<'_> {
             // It cuts what others said, and keeps their signatures.
             6 => {
                 view_changes.iter_mut().for_each(|it| it.prepared.clear());
-                (_, follows) = follows_from(self.settings, truth.view, &view_changes);
+                follows = follows_from(self.settings, truth.view, &view_changes);
             }
             // It says to some that it has prepared nothing, which is in its power.
             _ => {
                 for it in view_changes.iter_mut().filter(|it| it.signature.signer == self.me) {
                     *it = ViewChange::signed(self.me, it.view, it.stable.clone(), vec![]);
                 }
-                (_, follows) = follows_from(self.settings, truth.view, &view_changes);
+                follows = follows_from(self.settings, truth.view, &view_changes);
             }
         }
         let sign = |assignment| Vote::signed(self.me, Phase::PrePrepare, assignment);

@@ -89,21 +89,24 @@ impl Replica {
     }
 
     /// With a quorum of view-changes, the new primary begins the view, and the others are impatient to see it.
+    /// Who wants a later view by now wanted this one, too: its word for it may be lost.
     fn await_new_view(&mut self, out: &mut Out<'_, Party>) {
         let view = self.log.view;
-        let all = self.log.view_changes.values().filter(|it| it.view == view);
-        let view_changes: Vec<ViewChange> = all.take(self.settings.quorum).cloned().collect();
-        if self.log.active || view_changes.len() < self.settings.quorum {
+        let all = self.log.view_changes.values();
+        let exact = all.clone().filter(|it| it.view == view).take(self.settings.quorum);
+        let view_changes: Vec<ViewChange> = exact.cloned().collect();
+        let wanted = all.filter(|it| it.view >= view).count() >= self.settings.quorum;
+        if self.log.active {
             return;
         }
-        if self.is_primary() {
+        if self.is_primary() && view_changes.len() >= self.settings.quorum {
             let pre_prepare = |assignment| Vote::signed(self.id, Phase::PrePrepare, assignment);
-            let (_, follows) = follows_from(&self.settings, view, &view_changes);
+            let follows = follows_from(&self.settings, view, &view_changes);
             let pre_prepares: Vec<Vote> = follows.into_iter().map(pre_prepare).collect();
             let new_view = NewView::signed(self.id, view, view_changes, pre_prepares);
             out.send_all(self.others(), &Message::NewView(new_view.clone()));
             self.enter(new_view, out);
-        } else if !self.awaits_new_view {
+        } else if wanted && !self.awaits_new_view {
             self.awaits_new_view = true;
             out.set(Timer::Patience, self.patience());
         }
@@ -162,7 +165,7 @@ pub(super) fn follows_from(
     settings: &Settings,
     view: ViewNumber,
     view_changes: &[ViewChange],
-) -> (Seq, Vec<Assignment>) {
+) -> Vec<Assignment> {
     let min_s = last_stable(view_changes).seq;
     let mut chosen: BTreeMap<Seq, Assignment> = BTreeMap::new();
     for certificate in view_changes.iter().flat_map(|it| &it.prepared) {
@@ -182,7 +185,7 @@ pub(super) fn follows_from(
         let request = chosen.get(&seq).and_then(|best| best.request);
         Assignment { view, seq, request }
     };
-    (min_s, min_s.up_to(max_s).map(assignment).collect())
+    min_s.up_to(max_s).map(assignment).collect()
 }
 
 /// Whether a new-view follows from a quorum of proper view-changes. Each backup does the sum itself: a lying
@@ -203,7 +206,7 @@ fn entitled(settings: &Settings, new_view: &NewView) -> bool {
             && vote.is_genuine()
     };
     let said: Vec<Assignment> = new_view.pre_prepares.iter().map(|vote| vote.assignment).collect();
-    let (_, follows) = follows_from(settings, view, &new_view.view_changes);
+    let follows = follows_from(settings, view, &new_view.view_changes);
     quorum
         && new_view.pre_prepares.iter().all(signed)
         && (said == follows || settings.unchecked_o)
