@@ -11,5 +11,6 @@ mod generals;
 mod gossip;
 mod lock;
 mod paxos;
+mod pbft;
 mod raft;
 mod support;

@@ -1,4 +1,4 @@
-//! Checkpoints: how the log is cut (§4.3), and how a replica that was left behind catches up (§4.6).
+//! Checkpoints: how the log is cut (§4.3), and how a replica that was left behind catches up (§4.4).
 
 use super::message::{Checkpoint, Message, Proof, Seq, State};
 use super::process::{Output, Party, Timer};

@@ -247,9 +247,9 @@ impl Protocol for Pbft {
             log: cells.collect(),
             ..View::default()
         };
-        view.with("executed", log.executed)
+        view.with("executed", log.executed.0)
+            .with("stable", log.stable.seq.0)
             .with("value", log.state.value)
-            .with("stable", log.stable.seq)
     }
 
     fn script(setup: &Setup, dice: &mut Dice) -> Script {
@@ -281,8 +281,40 @@ fn cell(seq: Seq, slot: &Slot, executed: Seq) -> Option<Cell> {
     Some(Cell { at: seq.0, text, state })
 }
 
-const LESSONS: &[Lesson] = &[Lesson {
-    name: "three-phases",
-    says: "The normal case.",
-    run: lessons::three_phases,
-}];
+const LESSONS: &[Lesson] = &[
+    Lesson {
+        name: "three-phases",
+        says: "Nobody is a traitor. Pre-prepare, prepare, commit: five messages one after the other from the \
+               request to the reply, and four replicas need 28 to write one value.",
+        run: lessons::three_phases,
+    },
+    Lesson {
+        name: "silent-primary",
+        says: "n0 says nothing. The client asks all, the backups lose their patience, and n1 is the primary of \
+               view 1.",
+        run: lessons::silent_primary,
+    },
+    Lesson {
+        name: "equivocating-primary",
+        says: "n0 gives the number 1 to one request before n1 and to the other before n2. Neither gets a quorum; \
+               both are executed in view 1. With `small-quorum` n1 and n2 part.",
+        run: lessons::equivocating_primary,
+    },
+    Lesson {
+        name: "carried-over",
+        says: "Only n3 has executed the write of 1 when n0 stops. The certificates in the view-changes bind n1 to \
+               it: it has the number 1 in view 1 as well, and what n5 asks for has the number 2.",
+        run: lessons::carried_over,
+    },
+    Lesson {
+        name: "lying-new-primary",
+        says: "The same, and n1 says that it is to be a write of 2 that has the number 1. The backups do the \
+               sum themselves, and move on to view 2.",
+        run: lessons::lying_new_primary,
+    },
+    Lesson {
+        name: "false-reply",
+        says: "The first reply is a traitor's, and false. The client waits until two are equal.",
+        run: lessons::false_reply,
+    },
+];

@@ -181,13 +181,13 @@ impl Memory {
                 self.results.insert((client, request.timestamp, result));
                 let first = *self.effects.entry((client, request.timestamp)).or_insert(seq);
                 verdict.require("exactly-once", first == seq, || {
-                    format!("{node} executes {request} at {seq}, and it was executed at {first}")
+                    format!("{node} executes {request} as {seq}, and it was executed as {first}")
                 });
             }
             Output::Installed { seq, state } => {
                 let known = self.order.get(&seq).is_some_and(|&(_, known)| known == state);
                 verdict.require("agreement", known, || {
-                    format!("{node} takes a state at {seq} that no loyal replica had")
+                    format!("{node} takes a state after {seq} that no loyal replica had")
                 });
             }
             Output::Accepted { .. } => {}
@@ -204,12 +204,12 @@ impl Memory {
         verdict.require("agreement", first == (request, state), || {
             let show = |it: Option<Request>| it.map_or("null".to_owned(), |it| it.to_string());
             let (this, first) = (show(request), show(first.0));
-            format!("{node} executes {this} at {seq}, and another {first}, or the states differ")
+            format!("{node} executes {this} as {seq}, and another {first}, or their states differ")
         });
         let committed = self.committed(seq).any(|it| it.request == request);
         verdict.require("executed-is-committed", committed, || {
             let request = request.map_or("null".to_owned(), |it| it.to_string());
-            format!("{node} executes {request} at {seq}, which is not committed")
+            format!("{node} executes {request} as {seq}, which is not committed")
         });
     }
 }
