@@ -87,13 +87,7 @@ impl Client {
     }
 
     /// Of f+1 replicas one is loyal. Each has one voice, its last.
-    fn hear(
-        &mut self,
-        from: NodeId,
-        view: ViewNumber,
-        result: Written,
-        out: &mut Out<'_, Party>,
-    ) {
+    fn hear(&mut self, from: NodeId, view: ViewNumber, result: Written, out: &mut Out<'_, Party>) {
         if !self.settings.is_replica(from) {
             return;
         }

@@ -194,7 +194,7 @@ impl Certificate {
         let request = assignment.request.is_none_or(|request| request.is_genuine(settings));
         let signers: BTreeSet<NodeId> = self.prepares.iter().map(|it| it.signer).collect();
         let quorum = signers.len() == self.prepares.len()
-            && signers.len() + 1 >= settings.quorum
+            && signers.len() + 1 >= settings.prepare_quorum
             && signers.iter().all(|&signer| settings.is_replica(signer) && signer != primary)
             && self.pre_prepare.signer == primary;
         let signed = self.pre_prepare.is_of(&(Phase::PrePrepare, assignment))

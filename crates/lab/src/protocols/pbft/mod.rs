@@ -85,24 +85,21 @@ const RULES: &[Rule] = &[
 ];
 
 const VARIANTS: &[Variant] = &[
-    Variant::new("small-quorum", "2f replicas are taken for a quorum, not 2f+1.", 1_000),
-    Variant::new("no-commit-phase", "What is prepared is executed.", 1_000),
+    Variant::new("small-quorum", "2f replicas are taken for a quorum everywhere, not 2f+1.", 1_000),
     Variant::new(
-        "mixed-views",
-        "Commits of different views are counted together.",
-        10_000,
+        "small-prepare-quorum",
+        "A replica is prepared with 2f votes, not 2f+1; all other quorums are as they should be.",
+        1_000,
     ),
+    Variant::new("no-commit-phase", "What is prepared is executed.", 1_000),
+    Variant::new("mixed-views", "Commits of different views are counted together.", 10_000),
     Variant::new(
         "accept-twice",
         "A backup accepts a second pre-prepare under the same view and sequence number.",
         1_000,
     ),
     Variant::new("forget-certificates", "View-changes name nothing that was prepared.", 1_000),
-    Variant::new(
-        "lowest-view",
-        "Of two certificates that of the lower view is taken.",
-        10_000,
-    ),
+    Variant::new("lowest-view", "Of two certificates that of the lower view is taken.", 10_000),
     Variant::new("unchecked-o", "Backups take whatever the new primary says follows.", 1_000),
     Variant::new(
         "unsigned-certificates",
@@ -126,11 +123,7 @@ const VARIANTS: &[Variant] = &[
         1_000,
     ),
     Variant::new("unsigned-requests", "Clients' signatures are not looked at.", 1_000),
-    Variant::new(
-        "no-timestamps",
-        "A request is executed even if it has been.",
-        1_000,
-    ),
+    Variant::new("no-timestamps", "A request is executed even if it has been.", 1_000),
     Variant::new("first-reply", "A client believes the first reply.", 100),
 ];
 

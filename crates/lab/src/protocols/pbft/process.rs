@@ -83,6 +83,8 @@ pub(super) struct Settings {
     pub(super) f: usize,
     /// How many replicas are a quorum: any two of them share a loyal replica.
     pub(super) quorum: usize,
+    /// How many votes make a replica prepared.
+    pub(super) prepare_quorum: usize,
     clients: usize,
     /// A checkpoint is taken after so many requests.
     pub(super) checkpoint: u64,
@@ -108,10 +110,12 @@ impl Settings {
         let f = setup.n.saturating_sub(1) / 3;
         // 2f+1 of 3f+1; in general so many that two quorums share more than f.
         let quorum = usize::midpoint(setup.n, f) + 1;
+        let quorum = quorum - usize::from(setup.broken("small-quorum"));
         Self {
             n: setup.n,
             f,
-            quorum: if setup.broken("small-quorum") { quorum - 1 } else { quorum },
+            quorum,
+            prepare_quorum: quorum - usize::from(setup.broken("small-prepare-quorum")),
             clients: usize::try_from(setup.knob("clients")).unwrap_or(1),
             checkpoint: setup.knob("checkpoint"),
             timeout: Duration::from_millis(setup.knob("timeout_ms")),

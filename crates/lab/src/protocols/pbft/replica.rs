@@ -215,8 +215,7 @@ impl Replica {
             let view = self.log.view;
             let known = self.log.slots.values().filter_map(|slot| slot.accepted);
             let mut known = known.map(|vote| vote.assignment);
-            if self.log.assigned >= high
-                || known.any(|it| it.view == view && it.request == request)
+            if self.log.assigned >= high || known.any(|it| it.view == view && it.request == request)
             {
                 continue;
             }
@@ -321,7 +320,7 @@ impl Replica {
         if prepared.is_none_or(|view| view < assignment.view) {
             let matching = slot.prepares.values().filter(|it| it.assignment == assignment);
             let prepares: Vec<_> = matching.map(|it| it.signature).collect();
-            if prepares.len() + 1 < self.settings.quorum {
+            if prepares.len() + 1 < self.settings.prepare_quorum {
                 return;
             }
             let pre_prepare = accepted.signature;

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::message::{Assignment, Message, Phase, Request, Seq, ViewChange, ViewNumber, Vote, Written};
+use super::message::{
+    Assignment, Message, Phase, Request, Seq, ViewChange, ViewNumber, Vote, Written,
+};
 use super::process::{Output, Settings};
 use super::{Party, Pbft};
 use crate::process::{Effect, NodeId};

@@ -207,7 +207,5 @@ fn entitled(settings: &Settings, new_view: &NewView) -> bool {
     };
     let said: Vec<Assignment> = new_view.pre_prepares.iter().map(|vote| vote.assignment).collect();
     let follows = follows_from(settings, view, &new_view.view_changes);
-    quorum
-        && new_view.pre_prepares.iter().all(signed)
-        && (said == follows || settings.unchecked_o)
+    quorum && new_view.pre_prepares.iter().all(signed) && (said == follows || settings.unchecked_o)
 }
