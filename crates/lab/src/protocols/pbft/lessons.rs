@@ -72,8 +72,9 @@ pub(super) fn carried_over() -> Run {
 pub(super) fn lying_new_primary() -> Run {
     let mut acts = only_n3_executed();
     // To three each: prepare, commit and view-change, which are the truth, and the new-view. Before the view
-    // change it hands on a request.
-    acts.push(lies(1, [vec![0; 3 + 3 + 1 + 3], vec![ANOTHER; 3]].concat()));
+    // change it hands on a request, and in the end it is silent.
+    let lie = [vec![0; 3 + 3 + 1 + 3], vec![ANOTHER; 3], vec![SILENCE; 1_000]].concat();
+    acts.push(lies(1, lie));
     acts.push(at_us(100_000, What::Resume(NodeId(0))));
     by_hand(acts, 1_000)
 }

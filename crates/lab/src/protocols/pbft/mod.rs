@@ -59,8 +59,8 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "executed-is-committed",
-        says: "What a loyal replica executes is committed: in some view as many loyal replicas have prepared it \
-               as any quorum has (§4.2: f+1).",
+        says: "What a loyal replica executes is committed: in some view f+1 loyal replicas have prepared it \
+               (§4.2), or a quorum less f where n is not 3f+1.",
     },
     Rule {
         name: "survives",
@@ -92,14 +92,14 @@ const VARIANTS: &[Variant] = &[
         1_000,
     ),
     Variant::new("no-commit-phase", "What is prepared is executed.", 1_000),
-    Variant::new("mixed-views", "Commits of different views are counted together.", 10_000),
+    Variant::new("mixed-views", "Commits of different views are counted together.", 1_000),
     Variant::new(
         "accept-twice",
         "A backup accepts a second pre-prepare under the same view and sequence number.",
         1_000,
     ),
     Variant::new("forget-certificates", "View-changes name nothing that was prepared.", 1_000),
-    Variant::new("lowest-view", "Of two certificates that of the lower view is taken.", 10_000),
+    Variant::new("lowest-view", "Of two certificates that of the lower view is taken.", 2_000),
     Variant::new("unchecked-o", "Backups take whatever the new primary says follows.", 1_000),
     Variant::new(
         "unsigned-certificates",
@@ -201,6 +201,7 @@ impl Protocol for Pbft {
         }
     }
 
+    /// By the choice modulo 8: see [`Traitor::say`].
     fn forge(&self, from: NodeId, to: NodeId, message: &Message, choice: u64) -> Vec<Message> {
         let overheard = &self.overheard;
         Traitor { settings: &self.settings, overheard, me: from, to }.say(message, choice)

@@ -238,10 +238,7 @@ impl Replica {
             return;
         }
         match vote.phase {
-            Phase::PrePrepare if by_primary => {
-                self.log.slots.entry(seq).or_default();
-                self.on_pre_prepare(vote, out);
-            }
+            Phase::PrePrepare if by_primary => self.on_pre_prepare(vote, out),
             // The primary's pre-prepare is its vote: it may not have two.
             Phase::Prepare if !by_primary && self.settings.is_replica(from) => {
                 let slot = self.log.slots.entry(seq).or_default();
@@ -261,9 +258,12 @@ impl Replica {
         let Assignment { view, seq, request } = vote.assignment;
         // Null requests are for new views.
         let genuine = request.is_some_and(|request| request.is_genuine(&self.settings));
-        if !self.takes_part_in(view) || !genuine {
-            let early = genuine && view >= self.log.view;
-            if let Some(slot) = self.log.slots.get_mut(&seq).filter(|_| early) {
+        if !genuine {
+            return;
+        }
+        if !self.takes_part_in(view) {
+            if view >= self.log.view {
+                let slot = self.log.slots.entry(seq).or_default();
                 hear(&mut slot.early, vote.signature.signer, vote);
             }
             return;

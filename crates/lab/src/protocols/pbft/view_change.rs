@@ -130,17 +130,15 @@ impl Replica {
     /// executed again.
     fn enter(&mut self, new_view: NewView, out: &mut Out<'_, Party>) {
         self.log.view = new_view.view;
+        self.log.active = false;
         self.awaits_new_view = false;
         self.watch_anew(out);
-        out.cancel(Timer::Again);
         let stable = last_stable(&new_view.view_changes);
         let seqs = new_view.pre_prepares.iter().map(|vote| vote.assignment.seq);
         self.log.assigned = seqs.chain([stable.seq]).max().unwrap_or_default();
         self.log.new_view = Some(new_view.clone());
+        // Not in the view yet: nothing is assigned before what it is bound to.
         self.learn_stable(stable, out);
-        if self.is_behind() {
-            self.fetch(out);
-        }
         self.repeat_checkpoints(out);
         self.log.active = true;
         for vote in new_view.pre_prepares {
