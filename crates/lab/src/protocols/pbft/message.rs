@@ -49,8 +49,7 @@ impl fmt::Display for Seq {
     }
 }
 
-/// A signature: what only the signer can make of these words. Stands for a digital signature; that a traitor
-/// uses its own and its fellows' only is up to [`super::forge`].
+/// A signature: what only the signer can make of these words. Stands for a digital signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signature {
     /// Whose it is said to be.

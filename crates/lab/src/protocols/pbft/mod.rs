@@ -201,7 +201,8 @@ impl Protocol for Pbft {
         }
     }
 
-    /// By the choice modulo 8: see [`Traitor::say`].
+    /// Modulo 8: 0 is silence; 1 is the lie to those with even numbers, 2 to those with odd ones, and the truth
+    /// to the others: another request in the place of the one that is voted for. 3 to 7 are other sorts of lies.
     fn forge(&self, from: NodeId, to: NodeId, message: &Message, choice: u64) -> Vec<Message> {
         let overheard = &self.overheard;
         Traitor { settings: &self.settings, overheard, me: from, to }.say(message, choice)
