@@ -1,5 +1,5 @@
 //! How a traitor lies. It may say what it likes in its own name, differently to each; it may use whatever others
-//! have signed; and it cannot sign for them.
+//! have signed; it may sign for its fellows, since they may share their secrets; and it cannot sign for the loyal.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,23 @@ use super::message::{
 use super::process::Settings;
 use super::view_change::follows_from;
 use crate::process::{Effect, NodeId};
-use crate::protocol::Stepped;
+use crate::protocol::Seen;
+use crate::script::What;
 
-/// What a traitor may have heard: clients' requests and prepared certificates go around.
+/// What a traitor may have heard: clients' requests and prepared certificates go around. And who its fellows are.
 #[derive(Debug, Default)]
 pub(super) struct Overheard {
+    traitors: BTreeSet<NodeId>,
     requests: Vec<Request>,
     certificates: BTreeSet<Certificate>,
 }
 
 impl Overheard {
-    pub(super) fn hear(&mut self, step: Stepped<'_, super::Pbft>) {
-        for effect in step.effects {
+    pub(super) fn hear(&mut self, seen: &Seen<'_, super::Pbft>) {
+        if let Some(What::Traitor { node, .. }) = seen.act {
+            self.traitors.insert(*node);
+        }
+        for effect in seen.stepped.into_iter().flat_map(|step| step.effects) {
             match effect {
                 Effect::Send { message: Message::Request(request), .. }
                     if !self.requests.contains(request) =>
@@ -166,7 +171,7 @@ impl Traitor<'_> {
     fn forged(self, truth: Assignment) -> Certificate {
         let assignment = Assignment { request: self.overheard.twin(truth.request), ..truth };
         let signed = |signer, phase| {
-            if signer == self.me {
+            if self.overheard.traitors.contains(&signer) {
                 Vote::signed(signer, phase, assignment).signature
             } else {
                 Signature::forged(signer)
@@ -200,10 +205,13 @@ impl Traitor<'_> {
                 view_changes.iter_mut().for_each(|it| it.prepared.clear());
                 follows = follows_from(self.settings, truth.view, &view_changes);
             }
-            // It says to some that it has prepared nothing, which is in its power.
+            // It says to some that it and its fellows have prepared nothing, which is in their power.
             _ => {
-                for it in view_changes.iter_mut().filter(|it| it.signature.signer == self.me) {
-                    *it = ViewChange::signed(self.me, it.view, it.stable.clone(), vec![]);
+                let traitors = &self.overheard.traitors;
+                let traitor = |it: &&mut ViewChange| traitors.contains(&it.signature.signer);
+                for it in view_changes.iter_mut().filter(traitor) {
+                    let signer = it.signature.signer;
+                    *it = ViewChange::signed(signer, it.view, it.stable.clone(), vec![]);
                 }
                 follows = follows_from(self.settings, truth.view, &view_changes);
             }

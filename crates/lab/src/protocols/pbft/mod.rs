@@ -209,9 +209,7 @@ impl Protocol for Pbft {
     }
 
     fn check(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
-        if let Some(step) = seen.stepped {
-            self.overheard.hear(step);
-        }
+        self.overheard.hear(seen);
         self.memory.check(seen, verdict);
     }
 
