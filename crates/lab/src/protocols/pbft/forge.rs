@@ -23,7 +23,9 @@ pub(super) struct Overheard {
 
 impl Overheard {
     pub(super) fn hear(&mut self, seen: &Seen<'_, super::Pbft>) {
-        if let Some(What::Traitor { node, .. }) = seen.act {
+        if let Some(What::Traitor { node, .. }) = seen.act
+            && seen.nodes[node.0].traitor
+        {
             self.traitors.insert(*node);
         }
         for effect in seen.stepped.into_iter().flat_map(|step| step.effects) {

@@ -48,7 +48,10 @@ impl Memory {
     }
 
     pub(super) fn check(&mut self, seen: &Seen<'_, Pbft>, verdict: &mut Verdict) {
-        if let Some(What::Traitor { node, .. }) = seen.act {
+        if let Some(What::Traitor { node, .. }) = seen.act
+            && seen.nodes[node.0].traitor
+        {
+            // What it said while it was loyal binds it no more.
             for loyal in self.commits.values_mut() {
                 loyal.remove(node);
             }
