@@ -8,5 +8,6 @@ pub mod kafka;
 pub mod lock;
 pub mod multi_paxos;
 pub mod paxos;
+pub mod pbft;
 pub mod raft;
 pub mod zab;

@@ -16,6 +16,7 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::kafka::isr::Isr>::new(),
     &Of::<protocols::kafka::kraft::KRaft>::new(),
     &Of::<protocols::benor::Observer>::new(),
+    &Of::<protocols::pbft::Pbft>::new(),
     &Of::<crate::flp::Everyone>::new(),
     &Of::<protocols::gossip::Gossiping>::new(),
     &Of::<protocols::lock::Lock>::new(),

@@ -14,6 +14,7 @@ mod kraft;
 mod lock;
 mod multi_paxos;
 mod paxos;
+mod pbft;
 mod raft;
 mod support;
 mod tax;
