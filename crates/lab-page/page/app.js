@@ -321,10 +321,10 @@ function end() {
   }
 }
 
-// A run that nothing has ended goes on.
+// A run that nothing has ended goes on, if it is one that was made here; a lesson is over when it is over.
 function extend() {
   const { recording, run } = app;
-  const over = recording.outcome.ended !== "limit" || recording.length >= EVENTS_MAX || run?.script.calm_from_us != null;
+  const over = recording.outcome.ended !== "limit" || recording.length >= EVENTS_MAX || run?.script.end.events !== EVENTS_MAX;
   if (!run || app.extending || over || run.script.end.at_us > STRETCHES_US_MAX) return false;
   app.extending = true;
   const longer = copy(run);

@@ -9,6 +9,7 @@ use crate::protocols;
 pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::generals::oral::Oral>::new(),
     &Of::<protocols::generals::signed::Signed>::new(),
+    &Of::<protocols::pbft::Pbft>::new(),
     &Of::<protocols::paxos::Paxos>::new(),
     &Of::<protocols::multi_paxos::Multi>::new(),
     &protocols::raft::Raft,
@@ -16,7 +17,6 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
     &Of::<protocols::kafka::isr::Isr>::new(),
     &Of::<protocols::kafka::kraft::KRaft>::new(),
     &Of::<protocols::benor::Observer>::new(),
-    &Of::<protocols::pbft::Pbft>::new(),
     &Of::<crate::flp::Everyone>::new(),
     &Of::<protocols::gossip::Gossiping>::new(),
     &Of::<protocols::lock::Lock>::new(),

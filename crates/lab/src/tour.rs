@@ -92,6 +92,14 @@ const TOUR: &[Written] = &[
          lies, unless we say so; they only crash, and messages are late or lost.",
     ),
     step(
+        "A service among liars: PBFT",
+        "pbft",
+        "equivocating-primary",
+        "Castro and Liskov made of that a service that lasts. The primary of 3f + 1 replicas says one thing to some and \
+         another to others. Three phases: what is prepared at one loyal replica is prepared differently at none, and what \
+         is committed survives the next view. The client waits for f + 1 equal replies.",
+    ),
+    step(
         "Nobody can promise to decide",
         "paxos",
         "duel",
@@ -159,6 +167,21 @@ const TOUR: &[Written] = &[
          paper is why Raft commits entries of its own term only.",
     )
     .broken(&["commit-old-term"], &["leader-completeness"]),
+    step(
+        "In-sync replicas, and where not to cut",
+        "isr",
+        "watermark-is-no-truncation-point",
+        "Kafka replicates to all that are in sync, and keeps who they are in a service of its own: f + 1 replicas bear f \
+         failures, and the slowest of them sets the pace. A follower that comes back has to cut its log where the leader's \
+         began to differ. Not at its high watermark: what is above may be committed already.",
+    ),
+    step(
+        "The same, pulled: KRaft",
+        "kraft",
+        "pulled",
+        "Raft, but the followers fetch. The leader learns from what they ask for what they have, and everything that the \
+         paper proves still has to hold, and does.",
+    ),
     step(
         "What distance costs",
         "raft",

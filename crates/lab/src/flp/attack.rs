@@ -11,13 +11,15 @@ use super::wait_for_all::{self, Everyone};
 use crate::facade::{Of, RunError, Subject as _};
 use crate::process::{NodeId, Process};
 use crate::protocol::{DiskOf, Protocol, Setup};
+use crate::protocols::benor;
 use crate::protocols::paxos::{Paxos, Value};
 use crate::trace::{
     Event, KEYFRAME_EVENTS, Keyframe, Message, MessageEnd, NodeFrame, Status, Trace,
 };
 
-/// The protocols that can be attacked.
-pub const TARGETS: &[&str] = &["paxos", "wait-for-all"];
+/// The protocols that can be attacked: Paxos; Ben-Or, whose coins the adversary knows beforehand, so that it is
+/// deterministic; and one that waits for everybody, which does not do what the theorem would keep it from.
+pub const TARGETS: &[&str] = &["paxos", "ben-or", "wait-for-all"];
 
 /// What came of an attack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,10 @@ pub struct Attack {
 pub fn attack(name: &str, bounds: Bounds) -> Result<Attack, RunError> {
     match name {
         "paxos" => attack_on::<Paxos>([Some(0), None, Some(1)], |value: &Value| value.0, bounds),
+        "ben-or" => {
+            let value = |bit: &benor::Bit| u64::from(bit.0);
+            attack_on::<benor::Observer>([Some(0), Some(1), Some(1)], value, bounds)
+        }
         "wait-for-all" => {
             let value = |bit: &wait_for_all::Bit| bit.0;
             attack_on::<Everyone>([Some(0), Some(1), Some(1)], value, bounds)

@@ -47,6 +47,20 @@ fn paxos_is_kept_from_deciding_for_a_thousand_stages() {
     assert_eq!(serde_json::to_string(&certificate).unwrap(), again);
 }
 
+/// A protocol of another shape: no leader, no ballots, rounds in which all do the same. The adversary knows its coins
+/// before they are tossed, so it is a deterministic protocol to it.
+#[test]
+fn ben_or_with_its_coins_known_is_kept_from_deciding_as_well() {
+    let bounds = Bounds { stages: 1_000, configurations: 20_000 };
+    let attack = lab::flp::attack("ben-or", bounds).unwrap();
+    assert_eq!(Ending::Undecided, attack.ending);
+    let verified = attack.verified.expect("the check replays it");
+    assert_eq!(1_000, verified.stages);
+    assert!(verified.steps_of_each.iter().all(|&steps| steps >= 333), "{verified:?}");
+    assert!(verified.delivered_up_to_stage >= 900, "{verified:?}");
+    assert_eq!(attack.certificate, lab::flp::attack("ben-or", bounds).unwrap().certificate);
+}
+
 #[test]
 fn with_delays_bounded_the_same_paxos_decides() {
     let steps = fair(&paxos(), None, 1_000).expect("it decides");
