@@ -259,6 +259,11 @@ fn every_protocol_is_shown_everywhere() -> Result<()> {
             browser.wait(name, SOON, &shown)?;
             browser.eval("lab.seek(1e9)")?;
             assert!(number(&browser, "lab.k")? > 0);
+            // A lesson has no more mistakes in it than it says.
+            let same = format!(
+                "JSON.stringify(lab.setup.variants) === JSON.stringify(lab.about.runs[{lesson}].setup.variants)"
+            );
+            assert_eq!(browser.eval(&same)?, Value::Bool(true), "{name}, lesson {lesson}");
         }
         assert!(text(&browser, "#essay")?.len() > 100, "{name} has an essay");
         browser.prefer_dark(nth % 2 == 1)?;

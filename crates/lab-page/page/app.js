@@ -25,7 +25,7 @@ const PANELS_MS = 120;
 
 const app = {
   protocols: [], about: null, run: null, setup: null, recording: null, stage: null,
-  k: 0, us: 0, playing: false, making: 0, selected: null, value: 1, lesson: null, tour: [], step: -1, shownK: -1, shownAt: 0, stop: false,
+  k: 0, us: 0, playing: false, making: 0, selected: null, value: 1, lesson: null, ticked: [], tour: [], step: -1, shownK: -1, shownAt: 0, stop: false,
 };
 
 const say = (text) => {
@@ -72,6 +72,7 @@ function show(run, setup, recording) {
   byId("seed").value = setup.seed;
   if (another) {
     app.selected = null;
+    app.ticked = [];
     panels.rules(byId("rules"), about);
     panels.lessons(byId("lessons"), about, openLesson);
     panels.essay(byId("essay"), about);
@@ -129,7 +130,7 @@ function openLesson(nth) {
   const lesson = app.about.lessons[nth];
   lessonText(lesson.name, lesson.says);
   const run = copy(app.about.runs[nth]);
-  run.setup.variants = [...new Set([...run.setup.variants, ...(app.setup?.variants ?? [])])];
+  run.setup.variants = [...new Set([...run.setup.variants, ...app.ticked])];
   load(run, { play: true }).catch(fail);
 }
 
@@ -137,6 +138,8 @@ function toggleVariant(name, on) {
   if (!app.run) return;
   const run = copy(app.run);
   const others = app.about.name === "raft" ? [] : app.setup.variants.filter((other) => other !== name);
+  // What a visitor has broken by hand stays broken in the lessons, too.
+  app.ticked = on ? [...app.ticked.filter((other) => others.includes(other)), name] : app.ticked.filter((other) => other !== name);
   run.setup = { ...run.setup, variants: on ? [...others, name] : others };
   load(run, { k: 0, play: app.playing }).catch(fail);
 }
@@ -493,8 +496,8 @@ function compareForm() {
     ask("compare", { protocols, script: app.run.script })
       .then((rows) => {
         const ms = (us) => clock(us);
-        panels.table(out, ["protocol", "n", "messages", "writes to disk", "asked", "answered", "latency, median and longest", "messages to an answer", "broke"],
-          rows.map((row) => [row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.latency_us ? row.latency_us.map(ms).join(", ") : "", row.rounds ?? "", row.broken ? row.broken.rule : ""]));
+        panels.table(out, ["protocol", "n", "messages", "writes to disk", "asked", "answered", "lost", "latency, median and longest", "messages to an answer", "broke"],
+          rows.map((row) => [row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost, row.latency_us ? row.latency_us.map(ms).join(", ") : "", row.rounds ?? "", row.broken ? row.broken.rule : ""]));
       })
       .catch((error) => {
         out.textContent = error.message;

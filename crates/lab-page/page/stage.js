@@ -191,7 +191,8 @@ export class Stage {
         context.lineWidth = 2;
         context.stroke();
       } else context.fill();
-      if (spoken) {
+      // Near its ends several say the same in one place.
+      if (spoken && part > 0.12 && part < 0.9) {
         context.fillStyle = this.colors.ink;
         context.textAlign = x > this.width / 2 ? "right" : "left";
         const text = message.text.length > 30 ? `${message.text.slice(0, 29)}…` : message.text;
@@ -219,7 +220,9 @@ export class Stage {
     lines.forEach((line, nth) => {
       context.font = nth === 0 ? "600 12.5px system-ui, sans-serif" : "12px system-ui, sans-serif";
       context.fillStyle = nth === 0 ? this.colors.ink : this.colors.dim;
-      context.fillText(line.length > 26 ? `${line.slice(0, 25)}…` : line, x, y);
+      const shown = line.length > 26 ? `${line.slice(0, 25)}…` : line;
+      const half = side ? 0 : context.measureText(shown).width / 2 + 4;
+      context.fillText(shown, Math.min(Math.max(x, half), this.width - half), y);
       y += 15;
     });
     if (cells.length) this.drawCells(cells, log.length > cells.length, x, y + 4, side);

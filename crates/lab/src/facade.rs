@@ -95,6 +95,10 @@ pub struct Outcome {
     pub all_broken: Vec<BrokenAt>,
     /// What was counted.
     pub tally: Tally,
+    /// Writes that clients were told are done and that are gone, if the protocol may lose any
+    /// ([`Protocol::lost`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
     /// The run, if it was to be written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
@@ -288,6 +292,7 @@ impl<P: Protocol> Subject for Of<P> {
             broken: tripped.or_else(|| world.broken().cloned()),
             all_broken,
             tally: world.tally().clone(),
+            lost: world.protocol().lost(world.nodes()),
             trace: recorder.map(Recorder::into_trace),
         })
     }

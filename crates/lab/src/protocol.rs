@@ -62,6 +62,12 @@ pub trait Protocol: fmt::Debug + Sized + 'static {
     /// from [`Script::calm_from_us`] to [`crate::script::End::at_us`].
     fn at_end(&mut self, _seen: &Seen<'_, Self>, _verdict: &mut Verdict) {}
 
+    /// How many writes that clients were told are done are gone, for a protocol that may lose any. `None`: it
+    /// says that it loses none, and its rules check that.
+    fn lost(&self, _nodes: &[Node<Self>]) -> Option<u64> {
+        None
+    }
+
     /// What is shown of a process. `None` if it is down: then its disk is all there is.
     fn view(&self, node: NodeId, process: Option<&Self::Process>, disk: &DiskOf<Self>) -> View;
 

@@ -58,6 +58,15 @@ impl<E: Engine> CollectJob<E> {
         Ok(Done { ticket: self.ticket.clone(), disk, checkpoint: false })
     }
 
+    /// Takes no step: for a job that there is no room for. The state may give out another one afterwards.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn skip(&self) -> Result<Done, EngineError> {
+        let disk = Disk::load(Box::new(self.engine.snapshot()?))?;
+        Ok(Done { ticket: self.ticket.clone(), disk, checkpoint: false })
+    }
+
     /// The keys changed by the next commits, each with its last change; and how far they reach.
     fn walk(&self) -> Result<(BTreeMap<Bytes, LastChange>, Revision), EngineError> {
         let mark = &self.disk.mark;

@@ -1,5 +1,6 @@
 //! What gossip with hash slots must show.
 
+use lab::compare::compare;
 use lab::engine::World;
 use lab::facade::{Of, Run};
 use lab::protocol::Setup;
@@ -13,7 +14,7 @@ fn end(run: &Run) -> (Vec<u64>, Owner) {
     world.run();
     assert_eq!(None, world.broken());
     let disks: Vec<&Disk> = world.nodes().iter().map(|node| &node.disk).collect();
-    (world.protocol().lost(&disks), disks[1].owners[0])
+    (world.protocol().lost_keys(&disks), disks[1].owners[0])
 }
 
 #[test]
@@ -58,5 +59,20 @@ fn acknowledged_writes_are_lost_where_it_says_that_they_may_be() {
     for name in ["acknowledged-and-lost", "minority"] {
         let (lost, owner) = end(&lesson("gossip", name));
         assert_eq!((1, 3), (lost.len(), owner.node.0), "{name}");
+    }
+}
+
+/// The very schedule on which it loses a write, on protocols that wait for a quorum.
+#[test]
+fn where_it_loses_a_write_the_quorum_protocols_lose_none() {
+    let mut script = lesson("gossip", "acknowledged-and-lost").script;
+    // Everybody else first has to find a leader, and needs time to go on after the crash.
+    script.end.at_us += 3_000_000;
+    let names = ["gossip", "raft", "multi-paxos", "zab", "kraft"];
+    let subjects = names.map(|name| (subject(name), Setup { n: 6, ..Setup::default() }));
+    let rows = compare(&subjects, &script).unwrap();
+    assert_eq!(1, rows[0].lost, "{rows:#?}");
+    for row in &rows[1..] {
+        assert_eq!((0, &None), (row.lost, &row.broken), "{row:#?}");
     }
 }

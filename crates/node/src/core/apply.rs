@@ -131,6 +131,7 @@ impl<E: Engine> Turn<'_, E> {
         self.leave();
         if std::mem::take(&mut self.group.serving) {
             self.group.machine.follow();
+            self.scans_wait();
             if !mutants::on(Mutant::SpeculationKept) {
                 self.void_speculative();
             }

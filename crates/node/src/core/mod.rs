@@ -361,10 +361,13 @@ impl<E: Engine> Core<E> {
             Input::RangesWritten(written) => self.ranges_written(now, written)?,
             Input::WallTime(seconds) => self.shared.unix_time_s = seconds,
             Input::DiskFull(full) => {
-                self.shared.disk_full = full;
+                let before = std::mem::replace(&mut self.shared.disk_full, full);
                 self.dense().hand_over_if_full(now)?;
                 if full {
-                    self.make_room(now)?;
+                    self.hand_over_ranges(now)?;
+                }
+                if full && !before {
+                    self.cut_logs(now)?;
                 }
             }
             Input::StateBytes(bytes) => self.dense.machine.observe_size(bytes),
@@ -658,12 +661,18 @@ impl<E: Engine> Core<E> {
         self.shared.effects.snapshots.push(SnapshotOut { range, node, send, from });
     }
 
+    /// Whether what becomes of a snapshot concerns anybody: whoever leads later asks anew.
+    #[must_use]
+    pub fn awaits(&self, out: &SnapshotOut) -> bool {
+        let raft = self.shared.store.replica(out.range).map(store::Replica::raft);
+        raft.is_some_and(|raft| raft.role() == RoleKind::Leader && raft.term() == out.send.term)
+    }
+
     /// What is to be streamed of a snapshot that was asked for; `None` if it is not wanted any more:
     /// it may have waited.
     #[must_use]
     pub fn snapshot_view(&self, out: &SnapshotOut) -> Option<mvcc::View> {
-        let raft = self.shared.store.replica(out.range)?.raft();
-        if raft.role() != RoleKind::Leader || raft.term() != out.send.term {
+        if !self.awaits(out) {
             return None;
         }
         match out.range {
@@ -681,8 +690,9 @@ impl<E: Engine> Core<E> {
         envelope: Envelope,
         state: Box<mvcc::State<E>>,
     ) -> Result<(), Fatal> {
+        // What follows takes in the events of every range: what was evaluated is proposed before.
+        self.propose_touched(now);
         let mut turn = self.dense();
-        turn.propose(now);
         if !turn.stage(&envelope, state) {
             return Ok(());
         }

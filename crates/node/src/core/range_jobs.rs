@@ -1,11 +1,11 @@
-//! What the ranges beside the dense one write into the engine that they share: checkpoints, steps of
-//! collection behind a compaction, and the emptying of partitions that a snapshot has replaced.
+//! What the ranges beside the dense one write into the engine that they share.
 //!
-//! A *pass* goes over all that are awake, so many at a time ([`RANGES_AT_ONCE`]): the core does not
-//! stand still for a hundred thousand of them, and each part of a pass is one write.
+//! A *pass* goes over all that are awake, some at a time: the core does not stand still for a hundred thousand
+//! of them. A pass of checkpoints comes when it is due, and each part of it is one write. Passes of
+//! collection follow, one after the other, until nothing is left: steps of removing what compaction has left, and
+//! the emptying of partitions that a snapshot has replaced, or that one was not finished in.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,14 @@ const CLEARS_AT_ONCE: usize = 16;
 /// Ranges that give their leadership away for want of room, at once.
 const HAND_OVERS_AT_ONCE: usize = 256;
 
+/// What a pass is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pass {
+    #[default]
+    Checkpoints,
+    Collection,
+}
+
 /// What is being written, and where a pass stands.
 #[derive(Default)]
 pub(super) struct Writing {
@@ -36,12 +44,12 @@ pub(super) struct Writing {
     out: BTreeSet<u64>,
     /// Partitions that no range uses any more, to be emptied.
     superseded: BTreeSet<u64>,
-    /// The pass goes on here; `None` between two passes.
-    next: Option<RangeId>,
-    /// This pass has written something: there is something newer to read from for all.
+    /// What is under way, if anything is: it goes on with the range.
+    pass: Option<(Pass, RangeId)>,
+    /// Something was written in this pass, or, if it is one of checkpoints, since the one before began: there
+    /// is something newer to read from for all.
     wrote: bool,
-    /// Where this pass, or the one before, took a step of collection instead of a checkpoint.
-    collected: BTreeSet<RangeId>,
+    wrote_before: bool,
 }
 
 impl Writing {
@@ -77,6 +85,10 @@ pub struct RangeJobs<E: Engine> {
 pub struct RangesWritten {
     done: Vec<(RangeId, Done)>,
     cleared: Vec<u64>,
+    /// There was no room to empty these.
+    kept: Vec<u64>,
+    /// Nor for a step of collection.
+    full: bool,
 }
 
 impl<E: Engine> Default for RangeJobs<E> {
@@ -96,89 +108,126 @@ impl<E: Engine> RangeJobs<E> {
     /// own.
     ///
     /// # Errors
-    /// The engine's. After `Full` they may be run again: what was written is written again.
+    /// The engine's. After `Full` they may be run again: what was written is written again. Collection and
+    /// emptying do not wait for room, which others may make: they have their turn in a later pass.
     pub fn run(&self) -> Result<RangesWritten, EngineError> {
         let done = mvcc::run_together(&self.checkpoints, &self.reloads)?;
         let mut done: Vec<_> = self.ranges.iter().copied().zip(done).collect();
+        let mut full = false;
         for (range, job) in &self.collects {
-            done.push((*range, job.run()?));
+            let one = match job.run() {
+                Err(EngineError::Full { .. }) => {
+                    full = true;
+                    job.skip()?
+                }
+                ran => ran?,
+            };
+            done.push((*range, one));
         }
-        let mut cleared = Vec::new();
+        let mut written = RangesWritten { done, full, ..RangesWritten::default() };
         for partition in &self.clears {
-            mvcc::clear(partition)?;
-            cleared.push(partition.number());
+            match mvcc::clear(partition) {
+                Ok(()) => written.cleared.push(partition.number()),
+                Err(EngineError::Full { .. }) => written.kept.push(partition.number()),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(RangesWritten { done, cleared })
+        Ok(written)
     }
 
     fn is_idle(&self) -> bool {
-        self.checkpoints.is_empty() && self.collects.is_empty() && self.clears.is_empty()
+        self.ranges.is_empty() && self.collects.is_empty() && self.clears.is_empty()
     }
 }
 
 impl<E: Engine> Core<E> {
-    /// The next part of what the ranges beside the dense one have to write. `None` if nothing is left
-    /// of this pass; the next call begins another. One part may be out at a time.
-    pub fn freeze_ranges(&mut self) -> Option<RangeJobs<E>> {
-        loop {
-            let jobs = self.freeze_some();
-            let over = self.ranges.writing.next.is_none();
-            if !jobs.is_idle() || !jobs.reloads.is_empty() {
+    /// The next part of what the ranges beside the dense one have to write; `None` if there is nothing. If
+    /// checkpoints are `due`, a pass of them begins. One part may be out at a time.
+    pub fn freeze_ranges(&mut self, due: bool) -> Option<RangeJobs<E>> {
+        let writing = &mut self.ranges.writing;
+        let checkpoints = matches!(writing.pass, Some((Pass::Checkpoints, _)));
+        if due && !checkpoints {
+            writing.pass = Some((Pass::Checkpoints, RangeId(0)));
+            writing.wrote_before = std::mem::take(&mut writing.wrote);
+        }
+        while let Some((pass, from)) = self.ranges.writing.pass {
+            let jobs = match pass {
+                Pass::Checkpoints => self.freeze_some(from),
+                Pass::Collection => self.collect_some(from),
+            };
+            if !jobs.is_idle() {
                 return Some(jobs);
             }
-            if over {
-                return None;
-            }
         }
+        None
     }
 
-    /// Whether a pass has begun and is not at its end.
-    #[must_use]
-    pub fn is_ranges_pass_unfinished(&self) -> bool {
-        self.ranges.writing.next.is_some()
-    }
-
-    fn freeze_some(&mut self) -> RangeJobs<E> {
-        let mut jobs = RangeJobs::default();
+    /// Notes that a part of a pass ends before `next`, or the pass.
+    fn goes_on(&mut self, pass: Pass, next: Option<RangeId>, worked: bool) {
         let writing = &mut self.ranges.writing;
-        let from = writing.next.take().map_or(Bound::Unbounded, Bound::Included);
-        let begins = from == Bound::Unbounded;
+        writing.wrote |= worked;
+        writing.pass = match (pass, next) {
+            (pass, Some(next)) => Some((pass, next)),
+            (Pass::Checkpoints, None) => Some((Pass::Collection, RangeId(0))),
+            // Once more, if there was something: what was collected may have more.
+            (Pass::Collection, None) => worked.then_some((Pass::Collection, RangeId(0))),
+        };
+    }
+
+    fn freeze_some(&mut self, from: RangeId) -> RangeJobs<E> {
+        let mut jobs = RangeJobs::default();
         let mut unchanged = Vec::new();
-        let awake = self.ranges.awake.range_mut((from, Bound::Unbounded));
-        for (looked_at, (&range, group)) in awake.enumerate() {
+        let mut next = None;
+        for (looked_at, (&range, group)) in self.ranges.awake.range_mut(from..).enumerate() {
             if looked_at == RANGES_AT_ONCE {
-                writing.next = Some(range);
+                next = Some(range);
                 break;
             }
-            let state = group.machine.state_mut();
-            // One that is always written to has its turn, too.
-            let turn = jobs.collects.len() < COLLECTS_AT_ONCE && !writing.collected.remove(&range);
-            if let Some(job) = turn.then(|| state.collect()).flatten() {
-                writing.collected.insert(range);
-                jobs.collects.push((range, job));
-            } else if let Some(job) = state.freeze() {
-                jobs.checkpoints.push(job);
-                jobs.ranges.push(range);
-            } else {
-                unchanged.push(range);
+            match group.machine.state_mut().freeze() {
+                Some(job) => {
+                    jobs.checkpoints.push(job);
+                    jobs.ranges.push(range);
+                }
+                None => unchanged.push(range),
             }
         }
-        self.clear_some(&mut jobs);
-        let wrote = !jobs.is_idle() || !begins && self.ranges.writing.wrote;
-        self.ranges.writing.wrote = wrote;
-        for range in unchanged.into_iter().filter(|_| wrote) {
+        self.goes_on(Pass::Checkpoints, next, !jobs.checkpoints.is_empty());
+        let stale = self.ranges.writing.wrote || self.ranges.writing.wrote_before;
+        for range in unchanged.into_iter().filter(|_| stale) {
             let group = self.ranges.awake.get_mut(&range);
             if let Some(job) = group.and_then(|group| group.machine.state_mut().reload()) {
                 jobs.reloads.push(job);
                 jobs.ranges.push(range);
             }
         }
-        let collected = jobs.collects.iter().map(|(range, _)| range);
-        for range in jobs.ranges.iter().chain(collected) {
-            let partition = self.ranges.partition_in_use(*range);
+        self.are_out(jobs.ranges.iter().copied());
+        jobs
+    }
+
+    fn collect_some(&mut self, from: RangeId) -> RangeJobs<E> {
+        let mut jobs = RangeJobs::default();
+        let mut next = None;
+        for (looked_at, (&range, group)) in self.ranges.awake.range_mut(from..).enumerate() {
+            if looked_at == RANGES_AT_ONCE || jobs.collects.len() == COLLECTS_AT_ONCE {
+                next = Some(range);
+                break;
+            }
+            if let Some(job) = group.machine.state_mut().collect() {
+                jobs.collects.push((range, job));
+            }
+        }
+        self.clear_some(&mut jobs);
+        self.goes_on(Pass::Collection, next, !jobs.is_idle());
+        self.are_out(jobs.collects.iter().map(|(range, _)| *range));
+        jobs
+    }
+
+    /// Jobs of these ranges write where their states are.
+    fn are_out(&mut self, ranges: impl Iterator<Item = RangeId>) {
+        for range in ranges {
+            let partition = self.ranges.partition_in_use(range);
             self.ranges.writing.out.extend(partition);
         }
-        jobs
     }
 
     fn clear_some(&mut self, jobs: &mut RangeJobs<E>) {
@@ -199,9 +248,14 @@ impl<E: Engine> Core<E> {
         now: Duration,
         written: RangesWritten,
     ) -> Result<(), Fatal> {
-        for number in written.cleared {
-            self.ranges.writing.out.remove(&number);
+        if written.full || !written.kept.is_empty() {
+            // Not at once again: in the pass after the next checkpoints.
+            self.ranges.writing.pass = None;
         }
+        for number in written.cleared.iter().chain(&written.kept) {
+            self.ranges.writing.out.remove(number);
+        }
+        self.ranges.writing.superseded.extend(written.kept);
         for (range, done) in written.done {
             for partition in partitions_of(range) {
                 self.ranges.writing.out.remove(&partition);
@@ -211,9 +265,8 @@ impl<E: Engine> Core<E> {
         Ok(())
     }
 
-    /// There is no room: leaders among the ranges give way to members that may have some, and no log
-    /// is kept for followers that lag.
-    pub(super) fn make_room(&mut self, now: Duration) -> Result<(), Fatal> {
+    /// There is no room: leaders among the ranges give way to members that may have some.
+    pub(super) fn hand_over_ranges(&mut self, now: Duration) -> Result<(), Fatal> {
         let led: Vec<RangeId> = self.ranges.led.iter().copied().collect();
         let mut handed_over = 0;
         for range in led {
@@ -223,6 +276,11 @@ impl<E: Engine> Core<E> {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// No log is kept for followers that lag.
+    pub(super) fn cut_logs(&mut self, now: Duration) -> Result<(), Fatal> {
         for range in self.groups() {
             super::turn!(self, range, turn => turn.cut(now)?);
         }

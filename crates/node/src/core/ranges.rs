@@ -209,6 +209,13 @@ impl<E: Engine> Core<E> {
         Ok(free.map(|number| Partition::new(inner, number)))
     }
 
+    /// An import into a partition has ended, well or not: it is emptied, unless it is its range's state now.
+    pub fn range_import_ended(&mut self, partition: u64) {
+        if self.ranges.partition_in_use(range_of(partition)) != Some(partition) {
+            self.ranges.writing.supersede(partition);
+        }
+    }
+
     /// The data of a snapshot of a range beside the dense one is here.
     pub(super) fn range_snapshot_staged(
         &mut self,
@@ -219,25 +226,28 @@ impl<E: Engine> Core<E> {
     ) -> Result<(), Fatal> {
         let range = envelope.range;
         self.wake(now, range)?;
-        let Some(group) = self.ranges.awake.get_mut(&range) else {
+        let Some(group) = self.ranges.awake.get(&range) else {
             self.shared.effects.range_discarded = true;
             return Ok(());
         };
-        let before = group.machine.state().engine().number();
-        let mut turn = Turn { group, shared: &mut self.shared };
-        turn.propose(now);
-        if !turn.stage(&envelope, state) {
-            return Ok(());
+        let partitions = [group.machine.state().engine().number(), state.engine().number()];
+        // What follows takes in the events of every range: what was evaluated is proposed before.
+        self.propose_touched(now);
+        let group = self.ranges.awake.get_mut(&range);
+        let turn = group.map(|group| Turn { group, shared: &mut self.shared });
+        if turn.is_some_and(|mut turn| turn.stage(&envelope, state)) {
+            self.stepped.insert(range);
+            self.shared.store.receive(now, from, envelope)?;
+            let output = self.shared.store.flush();
+            self.take(now, output)?;
+            let group = self.ranges.awake.get_mut(&range);
+            if group.is_some_and(|group| group.staged.take().is_some()) {
+                self.shared.effects.range_discarded = true;
+            }
         }
-        self.shared.store.receive(now, from, envelope)?;
-        let output = self.shared.store.flush();
-        self.stepped.insert(range);
-        self.take(now, output)?;
-        if self.ranges.awake.get_mut(&range).is_some_and(|group| group.staged.take().is_some()) {
-            self.shared.effects.range_discarded = true;
-        }
-        if self.ranges.partition_in_use(range) != Some(before) {
-            self.ranges.writing.supersede(before);
+        // The one before, or the one that is not wanted.
+        for partition in partitions {
+            self.range_import_ended(partition);
         }
         Ok(())
     }

@@ -390,6 +390,20 @@ impl<E: Engine> Turn<'_, E> {
         self.shared.effects.scans.push(Scan { range, origin, request, view, limits });
     }
 
+    /// Leadership is lost: scans that have not been confirmed go to whoever leads next.
+    pub(super) fn scans_wait(&mut self) {
+        let gathered = std::mem::take(&mut self.group.reads.gathered);
+        for read in gathered {
+            match read {
+                Read::Scan { origin: origin @ Origin::Local(_), request, deadline } => {
+                    self.request_waits(origin, *request, deadline);
+                }
+                Read::Scan { origin, .. } => self.answer(origin, Err(Error::NotLeader)),
+                other => self.group.reads.gathered.push(other),
+            }
+        }
+    }
+
     /// A scan has its answer.
     pub(super) fn scanned(&mut self, origin: Origin, answer: Result<Response, Error>) {
         self.group.reads.scans -= 1;

@@ -246,13 +246,13 @@ fn checkpoints_of_ranges_are_one_write() {
     let core = table.cores.get_mut(&1).unwrap();
     assert_eq!(core.ranges_awake(), RANGES.len());
     assert!(core.ranges_front_bytes() > 0);
-    let jobs = core.freeze_ranges().unwrap();
-    assert!(core.freeze_ranges().is_none(), "one at a time");
+    let jobs = core.freeze_ranges(true).unwrap();
+    assert!(core.freeze_ranges(true).is_none(), "one at a time");
     let done = jobs.run().unwrap();
     table.does(1, Input::RangesWritten(done));
     let core = table.cores.get_mut(&1).unwrap();
     assert_eq!(core.ranges_front_bytes(), 0);
-    assert!(core.freeze_ranges().is_none(), "there is nothing new");
+    assert!(core.freeze_ranges(true).is_none(), "there is nothing new");
     for range in RANGES {
         let state = core.machine_of(RangeId(range)).unwrap().state();
         assert_eq!(state.durable(), state.applied());

@@ -25,6 +25,8 @@ use crate::transport::Transport;
 
 /// Events taken in before the core is flushed, at most.
 const BATCH_MAX: usize = 4096;
+/// And bytes of frames: what they lead to leaves with the flush, heartbeats among it.
+const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// How often the wall clock and the size of the state are looked at.
 const CHORES_INTERVAL: Duration = Duration::from_millis(500);
@@ -144,15 +146,20 @@ impl CoreThread {
             Err(Nothing::Disconnected) => return Ok(Some(Ended::Stopped)),
         };
         let mut next = first;
+        let mut frame_bytes = 0;
         for taken in 1.. {
             let Some(event) = next else { break };
+            if let Event::Frame(_, bytes, _) = &event {
+                frame_bytes += bytes.len();
+            }
             // INVARIANT: what is taken in is not taken in as of a time before it came. The support that a heartbeat
             // is given runs from here, and the peer that sent it counts on it from when it did: with the time of
             // the turn's beginning a promise could end before the peer believes it does, and a lease outlive it.
             if let Some(ended) = self.take(self.now(), event)? {
                 return Ok(Some(ended));
             }
-            next = if taken < BATCH_MAX { self.events.try_recv() } else { None };
+            let full = taken >= BATCH_MAX || frame_bytes >= BATCH_BYTES_MAX;
+            next = if full { None } else { self.events.try_recv() };
         }
         let now = self.now();
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
@@ -205,6 +212,9 @@ impl CoreThread {
             Event::SnapshotSent(out, outcome) => {
                 self.outgoing.free(lane(&out));
                 self.next_snapshot(lane(&out));
+                if !self.core.awaits(&out) {
+                    return Ok(None);
+                }
                 Input::SnapshotSent(out.range, out.send.to, outcome)
             }
             Event::SnapshotStaged(from, envelope, state) => {
@@ -212,10 +222,6 @@ impl CoreThread {
             }
             Event::RangeSnapshotStaged(from, envelope, state) => {
                 Input::RangeSnapshotStaged(from, envelope, state)
-            }
-            Event::RangeTarget(range, reply) => {
-                let _ = reply.send(self.core.free_partition(now, range)?);
-                return Ok(None);
             }
             Event::JobDone(done) => {
                 self.checkpoints.busy = false;
@@ -225,20 +231,12 @@ impl CoreThread {
                 self.checkpoints.ranges_busy = false;
                 Input::RangesWritten(done)
             }
-            Event::Reload => {
-                self.checkpoints.reload = true;
-                return Ok(None);
-            }
-            Event::StateFull(reason) => {
-                for asked in self.checkpoints.asked.drain(..) {
-                    let _ = asked.reply.send(Err(Error::Storage(reason.clone())));
-                }
-                return Ok(None);
-            }
-            Event::Checkpoint(reply) => {
-                let state = self.core.machine().state();
-                let (applied, compacted) = (state.applied().index, state.compacted());
-                self.checkpoints.asked.push(Asked { reply, applied, compacted });
+            aside @ (Event::RangeTarget(..)
+            | Event::RangeImportFailed(_)
+            | Event::Reload
+            | Event::StateFull(_)
+            | Event::Checkpoint(_)) => {
+                self.take_aside(now, aside)?;
                 return Ok(None);
             }
             Event::Removed(peer) => {
@@ -253,6 +251,33 @@ impl CoreThread {
         };
         self.core.step(now, input)?;
         Ok(None)
+    }
+
+    /// What concerns this thread and not consensus.
+    fn take_aside(&mut self, now: Duration, event: Event) -> Result<(), Fatal> {
+        match event {
+            Event::RangeTarget(range, reply) => {
+                let _ = reply.send(self.core.free_partition(now, range)?);
+            }
+            Event::RangeImportFailed(partition) => {
+                self.core.range_import_ended(partition);
+            }
+            Event::Reload => {
+                self.checkpoints.reload = true;
+            }
+            Event::StateFull(reason) => {
+                for asked in self.checkpoints.asked.drain(..) {
+                    let _ = asked.reply.send(Err(Error::Storage(reason.clone())));
+                }
+            }
+            Event::Checkpoint(reply) => {
+                let state = self.core.machine().state();
+                let (applied, compacted) = (state.applied().index, state.compacted());
+                self.checkpoints.asked.push(Asked { reply, applied, compacted });
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -307,13 +332,16 @@ impl CoreThread {
 
     /// Sends the next snapshot of a lane that is still wanted, if the lane is free.
     fn next_snapshot(&mut self, lane: Lane) {
-        let Some(out) = self.outgoing.next(lane) else { return };
-        match self.core.snapshot_view(&out) {
-            Some(view) => {
+        while let Some(out) = self.outgoing.next(lane) {
+            if let Some(view) = self.core.snapshot_view(&out) {
                 self.shared.metrics.snapshots_sent.inc();
-                self.snapshots.send(out, view, Arc::clone(&self.transport));
+                return self.snapshots.send(out, view, Arc::clone(&self.transport));
             }
-            None => self.snapshots.unsent(out),
+            if self.core.awaits(&out) {
+                return self.snapshots.unsent(out);
+            }
+            // It was asked for in an earlier term: nobody waits for it.
+            self.outgoing.free(lane);
         }
     }
 
@@ -400,16 +428,16 @@ impl CoreThread {
     /// The same for the ranges beside the dense one, many at once.
     fn checkpoint_ranges(&mut self, now: Duration) {
         let checkpoints = &mut self.checkpoints;
-        let due = now >= checkpoints.ranges_last + checkpoints.interval();
-        let more = self.core.is_ranges_pass_unfinished();
-        if checkpoints.ranges_busy || !(due || checkpoints.ranges_full || more) {
+        if checkpoints.ranges_busy {
             return;
         }
-        if !more {
+        let due =
+            now >= checkpoints.ranges_last + checkpoints.interval() || checkpoints.ranges_full;
+        if due {
             checkpoints.ranges_last = now;
             checkpoints.ranges_full = false;
         }
-        if let Some(jobs) = self.core.freeze_ranges() {
+        if let Some(jobs) = self.core.freeze_ranges(due) {
             self.checkpoints.ranges_busy = self.jobs.send(Job::Ranges(jobs)).is_ok();
         }
     }

@@ -1,6 +1,6 @@
 //! The log's writer and its reader.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +20,9 @@ use crate::transport::Transport;
 
 /// Commands that are appended before a sync, at most: bounds how long the first one waits.
 const GROUP_MAX: usize = 1024;
+
+/// Groups whose logs are cut by one unit of the log.
+const CUTS_AT_ONCE: usize = 1000;
 
 /// How long a full disk is given before the write is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
@@ -53,6 +56,7 @@ pub(super) fn spawn_writer(
             backlog: VecDeque::new(),
             released: Vec::new(),
             written: Vec::new(),
+            cuts: BTreeMap::new(),
             dirty: false,
             full: false,
             stop: false,
@@ -79,6 +83,8 @@ struct Writer {
     released: Frames,
     /// Writes that the next sync completes.
     written: Vec<WriteId>,
+    /// Where logs are still to be cut.
+    cuts: BTreeMap<RangeId, LogPosition>,
     dirty: bool,
     full: bool,
     stop: bool,
@@ -116,28 +122,35 @@ impl Writer {
                 self.released.extend(write.then);
                 self.written.push(write.id);
             }
-            LogCommand::Truncate(positions) => self.truncate(&positions)?,
+            LogCommand::Truncate(positions) => {
+                // Those of a group only rise.
+                self.cuts.extend(positions);
+                self.cut()?;
+            }
             LogCommand::Stop => self.stop = true,
         }
         Ok(())
     }
 
-    /// Cuts the logs of some groups.
-    fn truncate(&mut self, positions: &[(RangeId, LogPosition)]) -> Result<(), String> {
-        let write = |&(range, position): &(RangeId, LogPosition)| GroupWrite {
-            truncate_to: Some(position),
-            ..GroupWrite::new(range.group())
-        };
-        let writes: Vec<GroupWrite> = positions.iter().map(write).collect();
-        match self.log.append(&writes) {
-            Ok(()) => Ok(()),
-            // The log keeps what it would have been rid of: the next cut takes it along.
-            Err(AppendError::Full { .. }) => {
-                tracing::warn!(groups = writes.len(), "the disk is full: the log cannot be cut");
-                Ok(())
+    /// Cuts the logs of groups that wait for it, some thousand at a time; what there is no room to say waits on.
+    fn cut(&mut self) -> Result<(), String> {
+        while !self.cuts.is_empty() {
+            let some: Vec<(RangeId, LogPosition)> =
+                self.cuts.iter().take(CUTS_AT_ONCE).map(|(&range, &at)| (range, at)).collect();
+            let write = |&(range, position): &(RangeId, LogPosition)| GroupWrite {
+                truncate_to: Some(position),
+                ..GroupWrite::new(range.group())
+            };
+            let writes: Vec<GroupWrite> = some.iter().map(write).collect();
+            match self.log.append(&writes) {
+                Ok(()) => self
+                    .cuts
+                    .retain(|range, _| some.binary_search_by_key(range, |cut| cut.0).is_err()),
+                Err(AppendError::Full { .. }) => return Ok(()),
+                Err(error) => return Err(error.to_string()),
             }
-            Err(error) => Err(error.to_string()),
         }
+        Ok(())
     }
 
     /// Appends, and waits for room if the disk is full. `false`: the node stops instead.
@@ -188,7 +201,13 @@ impl Writer {
                 self.backlog.push_back(command);
                 Ok(())
             }
-            Err(Nothing::Timeout) => Ok(()),
+            Err(Nothing::Timeout) if self.cuts.is_empty() => Ok(()),
+            // A sync frees segments, and with them room to say what else may go.
+            Err(Nothing::Timeout) => {
+                self.cut()?;
+                self.dirty = true;
+                self.sync()
+            }
         }
     }
 

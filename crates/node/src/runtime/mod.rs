@@ -81,6 +81,8 @@ pub(crate) enum Event {
     RangeSnapshotStaged(NodeId, Envelope, Box<mvcc::State<Partition<Engine>>>),
     /// Where the snapshot of such a range may be received.
     RangeTarget(RangeId, oneshot::Sender<Option<Partition<Engine>>>),
+    /// What was received into this partition is of no use.
+    RangeImportFailed(u64),
     JobDone(mvcc::Done),
     RangesDone(RangesWritten),
     /// Write what is in memory to the state engine now, and tell when it is done.
@@ -115,6 +117,11 @@ impl Inbox {
     /// the core has stopped.
     pub(crate) fn send(&self, event: Event) {
         let _ = self.sender.send(event);
+    }
+
+    /// Whether nobody will take what is sent: the core has ended.
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// The core has taken a frame of so many bytes.

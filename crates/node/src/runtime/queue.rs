@@ -72,6 +72,11 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    /// Whether nobody will take what is sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.0.lock().is_received
+    }
+
     /// How many items wait to be taken. Those that the receiver has taken and not yet worked off
     /// do not count.
     pub(crate) fn len(&self) -> usize {

@@ -20,6 +20,9 @@ pub(super) fn spawn(inbox: &Inbox, threads: &mut Vec<JoinHandle<()>>) -> io::Res
         let (inbox, scans) = (inbox.clone(), scans.clone());
         threads.push(guard::spawn("scan", inbox.clone(), move || {
             for scan in scans {
+                if inbox.is_closed() {
+                    return;
+                }
                 inbox.send(Event::Scanned(scan.run()));
             }
         })?);

@@ -154,14 +154,18 @@ async fn stream(
     let (position, head) = snapshot_message(out, view)?;
     let head = wire::message::encode(head).encode_to_vec();
     let mut socket = transport.dial_snapshot(out.node).await.map_err(|error| text(&error))?;
-    frame::write(&mut socket, &head).await.map_err(|error| text(&error))?;
+    let sent = timeout(STALL_MAX, frame::write(&mut socket, &head)).await;
+    sent.map_err(|error| text(&error))?.map_err(|error| text(&error))?;
     for chunk in view.export() {
         let chunk = chunk.map_err(|error| text(&error))?;
         let sent = timeout(STALL_MAX, frame::write(&mut socket, &chunk)).await;
         sent.map_err(|error| text(&error))?.map_err(|error| text(&error))?;
     }
-    frame::write(&mut socket, &[]).await.map_err(|error| text(&error))?;
-    socket.flush().await.map_err(|error| text(&error))?;
+    let sent = timeout(STALL_MAX, async {
+        frame::write(&mut socket, &[]).await?;
+        socket.flush().await
+    });
+    sent.await.map_err(|error| text(&error))?.map_err(|error| text(&error))?;
     match timeout(STALL_MAX, frame::read(&mut socket)).await {
         Ok(Ok(Some(_))) => Ok(position),
         Ok(Ok(None)) => Err("the peer did not take it".to_owned()),
@@ -276,7 +280,10 @@ impl Receiving {
         self.inbox.send(Event::RangeTarget(range, reply));
         let target = target.await.ok().flatten().ok_or("there is no place for it now")?;
         let limits = mvcc::Limits { front_root_bits: FRONT_ROOT_BITS, ..self.limits };
-        import(socket, Arc::new(target), limits, position).await
+        let number = target.number();
+        let state = import(socket, Arc::new(target), limits, position).await;
+        // Said before the place is given to the next one.
+        state.inspect_err(|_| self.inbox.send(Event::RangeImportFailed(number)))
     }
 }
 

@@ -66,13 +66,14 @@ fn ten_writes() -> Script {
 fn table(rows: &[Row]) -> String {
     let ms = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
     let mut text = format!(
-        "{:<16}{:>3}{:>10}{:>9}{:>7}{:>10}{:>13}{:>13}{:>8}  {}\n",
+        "{:<16}{:>3}{:>10}{:>9}{:>7}{:>10}{:>6}{:>13}{:>13}{:>8}  {}\n",
         "protocol",
         "n",
         "messages",
         "writes",
         "asked",
         "answered",
+        "lost",
         "median, ms",
         "longest, ms",
         "rounds",
@@ -84,10 +85,10 @@ fn table(rows: &[Row]) -> String {
         let rounds = row.rounds.map(|rounds| rounds.to_string()).unwrap_or_default();
         let broke = row.broken.as_ref().map(ToString::to_string).unwrap_or_default();
         text += &format!(
-            "{:<16}{:>3}{:>10}{:>9}{:>7}{:>10}{median:>13}{longest:>13}{rounds:>8}  {broke}\n",
-            row.protocol, row.n, row.messages, row.writes, row.asked, row.answered
+            "{:<16}{:>3}{:>10}{:>9}{:>7}{:>10}{:>6}{median:>13}{longest:>13}{rounds:>8}  {broke}\n",
+            row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost
         );
     }
-    text += "\nA round is a message that an answer had to wait for. Writes are to disks, of all processes.\n";
+    text += "\nA round is a message that an answer had to wait for. Writes are to disks, of all processes. Lost is what\nwas answered and is gone in the end.\n";
     text
 }

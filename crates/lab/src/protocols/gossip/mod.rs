@@ -15,7 +15,8 @@ use std::rc::Rc;
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant,
+    Verdict,
 };
 use crate::script::What;
 use crate::view::{Cell, CellState, View};
@@ -32,7 +33,7 @@ pub struct Gossiping {
 impl Gossiping {
     /// Keys that clients were told are stored, and that whoever serves them in the end has not got.
     #[must_use]
-    pub fn lost(&self, disks: &[&Disk]) -> Vec<u64> {
+    pub fn lost_keys(&self, disks: &[&Disk]) -> Vec<u64> {
         self.memory.lost(disks)
     }
 }
@@ -119,6 +120,11 @@ impl Protocol for Gossiping {
 
     fn check(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         self.memory.check(seen, verdict);
+    }
+
+    fn lost(&self, nodes: &[Node<Self>]) -> Option<u64> {
+        let disks: Vec<&Disk> = nodes.iter().map(|node| &node.disk).collect();
+        Some(self.memory.lost(&disks).len() as u64)
     }
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {

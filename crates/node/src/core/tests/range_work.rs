@@ -88,7 +88,7 @@ impl Table {
     /// Writes what the ranges of a member have to write, until nothing is left.
     fn write_ranges(&mut self, node: u64) -> usize {
         let mut parts = 0;
-        while let Some(jobs) = self.cores.get_mut(&node).unwrap().freeze_ranges() {
+        while let Some(jobs) = self.cores.get_mut(&node).unwrap().freeze_ranges(parts == 0) {
             let written = jobs.run().unwrap();
             self.does(node, Input::RangesWritten(written));
             parts += 1;
@@ -118,6 +118,7 @@ fn a_range_is_collected() {
     };
     assert!(table.write_ranges(1) > 1, "a checkpoint, then collection");
     assert_eq!(state(&table), (mvcc::Revision(15), true));
+    assert!(table.write_ranges(1) <= 1, "at most the others let go of old views");
     assert_eq!(table.write_ranges(1), 0);
     let raft = table.cores[&1].store().replica(RANGE).unwrap().raft();
     assert_eq!(raft.last().index.0 - raft.truncated().index.0, RANGE_CATCHUP);
@@ -143,4 +144,47 @@ fn a_member_without_room_leads_no_range_that_is_written_to() {
     table.put_in(1, RANGE.0, 2);
     table.settle(&NODES);
     assert!(is_put(table.replies.get(&2)), "{:?}", table.replies.get(&2));
+}
+
+/// A range with a snapshot on its way does not take in what concerns another behind its back: what was evaluated there
+/// is proposed before leadership is seen to be lost.
+#[test]
+fn a_snapshot_of_one_range_leaves_the_proposals_of_another_alone() {
+    let mut table = Table::with_ranges();
+    table.elect(1, &NODES);
+    let other = RangeId(RANGES[1]);
+    for range in [RANGE, other] {
+        table.put_in(1, range.0, 1);
+        table.settle(&NODES);
+    }
+    // Node 1 is told of a later term of one range, evaluates a write of it, and gets a snapshot of another, all at once.
+    let raft = table.cores[&1].store().replica(RANGE).unwrap().raft();
+    let (term, commit) = (raft.term().next(), raft.last());
+    let message = raft::Message {
+        from: replica(2),
+        to: replica(1),
+        term,
+        body: raft::Body::Heartbeat { commit, round: 1 },
+    };
+    let envelope = store::Envelope { range: RANGE, message };
+    let messages = vec![crate::wire::message::encode(envelope)];
+    let frame = pb::Frame { messages, ..pb::Frame::default() }.encode_to_vec();
+    table.step(1, Input::Frame(NodeId(2), frame.into()));
+    let put = ep::PutRequest { key: Bytes::from_static(b"k"), ..Default::default() };
+    table.step(1, in_range(7, Request::Put(put)));
+    table.step(1, in_range(8, all_keys()));
+    let (view, envelope) = range_snapshots::snapshot(&table, other.0);
+    let now = table.now;
+    let target = table.cores.get_mut(&1).unwrap().free_partition(now, other).unwrap().unwrap();
+    let number = target.number();
+    let state = range_snapshots::import(&view, target);
+    table.does(1, Input::RangeSnapshotStaged(NodeId(1), envelope, state));
+    assert!(matches!(table.replies.get(&7), Some(Err(_))), "{:?}", table.replies.get(&7));
+    assert!(!matches!(table.replies.get(&8), Some(Ok(_))), "{:?}", table.replies.get(&8));
+    // What consensus did not want is emptied.
+    let engine = table.cores[&1].machine_of(other).unwrap().state().engine();
+    let engine = Arc::clone(engine.inner());
+    assert!(crate::boot::partitions_held(&engine).unwrap().contains(&number));
+    table.write_ranges(1);
+    assert!(!crate::boot::partitions_held(&engine).unwrap().contains(&number));
 }
