@@ -22,20 +22,21 @@ const FAR_US = 40_000;
 const SEEDS_AT_ONCE = 250;
 const SEEDS_MAX = 10_000;
 const PANELS_MS = 120;
+const HINT = "Drag across links to cut them, or from one process to another. Click a process to choose it.";
 
 const app = {
   protocols: [], about: null, run: null, setup: null, recording: null, stage: null,
-  k: 0, us: 0, playing: false, making: 0, selected: null, value: 1, lesson: null, ticked: [], tour: [], step: -1, shownK: -1, shownAt: 0, stop: false,
+  k: 0, us: 0, playing: false, making: 0, selected: null, value: 1, lesson: null, ticked: [], tour: [], step: -1, shownK: -1, shownAt: 0, searching: 0,
 };
 
 const say = (text) => {
   byId("live").textContent = text;
 };
 
+// What could not be done, until something else is; the rules have a place of their own.
 function fail(error) {
-  console.warn(error);
-  byId("verdict").hidden = false;
-  byId("verdict").textContent = error.message;
+  byId("fault").hidden = false;
+  byId("fault").textContent = error.message;
 }
 
 const calm = () => ({ delay_us_min: 1000, delay_us_max: 2000, slow_per_mille: 0, drop_per_mille: 0, duplicate_per_mille: 0, in_order: false, map: "room" });
@@ -49,8 +50,9 @@ async function load(run, { k = 0, us = null, play = false, push = true, quiet = 
   const mine = ++app.making;
   const outcome = await ask("run", run);
   if (mine !== app.making) return false;
+  byId("fault").hidden = true;
   show(run, outcome.setup, new Recording(outcome));
-  app.k = Math.min(k, app.recording.length);
+  app.k = Math.min(Math.max(Math.trunc(k) || 0, 0), app.recording.length);
   app.us = us ?? app.recording.timeOf(app.k);
   setPlaying(play);
   if (push) await remember(push === "replace");
@@ -64,6 +66,7 @@ function show(run, setup, recording) {
   Object.assign(app, { about, run, setup, recording, shownK: -1 });
   app.stage.show(recording, recording.outcome.trace.nodes);
   byId("digest").textContent = `digest ${recording.outcome.digest}`;
+  byId("link").disabled = false;
   byId("time").max = recording.length;
   byId("n").value = setup.n;
   byId("n").min = about.nodes.min;
@@ -79,10 +82,12 @@ function show(run, setup, recording) {
     byId("flp-box").hidden = !about.attackable;
     tools();
   }
+  const focused = document.activeElement?.name;
   panels.variants(byId("variants"), about, setup.variants, toggleVariant);
-  const draft = copy({ ...run, setup });
-  panels.knobs(byId("knobs"), about, draft.setup, draft.script.weather, (change) => {
-    change();
+  if (focused && document.activeElement === document.body) byId("variants").querySelector(`[name="${CSS.escape(focused)}"]`)?.focus();
+  panels.knobs(byId("knobs"), about, setup, run.script.weather, (change) => {
+    const draft = copy({ ...run, setup });
+    change(draft.setup.knobs, draft.script.weather);
     load(draft, { k: 0, play: app.playing }).catch(fail);
   });
   app.stage.select(app.selected);
@@ -99,7 +104,9 @@ async function remember(replace) {
 async function recall() {
   const parts = new URLSearchParams(location.hash.slice(1));
   if (!parts.get("run")) return false;
-  const run = await unpack(parts.get("run"));
+  const run = await unpack(parts.get("run")).catch(() => {
+    throw new Error("This address has no run in it that can be read.");
+  });
   return load(run, { k: Number(parts.get("k") ?? 0), push: false });
 }
 
@@ -111,6 +118,12 @@ function fresh(name, setup) {
   const acts = first.filter((act) => act.what.client && (act.when.us ?? Infinity) <= 1000);
   const script = { weather: calm(), acts: setup.n === 0 ? acts : [], end: { events: EVENTS_MAX, at_us: STRETCH_US }, calm_from_us: null };
   return { protocol: name, setup, script };
+}
+
+// From where everybody has begun.
+async function start(run, options = {}) {
+  await load(run, options);
+  if (app.recording && app.k === 0) seek(count());
 }
 
 function setupNow() {
@@ -159,20 +172,32 @@ async function visit(nth) {
   byId("tour-next").textContent = "Next";
   say(`${step.title}. ${step.text}`);
   lessonText("", "");
+  byId("flp-box").open = false;
+  byId("tax-box").open = false;
   if (step.shows === "run") await load(step.run, { play: true });
   else await load(fresh(step.protocol, bare()), {});
-  if (step.shows === "flp") byId("flp-box").open = true;
+  if (step.shows === "flp") await attack();
   if (step.shows === "tax") {
     byId("tax-box").open = true;
     byId("tax-box").scrollIntoView({ block: "nearest" });
-  }
+  } else byId("tour").scrollIntoView({ block: "nearest" });
 }
 
 // ---- what is done to a run ----
 
+// One after the other: each is done to what the one before has led to.
+let acting = Promise.resolve();
+function act(whats) {
+  acting = acting.catch(() => {}).then(() => actNow(whats));
+  return acting;
+}
+
 // What was done up to now stays; what the script would do later is left out; and these are done now.
-async function act(whats) {
-  if (!app.run) return;
+async function actNow(whats) {
+  if (!app.run) {
+    say("This is the adversary's schedule: press Start for a run of your own");
+    return;
+  }
   const lastUs = app.recording.timeOf(app.k);
   const nowUs = Math.floor(app.us);
   const when = nowUs > lastUs ? { us: nowUs } : { event: app.k };
@@ -220,6 +245,7 @@ function chosen(then) {
   if (app.selected === null) {
     say("Choose a process first");
     byId("hint").textContent = "Choose a process first: click it, or press its number.";
+    byId("hint").classList.add("asked");
     return;
   }
   then(app.selected);
@@ -236,9 +262,15 @@ const deeds = {
   write: () => request(app.about.operations[0]),
 };
 
+// Another value each time; where a process is meant, the one that is chosen or leads.
+function argument(name) {
+  if (name === "place") return target();
+  return name === "attack" || name === "bit" ? app.value % 2 : app.value;
+}
+
 function request(operation, args) {
   if (!operation) return;
-  const given = args ?? operation.args.map((_, nth) => (nth === 0 ? app.value : 0));
+  const given = args ?? operation.args.map(argument);
   app.value += 1;
   act([{ client: { node: target(), op: operation.name, args: given } }]).catch(fail);
 }
@@ -396,6 +428,7 @@ function drawMarks() {
 
 let before = 0;
 function frame(now) {
+  requestAnimationFrame(frame);
   const ms = Math.min(now - before, 100);
   before = now;
   if (app.recording) {
@@ -409,48 +442,63 @@ function frame(now) {
     }
     drawPanels(now);
   }
-  requestAnimationFrame(frame);
 }
 
 function choose(node) {
   if (node >= count()) return;
   app.selected = app.selected === node ? null : node;
+  byId("hint").textContent = HINT;
+  byId("hint").classList.remove("asked");
   app.stage.select(app.selected);
   refresh();
 }
 
 // ---- search ----
 
+// Events before the one that breaks the rule, from which a counterexample is shown.
+const LEAD_IN = 40;
+
 async function search() {
   setPlaying(false);
   const dialog = byId("progress");
-  const words = dialog.querySelector("p");
   const { protocol } = app.run ?? { protocol: app.about.name };
-  const { variants } = app.setup;
-  let setup = { ...bare(), knobs: app.setup.knobs, n: app.setup.n, variants };
-  if (variants.length === 1) setup = await ask("variant", { protocol, variant: variants[0] });
-  app.stop = false;
+  const setup = await searched(protocol);
+  const mine = (app.searching += 1);
+  const stopped = () => mine !== app.searching;
+  dialog.querySelector("p").textContent = "The first seeds";
   dialog.showModal();
+  let seeds = 0;
   try {
-    for (let seeds = 0; seeds < SEEDS_MAX && !app.stop; seeds += SEEDS_AT_ONCE) {
-      words.textContent = `${seeds} seeds, and no rule broke yet`;
+    for (; seeds < SEEDS_MAX && !stopped(); seeds += SEEDS_AT_ONCE) {
+      dialog.querySelector("p").textContent = `${seeds} seeds, and no rule broke yet`;
       dialog.querySelector("progress").value = seeds / SEEDS_MAX;
       const report = await ask("search", { protocol, setup: { ...setup, seed: seeds }, seeds: SEEDS_AT_ONCE });
-      if (report.found) {
-        words.textContent = `Seed ${report.found.run.setup.seed} breaks ${report.found.broken.rule}; cutting it down`;
-        const smallest = await ask("shrink", report.found);
-        const { rule, what } = smallest.broken;
-        lessonText("Counterexample", `Found with seed ${report.found.run.setup.seed}, ${report.found.events} events; cut down to ${smallest.events}. ${rule}: ${what}`);
-        dialog.close();
-        await load(smallest.run, { play: true });
-        return;
-      }
+      if (stopped()) return;
+      if (report.found) return await found(report.found, stopped);
     }
-    const why = variants.length ? "" : " Choose a way to break the protocol, and search again.";
-    lessonText("No counterexample", `No rule broke.${why}`);
+    const why = setup.variants.length ? "" : " Choose a way to break the protocol, and search again.";
+    lessonText("No counterexample", `No rule broke in ${seeds} seeds.${why}`);
   } finally {
-    dialog.close();
+    if (!stopped()) dialog.close();
   }
+}
+
+// As it is set up now; a mistake that shows only in another setup has that one.
+async function searched(protocol) {
+  const { variants, knobs, n } = app.setup;
+  if (variants.length !== 1) return { ...bare(), n, knobs, variants };
+  return ask("variant", { protocol, variant: variants[0] });
+}
+
+async function found(first, stopped) {
+  const { rule, what } = first.broken;
+  byId("progress").querySelector("p").textContent = `Seed ${first.run.setup.seed} breaks ${rule}; cutting it down`;
+  const smallest = await ask("shrink", first);
+  if (stopped()) return;
+  byId("progress").close();
+  const words = `${smallest.run.setup.n} processes. Found with seed ${first.run.setup.seed} after ${first.events} events; cut down to ${smallest.events}. ${smallest.broken.rule}: ${smallest.broken.what ?? what}. You see the last of them; go back for the beginning.`;
+  lessonText("Counterexample", words);
+  await load(smallest.run, { k: Math.max(smallest.events - LEAD_IN, 0), play: true });
 }
 
 function adversaryWords({ ending, certificate, verified }) {
@@ -472,8 +520,21 @@ async function attack() {
   Object.assign(app, { recording: new Recording(outcome), run: null, k: 0, us: 0 });
   app.stage.show(app.recording, found.trace.nodes);
   byId("time").max = app.recording.length;
+  byId("n").value = found.trace.nodes;
+  byId("digest").textContent = found.verified ? `digest ${found.verified.digest}, of the adversary's schedule` : "";
+  byId("link").disabled = true;
+  history.replaceState(null, "", location.pathname);
+  lessonText("The adversary", adversaryWords(found));
+  drawMarks();
   refresh();
   setPlaying(true);
+}
+
+// Somebody has to ask for something.
+function withWrites(script) {
+  if (script.acts.some((act) => act.what.client?.op === "write")) return script;
+  const writes = Array.from({ length: 10 }, (_, nth) => ({ when: { us: 1_000_000 + 100_000 * nth }, what: { client: { node: 0, op: "write", args: [nth + 1] } } }));
+  return { ...script, acts: [...script.acts, ...writes] };
 }
 
 function compareForm() {
@@ -493,7 +554,7 @@ function compareForm() {
     event.preventDefault();
     if (!app.run) return;
     const protocols = able.map((about) => about.name).filter((name) => form.elements[name].checked);
-    ask("compare", { protocols, script: app.run.script })
+    ask("compare", { protocols, script: withWrites(app.run.script) })
       .then((rows) => {
         const ms = (us) => clock(us);
         panels.table(out, ["protocol", "n", "messages", "writes to disk", "asked", "answered", "lost", "latency, median and longest", "messages to an answer", "broke"],
@@ -537,13 +598,15 @@ function wire() {
   });
   on("protocol", "change", () => {
     lessonText("", "");
-    load(fresh(byId("protocol").value, bare()), { play: true }).catch(fail);
+    start(fresh(byId("protocol").value, bare()), { play: true }).catch(fail);
   });
   on("start", "click", () => {
     lessonText("", "");
-    load(fresh(app.about.name, setupNow()), { play: true }).catch(fail);
+    start(fresh(app.about.name, setupNow()), { play: true }).catch(fail);
   });
-  on("n", "change", () => load(fresh(app.about.name, setupNow()), { play: app.playing }).catch(fail));
+  on("n", "change", () => {
+    if (byId("n").reportValidity()) start(fresh(app.about.name, setupNow()), { play: app.playing }).catch(fail);
+  });
   on("random", "click", () => {
     lessonText("", "");
     ask("generate", { protocol: app.about.name, setup: setupNow() }).then((run) => load(run, { play: true })).catch(fail);
@@ -557,9 +620,14 @@ function wire() {
     await navigator.clipboard?.writeText(location.href).catch(() => {});
     say("The link is in the address bar, and on the clipboard if the browser allows it");
   });
-  byId("progress").querySelector("button").addEventListener("click", () => {
-    app.stop = true;
-    byId("progress").close();
+  byId("progress").querySelector("button").addEventListener("click", () => byId("progress").close("stopped"));
+  // However it is closed while it goes on: by the button, by escape.
+  byId("progress").addEventListener("cancel", () => {
+    app.searching += 1;
+  });
+  byId("progress").addEventListener("close", () => {
+    if (byId("progress").returnValue === "stopped") app.searching += 1;
+    byId("progress").returnValue = "";
   });
   on("compare-box", "toggle", compareForm);
   on("flp-box", "toggle", () => byId("flp-box").open && attack().catch(fail));
@@ -580,9 +648,15 @@ async function begin() {
   const parts = { board: byId("board"), canvas: byId("canvas"), nodes: byId("nodes"), legend: byId("legend") };
   app.stage = new Stage(parts, { select: choose, cut, link });
   wire();
-  if (!(await recall().catch(() => false))) {
+  let unread = null;
+  const recalled = await recall().catch((error) => {
+    unread = error;
+    return false;
+  });
+  if (!recalled) {
     byId("protocol").value = "raft";
-    await load(fresh("raft", bare()), { push: "replace" });
+    await start(fresh("raft", bare()), { push: unread ? false : "replace" });
+    if (unread) fail(unread);
   }
   document.body.dataset.ready = "yes";
   requestAnimationFrame(frame);

@@ -96,18 +96,20 @@ const WEATHER = [
 
 export function knobs(box, about, setup, weather, changed) {
   const number = (name, says, value, min, max, set) => {
-    const input = make("input", { type: "number", value, min, max, name });
-    input.addEventListener("change", () => changed(() => set(Number(input.value))));
+    const input = make("input", { type: "number", value, min, max, step: 1, required: true, name });
+    input.addEventListener("change", () => {
+      if (input.reportValidity()) changed((knobs, weather) => set(Number(input.value), knobs, weather));
+    });
     return make("label", {}, make("span", {}, name, make("small", { textContent: says })), input);
   };
   const own = about.knobs.map((knob) =>
-    number(knob.name, knob.says, setup.knobs[knob.name] ?? knob.default, knob.min, knob.max, (value) => {
-      setup.knobs[knob.name] = value;
+    number(knob.name, knob.says, setup.knobs[knob.name] ?? knob.default, knob.min, knob.max, (value, knobs) => {
+      knobs[knob.name] = value;
     }),
   );
   const network = WEATHER.map(([name, says]) =>
-    number(name, says, weather[name], 0, 1000000, (value) => {
-      weather[name] = value;
+    number(name, says, weather[name], 0, 1000000, (value, _, changed) => {
+      changed[name] = value;
     }),
   );
   box.replaceChildren(...own, ...network);

@@ -207,7 +207,8 @@ export class Stage {
     if (!frame) return;
     const context = this.context;
     const { role, term, decided, log } = frame.view;
-    const lines = [frame.status === "up" ? role : frame.status, term, decided ? `decided ${decided}` : ""].filter(Boolean);
+    const crowded = this.width < 500 && this.places.length > 6;
+    const lines = [frame.status === "up" ? role : frame.status, crowded ? "" : term, decided ? `decided ${decided}` : ""].filter(Boolean);
     const cos = Math.cos(place.angle);
     const sin = Math.sin(place.angle);
     const side = Math.abs(cos) > 0.35 && this.width > 560 ? Math.sign(cos) : 0;

@@ -1,7 +1,7 @@
 //! The lab's page: an HTTP server for one person, on loopback.
 //!
-//! The files of the page are in the binary ([`assets`]); what it asks is answered by the crate `lab` itself
-//! ([`api`]). Nothing is kept between two questions: a run is its description, which the page carries in its URL.
+//! The files of the page are in the binary (`assets`); what it asks is answered by the crate `lab` itself
+//! (`api`). Nothing is kept between two questions: a run is its description, which the page carries in its URL.
 
 mod api;
 mod assets;

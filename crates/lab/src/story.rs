@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 
+use crate::engine::Lost;
 use crate::trace::{Status, Trace};
 
 /// The story of a run, its last line the rule that broke, if any.
@@ -29,8 +30,13 @@ pub fn tell(trace: &Trace, broken: Option<&str>) -> String {
         for &id in &event.lost {
             let message = usize::try_from(id).ok().and_then(|id| trace.messages.get(id));
             if let Some(message) = message.filter(|_| event.sort != "missed") {
-                let why = message.end.and_then(|end| end.lost);
-                let text = format!("{MARGIN}lost ({why:?}): {} to {}", message.text, message.to);
+                let why = match message.end.and_then(|end| end.lost) {
+                    Some(Lost::Cut) => "the link is cut",
+                    Some(Lost::Down) => "nobody is there",
+                    Some(Lost::Act) => "taken away",
+                    Some(Lost::Chance) | None => "by chance",
+                };
+                let text = format!("{MARGIN}lost ({why}): {} to {}", message.text, message.to);
                 line(&mut story, &text);
             }
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Lost, Occurred, World};
 use crate::process::{Effect, Input, NodeId, Process};
 use crate::protocol::Protocol;
-use crate::script::What;
+use crate::script::{Conduct, What};
 use crate::view::View;
 
 /// Events between two keyframes.
@@ -316,7 +316,14 @@ pub fn act(what: &What) -> String {
         What::Clock { node, offset_us, drift_ppm } => {
             format!("the clock of {node} is {offset_us} us off and runs {drift_ppm} ppm too fast")
         }
-        What::Traitor { node, conduct } => format!("{node} turns traitor: {conduct:?}"),
+        What::Traitor { node, conduct } => match conduct {
+            Conduct::Loyal => format!("{node} is loyal again"),
+            Conduct::Silent => format!("{node} turns traitor, and says nothing"),
+            Conduct::Lies { per_mille } => {
+                format!("{node} turns traitor, and lies in {per_mille} of a thousand messages")
+            }
+            Conduct::Script(lies) => format!("{node} turns traitor, and lies by the list {lies:?}"),
+        },
         What::Weather(weather) => format!("the weather changes: {weather:?}"),
         What::Expire(node) => format!("the next timer of {node} runs out at once"),
         What::Deliver(id) => format!("message {id} arrives at once"),

@@ -13,7 +13,6 @@ use lab::registry;
 
 use super::Global;
 use crate::exit::{Exit, Result};
-use crate::print::put;
 
 /// Watch consensus protocols, break them and check them: opens a page, or runs one here
 #[derive(Debug, Clone, clap::Args)]
@@ -147,6 +146,37 @@ fn json_line(value: &impl serde::Serialize) -> Result<()> {
     put(&format!("{text}\n"))
 }
 
+/// As stdout takes it: whoever reads on (`| head`) may have enough.
+fn put(text: &str) -> Result<()> {
+    use std::io::{ErrorKind, Write as _};
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Exit::io(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Columns of the terminal for which lists are made.
+const COLUMNS: usize = 100;
+/// Of a name, before what it says.
+const NAME: usize = 30;
+
+/// A name and what it says, over as many lines as it takes.
+fn entry(name: &str, says: &str) -> String {
+    let mut text = format!("  {name:<width$}", width = NAME - 2);
+    let mut column = text.chars().count().max(NAME);
+    for word in says.split_whitespace() {
+        let length = word.chars().count() + 1;
+        if column + length > COLUMNS {
+            text += &format!("\n{:NAME$}", "");
+            column = NAME;
+        }
+        text += &format!(" {word}");
+        column += length;
+    }
+    text + "\n"
+}
+
 fn list(protocol: Option<&str>, json: bool) -> Result<()> {
     let wanted = match protocol {
         Some(name) => vec![find(name)?],
@@ -158,14 +188,14 @@ fn list(protocol: Option<&str>, json: bool) -> Result<()> {
     let mut text = String::new();
     for subject in &wanted {
         let about = subject.about();
-        text += &format!("{:<14} {}\n{:14} {}\n", about.name, about.title, "", about.paper);
+        text += &format!("{:<16} {}\n{:16} {}\n", about.name, about.title, "", about.paper);
         if protocol.is_none() {
             continue;
         }
         let mut part = |title: &str, lines: Vec<(String, &str)>| {
             text += &format!("\n{title}\n");
             for (name, says) in lines {
-                text += &format!("  {name:<28} {says}\n");
+                text += &entry(&name, says);
             }
         };
         let own = |name: &str| name.to_owned();

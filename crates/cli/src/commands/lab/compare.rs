@@ -5,9 +5,8 @@ use lab::facade::Subject;
 use lab::protocol::Setup;
 use lab::script::{Act, End, Script, Weather, What};
 
-use super::{bad, find, json_line};
+use super::{bad, find, json_line, put};
 use crate::exit::{Exit, Result};
-use crate::print::put;
 
 /// Protocols side by side.
 #[derive(Debug, Clone, clap::Args)]

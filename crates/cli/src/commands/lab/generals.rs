@@ -7,9 +7,8 @@ use lab::protocol::Setup;
 use lab::script::{Act, End, Script, Weather, What};
 use lab::{shrink, story};
 
-use super::{bad, find, json_line};
-use crate::exit::Result;
-use crate::print::put;
+use super::{bad, find, json_line, put};
+use crate::exit::{Exit, Result};
 
 /// Runs that a disagreement is cut down by.
 const SHRINK_RUNS_MAX: u64 = 2_000;
@@ -37,13 +36,19 @@ pub(super) struct GeneralsArgs {
     #[arg(long)]
     signed: bool,
     /// Ways of treason that are tried
-    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
 }
 
 impl GeneralsArgs {
     pub(super) fn run(self, json: bool) -> Result<()> {
         let subject = find(if self.signed { "generals-signed" } else { "generals-oral" })?;
+        if self.traitors > self.n as u64 {
+            return Err(Exit::bad_args(format!(
+                "{} traitors among {} generals",
+                self.traitors, self.n
+            )));
+        }
         let name = if self.signed { "SM" } else { "OM" };
         let knobs = [("m".to_owned(), self.m), ("traitors".to_owned(), self.traitors)];
         let setup = Setup { n: self.n, knobs: knobs.into(), ..Setup::default() };

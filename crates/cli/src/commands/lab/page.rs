@@ -2,9 +2,9 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use super::put;
 use crate::commands::session::stop_signal;
 use crate::exit::{Exit, Result};
-use crate::print::put;
 
 /// Where the page is served.
 #[derive(Debug, Clone, clap::Args)]

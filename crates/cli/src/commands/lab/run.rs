@@ -11,9 +11,8 @@ use lab::protocol::Setup;
 use lab::script::{End, Script, Weather};
 use lab::{shrink, story};
 
-use super::{SetupArgs, bad, json_line};
+use super::{SetupArgs, bad, json_line, put};
 use crate::exit::{Exit, Result};
-use crate::print::put;
 
 /// Runs that a counterexample is cut down by.
 const SHRINK_RUNS_MAX: u64 = 5_000;
@@ -38,10 +37,12 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// What breaks: seed (drawn from the seed), none, or a file with a run or a script as JSON
+    ///
+    /// A run brings its own setup and seed.
     #[arg(long, value_name = "seed|none|FILE", default_value = "seed")]
     faults: String,
     /// One of the protocol's lessons instead
-    #[arg(long, value_name = "NAME", conflicts_with = "faults")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["faults", "n", "seed", "set"])]
     lesson: Option<String>,
 }
 
@@ -83,6 +84,7 @@ fn lesson(subject: &dyn Subject, name: &str, setup: Setup) -> Result<Run> {
     })?;
     let mut run = (known.run)();
     run.setup.variants.extend(setup.variants);
+    run.setup.watched.extend(setup.watched);
     Ok(run)
 }
 
@@ -124,17 +126,17 @@ fn tell(outcome: &Outcome) -> Result<()> {
 /// Many runs.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-Ends with status 1 if a rule broke.
+check ends with status 1 if a rule broke, shrink if none did.
 
 Examples:
   quorate lab check raft --seeds 10000
   quorate lab check raft --broken forget-vote
-  quorate lab shrink paxos --broken count-values")]
+  quorate lab shrink paxos --broken forget-promise")]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     setup: SetupArgs,
     /// How many seeds
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -216,8 +218,8 @@ pub(super) struct FlpArgs {
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(flp::TARGETS))]
     protocol: String,
     /// Stages: in each one more process has had its turn, and nothing is decided
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    stages: usize,
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    stages: u64,
     /// Tell the whole schedule
     #[arg(long)]
     story: bool,
@@ -225,7 +227,8 @@ pub(super) struct FlpArgs {
 
 impl FlpArgs {
     pub(super) fn run(self, json: bool) -> Result<()> {
-        let bounds = Bounds { stages: self.stages, configurations: CONFIGURATIONS_MAX };
+        let stages = usize::try_from(self.stages).unwrap_or(usize::MAX);
+        let bounds = Bounds { stages, configurations: CONFIGURATIONS_MAX };
         let attack = flp::attack(&self.protocol, bounds).map_err(bad)?;
         if json {
             return json_line(&attack);
@@ -235,7 +238,7 @@ impl FlpArgs {
         }
         let text = match (&attack.ending, &attack.verified) {
             (Ending::Undecided, Some(verified)) => format!(
-                "{} stages, {} steps ({:?} of each process), {} messages sent, {} of them not delivered yet.\n\
+                "{} stages, {} steps ({:?} of each process, the first of each included), {} messages sent,\n{} of them not delivered yet. \
                  Every message sent before stage {} was delivered, nobody crashed, and nothing is decided; both\n\
                  decisions are still possible. The schedule and its witnesses were replayed by an independent\n\
                  check: digest {}. This is a finite prefix of a run that never decides, never a proof.\n",

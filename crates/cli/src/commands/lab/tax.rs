@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use lab::tax;
 
-use super::{bad, json_line};
+use super::{bad, json_line, put};
 use crate::exit::{Exit, Result};
-use crate::print::put;
 
 /// The latency of a write.
 #[derive(Debug, Clone, clap::Args)]
