@@ -13,7 +13,9 @@
 //! ranked by a hash of range and store. So the ranges of a lost store spread evenly over those that
 //! are left, and elections meet no rivals. If it does not win, because others have not withdrawn
 //! their support yet, it tries again a few times; if it still does not, or its log is too short,
-//! the others' election timeouts come.
+//! the others' election timeouts come. And the one that comes first may stand by nobody yet, having just
+//! come back, so that no support of its own runs out: whoever ranks next campaigns once, a little later,
+//! if nobody leads by then.
 //!
 //! When all stores begin, nobody has been heard of and nothing tells who is there. Then the voters of
 //! a range go one after the other, by the same rank ([`Store::begin`]).
@@ -213,10 +215,7 @@ impl Store {
             return Ok(());
         }
         self.sweep();
-        for _ in 0..self.config.campaigns_per_wave {
-            let Some((range, left)) = self.waves.next_retry(self.now) else { break };
-            self.campaign(range, left);
-        }
+        self.retry();
         for _ in 0..self.config.campaigns_per_wave {
             let Some(range) = self.waves.next_due() else { break };
             self.campaign_if_due(range)?;
@@ -226,6 +225,18 @@ impl Store {
             self.release_again(range);
         }
         Ok(())
+    }
+
+    /// The campaigns whose time has come, most of which are moot by then.
+    fn retry(&mut self) {
+        let mut campaigns = self.config.campaigns_per_wave;
+        for _ in 0..campaigns * LOOKED_AT_PER_CAMPAIGN {
+            let Some((range, left)) = self.waves.next_retry(self.now) else { break };
+            campaigns -= usize::from(self.campaign(range, left));
+            if campaigns == 0 {
+                break;
+            }
+        }
     }
 
     /// No election can be won as far as this store sees, until another one returns. What its
@@ -283,8 +294,10 @@ impl Store {
                 let epoch = if wrong { binding.epoch } else { epoch };
                 quietly(replica.raft.step(now, Input::SupportWithdrawn { epoch }));
                 self.touched.insert(range);
-                if self.is_preferred(range, node) {
-                    self.campaign(range, self.config.campaign_retries);
+                match self.rank_without(range, node) {
+                    Some(0) => _ = self.campaign(range, self.config.campaign_retries),
+                    Some(rank) => self.waves.retry_at(now + self.turn_of_next() * rank, range, 0),
+                    None => {}
                 }
             }
             News::Lapsed(node) | News::Gained(node, _) => {
@@ -325,8 +338,20 @@ impl Store {
         }
     }
 
-    /// How many stores of the range's voters rank before this one.
+    /// How many stores of the range's voters rank before this one; `None` if it is not one of them.
     fn rank(&self, range: RangeId) -> Option<u32> {
+        self.rank_among(range, |_| true)
+    }
+
+    /// The same among those that are there, `lost` being lost.
+    fn rank_without(&self, range: RangeId, lost: NodeId) -> Option<u32> {
+        let supports = |liveness: &Liveness, node| liveness.support_for(node).is_some();
+        self.rank_among(range, |node| {
+            node != lost && self.liveness.as_ref().is_some_and(|liveness| supports(liveness, node))
+        })
+    }
+
+    fn rank_among(&self, range: RangeId, there: impl Fn(NodeId) -> bool) -> Option<u32> {
         let replica = self.replicas.get(&range)?;
         let key = |node: NodeId| (mixed(range.0, node.0), node.0);
         let membership = replica.raft.membership();
@@ -335,25 +360,16 @@ impl Store {
             of.map(|&(_, node)| node)
         };
         voters().find(|&node| node == self.node)?;
-        let before = voters().filter(|&node| key(node) > key(self.node)).count();
+        let before = voters().filter(|&node| key(node) > key(self.node) && there(node)).count();
         u32::try_from(before).ok()
     }
 
-    /// Whether this store comes first among those of the range's voters that are there, `lost`
-    /// being lost.
-    fn is_preferred(&self, range: RangeId, lost: NodeId) -> bool {
-        let Some(replica) = self.replicas.get(&range) else { return false };
-        let there = |node: &NodeId| {
-            let supports = |liveness: &Liveness| liveness.support_for(*node).is_some();
-            *node != lost && (*node == self.node || self.liveness.as_ref().is_some_and(supports))
-        };
-        let voters =
-            replica.nodes.iter().filter(|&&(id, _)| replica.raft.membership().is_voter(id));
-        let first = voters
-            .map(|&(_, node)| node)
-            .filter(there)
-            .max_by_key(|node| (mixed(range.0, node.0), node.0));
-        first == Some(self.node)
+    /// How long whoever ranks next leaves to the one before: until that would have won, or tried again, and
+    /// the time that the waves take to come to all ranges.
+    fn turn_of_next(&self) -> Duration {
+        let waves = self.replicas.len() / self.config.campaigns_per_wave;
+        let waves = u32::try_from(waves).unwrap_or(u32::MAX);
+        self.config.campaign_retry_interval * 3 / 2 + self.config.wave_interval * waves
     }
 
     /// Whether an election could be won by the stores that are not gone.
@@ -363,19 +379,21 @@ impl Store {
         })
     }
 
-    /// A campaign in place of a leader whose store is gone, and again later if it comes to nothing.
-    fn campaign(&mut self, range: RangeId, retries_left: u8) {
-        let Some(replica) = self.replicas.get(&range) else { return };
+    /// A campaign in place of a leader whose store is gone, and again later if it comes to nothing; says
+    /// whether it began, as it does not if somebody leads by now, or if it could not be won.
+    fn campaign(&mut self, range: RangeId, retries_left: u8) -> bool {
+        let Some(replica) = self.replicas.get(&range) else { return false };
         let raft = &replica.raft;
         let moot = raft.is_leader()
             || raft.leader().is_some()
             || raft.binding().is_some()
             || raft.role() == RoleKind::Candidate;
         if moot {
-            return;
+            return false;
         }
         if !self.has_quorum(raft, replica) {
-            return self.park(range);
+            self.park(range);
+            return false;
         }
         if let Some(left) = retries_left.checked_sub(1) {
             self.waves.retry_at(self.now + self.config.campaign_retry_interval, range, left);
@@ -384,6 +402,7 @@ impl Store {
         if let Some(replica) = self.replicas.get_mut(&range) {
             quietly(replica.raft.step(self.now, Input::Campaign));
         }
+        true
     }
 
     /// A replica whose election timeout has ended, if it has not heard of a leader since.

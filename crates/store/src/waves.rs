@@ -88,8 +88,8 @@ pub(crate) struct Waves {
     sweeps: VecDeque<Sweep>,
     /// Campaigns by the second in which they became due.
     due: BTreeSet<(u64, RangeId)>,
-    /// Campaigns to be tried again; ascending in time.
-    retries: VecDeque<(Duration, RangeId, u8)>,
+    /// Campaigns to be tried again, or for the first time if nobody has won by then; and how often after that.
+    retries: BTreeSet<(Duration, RangeId, u8)>,
     /// Ranges that could win no election, as the stores of a quorum are gone.
     parked: BTreeSet<RangeId>,
     /// When parked ranges repeat their release.
@@ -150,15 +150,15 @@ impl Waves {
     }
 
     pub(crate) fn retry_at(&mut self, at: Duration, range: RangeId, left: u8) {
-        self.retries.push_back((at, range, left));
+        self.retries.insert((at, range, left));
     }
 
     pub(crate) fn next_retry(&mut self, now: Duration) -> Option<(RangeId, u8)> {
-        let &(at, range, left) = self.retries.front()?;
+        let &(at, range, left) = self.retries.first()?;
         if at > now {
             return None;
         }
-        self.retries.pop_front();
+        self.retries.pop_first();
         Some((range, left))
     }
 
@@ -175,7 +175,7 @@ impl Waves {
     /// When the next wave is to be, if there is work for one.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let work = !self.sweeps.is_empty() || !self.due.is_empty();
-        let retry = self.retries.front().map(|&(at, ..)| at.max(self.next_wave));
+        let retry = self.retries.first().map(|&(at, ..)| at.max(self.next_wave));
         let release = self.releases.first().map(|&(at, _)| at.max(self.next_wave));
         work.then_some(self.next_wave).into_iter().chain(retry).chain(release).min()
     }

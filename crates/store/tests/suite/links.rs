@@ -251,3 +251,22 @@ fn a_store_that_does_not_begin_is_not_waited_for() {
     let led = world.led();
     assert_eq!(led[0] + led[2], 30, "{led:?}");
 }
+
+/// The store that ranks first for a range has just come back and stands by nobody yet, so no support of its own runs
+/// out with which it would campaign: the next does not wait for an election timeout.
+#[test]
+fn a_store_that_stands_by_nobody_yet_is_not_waited_for() {
+    let mut world = World::of(30);
+    world.run(ms(10_000));
+    let before = world.led();
+    world.cut(3, 1);
+    world.cut(3, 2);
+    world.run(ms(1_500));
+    assert!(before[0] > 0 && world.led()[0] > before[0], "some of the third's are the first's now");
+    world.cut.clear();
+    world.dead.insert(1);
+    // Support runs out after 0.7 s.
+    world.run(ms(700 + 300));
+    let led = world.led();
+    assert_eq!(led[1] + led[2], 30, "{led:?}");
+}
