@@ -17,6 +17,7 @@ mod metrics;
 mod mutants;
 mod runtime;
 mod transport;
+pub mod versions;
 mod wire;
 
 pub use config::{Config, InitialState};

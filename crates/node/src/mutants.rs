@@ -44,6 +44,8 @@ mutants! {
     ServeEarly,
     /// An answer to a question for a read point counts whoever gives it, and for whatever process.
     PointFromAnybody,
+    /// A message that a member does not understand takes with it what else is in the frame.
+    UnknownSinksFrame,
 }
 
 #[cfg(not(any(test, feature = "mutants")))]

@@ -2,11 +2,13 @@
 
 /// Kinds of faults, operations and events, as a [`Tally`](crate::Tally) names them.
 pub const CLAIMS: &[&str] = &[
+    "a later version leads an older",
     "ambush: after a vote",
     "ambush: after an append",
     "ambush: leader cut off at commit",
     "ambush: leader cut off at election",
     "ambush: leader deaf at transfer",
+    "an older version leads a newer",
     "bits rotten",
     "bridge",
     "checkpoint",
@@ -44,6 +46,7 @@ pub const CLAIMS: &[&str] = &[
     "member joined",
     "member removed",
     "member replaced",
+    "member upgraded",
     "message hours late",
     "message late",
     "message lost",
@@ -62,6 +65,8 @@ pub const CLAIMS: &[&str] = &[
     "ok: put",
     "ok: txn",
     "one-way cut",
+    "our version leads a later",
+    "our version leads an older",
     "partition",
     "pause",
     "power cut",

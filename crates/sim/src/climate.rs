@@ -85,6 +85,69 @@ pub struct Climate {
     /// How members stand by leaders, and how leaders know that they lead.
     #[serde(default)]
     pub support: Support,
+    /// Which founders run another version of this program.
+    #[serde(default)]
+    pub versions: Versions,
+}
+
+/// What a member runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// The one before: it knows nothing of the liveness of stores, nor of leases, and tells no leader what
+    /// it knows to be committed.
+    Older,
+    /// What is in this repository.
+    #[default]
+    Ours,
+    /// One to come: it says more than ours understands.
+    Later,
+}
+
+/// Members of several versions in one cluster, as while it is upgraded. Bit n stands for the founder in place n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Versions {
+    /// They begin with the version before.
+    pub older: u64,
+    /// They begin with one to come.
+    pub later: u64,
+    /// How often somebody is upgraded.
+    pub upgrades: u64,
+}
+
+impl Versions {
+    /// From dice of its own, so that the rest of a seed's world stays what it was.
+    fn draw(seed: u64) -> Self {
+        let dice = &mut SplitMix64::new(seed ^ 0x7e45_1045);
+        match dice.below(4) {
+            0 => Self {
+                older: dice.below(128),
+                later: dice.below(128) & dice.below(128),
+                upgrades: one_of(dice, &[0, 2, 6]),
+            },
+            _ => Self::default(),
+        }
+    }
+
+    /// What the founder in a place begins with.
+    pub(crate) fn of_founder(self, place: u64) -> Version {
+        let has = |mask: u64| place < 64 && mask >> place & 1 == 1;
+        match (has(self.older), has(self.later)) {
+            (true, _) => Version::Older,
+            (false, true) => Version::Later,
+            (false, false) => Version::Ours,
+        }
+    }
+}
+
+impl Version {
+    /// What it is upgraded to.
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::Older => Self::Ours,
+            Self::Ours | Self::Later => Self::Later,
+        }
+    }
 }
 
 /// How members stand by leaders, and how leaders know that they lead.
@@ -351,12 +414,17 @@ impl Climate {
             ambush: Ambush::draw(dice),
             late_by_hours: dice.below(4) == 0,
             support: Support::draw(dice),
+            versions: Versions::draw(seed),
         }
     }
 
+    /// How a member of a version stands by leaders.
+    pub(crate) fn support_of(&self, version: Version) -> Support {
+        if version == Version::Older { Support::Timers } else { self.support }
+    }
+
     /// The settings of a member's store.
-    #[must_use]
-    pub fn store(&self) -> store::Config {
+    pub(crate) fn store(&self, version: Version) -> store::Config {
         let support_duration = self.election() * 7 / 10;
         // Two clocks that run wrong by d in opposite directions: 2 d / (1 + d) of the time, and some.
         let per_million = u32::try_from(2 * self.drift_ppm + 10_000).unwrap_or(u32::MAX);
@@ -366,7 +434,7 @@ impl Climate {
             drift_margin: support_duration * per_million / 1_000_000,
             ..store::liveness::Config::default()
         };
-        let liveness = (self.support != Support::Timers).then_some(liveness);
+        let liveness = (self.support_of(version) != Support::Timers).then_some(liveness);
         store::Config { liveness, ..store::Config::default() }
     }
 

@@ -231,6 +231,11 @@ pub enum Fault {
     CutWatches {
         at: Place,
     },
+    /// A member is ended and comes back with the next version.
+    Upgrade {
+        at: Place,
+        for_us: u64,
+    },
     /// One of the next reads of a member's disk gives other bytes than are there: those of before the
     /// last write, or those so many further on. With `for_us` the member is killed and started again
     /// before.
@@ -303,6 +308,13 @@ impl Plan {
                 at_us,
                 event: Event::Watch { at, wish: Wish::draw(dice, &climate) },
             });
+        }
+        // From dice of their own, so that the rest of a seed's plan stays what it was.
+        let dice = &mut SplitMix64::new(seed ^ 0x7e45_1046);
+        for _ in 0..climate.versions.upgrades {
+            let at_us = dice.below(span_us);
+            let fault = Fault::Upgrade { at: dice.below(climate.members), for_us: while_us(dice) };
+            events.push(Planned { at_us, event: Event::Fault(fault) });
         }
         events.sort_by_key(|planned| planned.at_us);
         Self { seed, climate, events }

@@ -61,6 +61,7 @@ use frames::FramesOut;
 use group::{Group, Shared, Turn};
 use ranges::Ranges;
 
+use crate::mutants::{self, Mutant};
 use crate::wire::{self, pb};
 
 /// The settings of a core.
@@ -591,6 +592,9 @@ impl<E: Engine> Core<E> {
                 Ok(message) => self.shared.store.receive_liveness(now, from, message),
                 Err(error) => {
                     tracing::warn!(peer = format_args!("{:x}", from.0), %error, "dropped");
+                    if mutants::on(Mutant::UnknownSinksFrame) {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -613,6 +617,9 @@ impl<E: Engine> Core<E> {
                 }
                 Err(error) => {
                     tracing::warn!(peer = format_args!("{:x}", from.0), %error, "dropped");
+                    if mutants::on(Mutant::UnknownSinksFrame) {
+                        return Ok(());
+                    }
                 }
             }
         }

@@ -3,6 +3,7 @@
 mod chance;
 mod range_snapshots;
 mod range_work;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -18,84 +18,12 @@ use crate::dice::Dice;
 
 mod chaos;
 mod climate;
+mod disk;
 mod support;
 
 pub(crate) use climate::{Climate, Tally};
+pub(crate) use disk::{App, Disk};
 use support::Support;
-
-/// The application: everything applied, in a digest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct App {
-    pub(crate) applied: LogPosition,
-    pub(crate) digest: u64,
-    pub(crate) membership: Membership,
-}
-
-impl App {
-    fn apply(&mut self, entry: &Entry) {
-        let data: &[u8] = match &entry.payload {
-            Payload::Data(data) => data,
-            Payload::Empty | Payload::Membership(_) => b"",
-        };
-        for &byte in data.iter().chain(&entry.index.0.to_be_bytes()) {
-            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        self.applied = entry.position();
-    }
-}
-
-/// What survives a crash.
-#[derive(Clone, Debug)]
-pub(crate) struct Disk {
-    pub(crate) hard_state: HardState,
-    pub(crate) truncated: LogPosition,
-    pub(crate) entries: BTreeMap<LogIndex, Entry>,
-    pub(crate) app: App,
-}
-
-impl Disk {
-    fn new(founding: Membership) -> Self {
-        let blank = founding.voters.is_empty();
-        let restored = if blank { Restored::blank() } else { Restored::founding(founding.clone()) };
-        let app = App { applied: restored.truncated, digest: 0, membership: founding };
-        Self {
-            hard_state: restored.hard_state,
-            truncated: restored.truncated,
-            entries: BTreeMap::new(),
-            app,
-        }
-    }
-
-    pub(crate) fn last(&self) -> LogIndex {
-        self.entries.last_key_value().map_or(self.truncated.index, |(&index, _)| index)
-    }
-
-    /// Whether this entry, or a snapshot that includes its index, is on the disk.
-    pub(crate) fn holds(&self, at: LogPosition) -> bool {
-        at.index < self.truncated.index
-            || at == self.truncated
-            || self.entries.get(&at.index).is_some_and(|entry| entry.term == at.term)
-    }
-
-    fn restored(&self, recent: usize) -> Restored {
-        let mut terms: Vec<(LogIndex, Term)> = Vec::new();
-        for entry in self.entries.values() {
-            if terms.last().is_none_or(|&(_, term)| term != entry.term) {
-                terms.push((entry.index, entry.term));
-            }
-        }
-        let skip = self.entries.len().saturating_sub(recent);
-        Restored {
-            hard_state: self.hard_state,
-            membership: self.app.membership.clone(),
-            truncated: self.truncated,
-            terms,
-            last_index: self.last(),
-            applied: self.app.applied.index,
-            entries: self.entries.values().skip(skip).cloned().collect(),
-        }
-    }
-}
 
 pub(crate) struct Node {
     pub(crate) id: ReplicaId,
@@ -170,6 +98,8 @@ pub(crate) struct World {
     queue: BTreeMap<(Duration, u64), Happening>,
     queued: u64,
     pub(crate) nodes: BTreeMap<ReplicaId, Node>,
+    /// Replicas of a version that knows of no support.
+    classical: BTreeSet<ReplicaId>,
     blocked: BTreeSet<(ReplicaId, ReplicaId)>,
     healed: bool,
     pub(crate) checks: Checks,
@@ -208,6 +138,10 @@ impl World {
             queue: BTreeMap::new(),
             queued: 0,
             nodes: BTreeMap::new(),
+            classical: (1..=climate.founders)
+                .filter(|id| climate.classical >> (id - 1) & 1 == 1)
+                .map(replica)
+                .collect(),
             blocked: BTreeSet::new(),
             healed: false,
             checks: Checks::default(),
@@ -258,7 +192,7 @@ impl World {
         config.heartbeat_interval = Duration::from_millis(self.climate.election_ms / 5);
         config.pre_vote = self.climate.pre_vote;
         config.check_quorum = self.climate.check_quorum;
-        config.fortify = self.climate.fortify;
+        config.fortify = self.climate.fortify && !self.classical.contains(&id);
         config.mutant = self.climate.mutant;
         if self.climate.small_limits {
             let dice = &mut self.dice;
@@ -281,6 +215,7 @@ impl World {
 
     /// Starts a replica from its disk.
     fn start(&mut self, id: ReplicaId) {
+        self.upgrade(id);
         let config = self.config(id);
         let recent = self.dice.size(0, 11);
         let now = self.now;
@@ -293,6 +228,15 @@ impl World {
         let raft = Raft::new(now, config, node.disk.restored(recent));
         node.raft = Some(raft.expect("what it wrote it can start from"));
         self.support_restarts(id);
+    }
+
+    /// One that was there before comes back with the next version, perhaps.
+    fn upgrade(&mut self, id: ReplicaId) {
+        let again = self.nodes[&id].life > 0;
+        if again && self.classical.contains(&id) && self.dice.chance(self.climate.upgrade) {
+            self.classical.remove(&id);
+            self.tally.add("upgraded");
+        }
     }
 
     /// Loses everything that is not on the disk, except that some writes that were under way may
@@ -565,6 +509,9 @@ impl World {
 
     fn deliver(&mut self, message: Message) -> Result<(), Broken> {
         let to = message.to;
+        if self.classical.contains(&to) && !support::is_classical(&message.body) {
+            return Ok(());
+        }
         if self.nodes.get(&to).is_some_and(Node::is_up) {
             self.input(to, Input::Receive(message))?;
         } else if let Body::Fortified { .. } = message.body

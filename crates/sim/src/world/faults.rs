@@ -56,6 +56,7 @@ impl World {
                 self.host_at(at, "i/o error planned", |host| host.disk.fail_after(after_changes));
             }
             Fault::Wipe { at } => self.wipe(at),
+            Fault::Upgrade { at, for_us } => self.upgrade(at, for_us),
             Fault::Misread { at, after_reads, further, for_us } => {
                 self.misread(at, after_reads, further, for_us);
             }
@@ -279,6 +280,16 @@ impl World {
         }
         let how = further.map_or(Misread::Stale, Misread::Elsewhere);
         self.hosts[&id].disk.misread_after(after_reads, how);
+    }
+
+    /// A member is ended as an operator does it, and comes back with the next version.
+    fn upgrade(&mut self, at: u64, for_us: u64) {
+        let id = self.member_at(at);
+        if !self.hosts[&id].is_up() {
+            return;
+        }
+        self.stop(at, false, None, for_us, "member upgraded");
+        self.hosts.entry(id).and_modify(|host| host.version = host.version.next());
     }
 
     /// A member's disk is gone for good; only of a minority, or the data would be gone.

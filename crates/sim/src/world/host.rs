@@ -19,7 +19,7 @@ use store::liveness::Record;
 use store::{NodeId, RangeId, Store, WriteId};
 
 use super::watchers::Door;
-use crate::climate::{Climate, Support};
+use crate::climate::{Climate, Support, Version};
 
 /// Where a member's log is on its disk.
 const LOG_DIR: &str = "log";
@@ -179,6 +179,8 @@ pub(crate) struct Host {
     /// The state; during the transfer of a snapshot, the staged one after it.
     engines: Vec<Arc<MemEngine>>,
     pub(crate) clock: Clock,
+    /// What its next process runs.
+    pub(crate) version: Version,
     pub(crate) process: Option<Box<Process>>,
     /// Counts processes; what concerns an earlier one is void.
     pub(crate) incarnation: u64,
@@ -232,12 +234,13 @@ fn limits(climate: &Climate) -> mvcc::Limits {
 }
 
 impl Host {
-    pub(crate) fn new(id: NodeId, seed: u64, clock: Clock) -> Self {
+    pub(crate) fn new(id: NodeId, seed: u64, clock: Clock, version: Version) -> Self {
         Self {
             id,
             disk: SimDisk::new(seed),
             engines: Vec::new(),
             clock,
+            version,
             process: None,
             incarnation: 0,
             paused_until: Duration::ZERO,
@@ -434,14 +437,14 @@ impl Host {
             election_timeout: climate.election(),
             heartbeat_interval: Duration::from_micros(climate.heartbeat_us),
             append_bytes_max: climate.append_bytes_max,
-            fortify: climate.support != Support::Timers,
+            fortify: climate.support_of(self.version) != Support::Timers,
             ..raft::Config::new(replica, seed)
         };
         mutants.break_raft(&mut raft_config);
         let local = self.clock.monotonic(now);
         let raft = Raft::new(local, raft_config, restored).map_err(|error| error.to_string())?;
         let config = CoreConfig {
-            reads: match climate.support {
+            reads: match climate.support_of(self.version) {
                 Support::Leased => node::Reads::Lease,
                 Support::Timers | Support::Fortified => node::Reads::Quorum,
             },
@@ -453,7 +456,7 @@ impl Host {
         };
         let revision = machine.view().revision();
         let door = Door::new(&climate.doors, self.id, seed, revision);
-        let store = Store::open(local, self.id, climate.store(), record)?;
+        let store = Store::open(local, self.id, climate.store(self.version), record)?;
         let mut core = Core::on(store, config, raft, machine);
         core.begin(local).map_err(|error| error.to_string())?;
         Ok(Process {

@@ -21,6 +21,7 @@ use raft::{FetchRequest, ReplicaId, RoleKind, SnapshotOutcome};
 use store::{NodeId, RangeId};
 
 use crate::check::{Broken, Fault, Rules};
+use crate::climate::Version;
 use crate::judge;
 use crate::plan::{Event, Plan};
 use crate::tally::Tally;
@@ -248,8 +249,12 @@ impl World {
         let (drift, wrong) = (climate.drift_ppm, climate.wall_error_s);
         let ppm = self.net.draw(2 * drift + 1).cast_signed() - drift.cast_signed();
         let wall_s = self.net.draw(2 * wrong + 1).cast_signed() - wrong.cast_signed();
-        let mut host =
-            Host::new(id, self.plan.seed ^ id.0.rotate_left(29), Clock::new(ppm, wall_s));
+        let version = match founders {
+            Some(_) => climate.versions.of_founder(id.0 - 1),
+            None => Version::Ours,
+        };
+        let seed = self.plan.seed ^ id.0.rotate_left(29);
+        let mut host = Host::new(id, seed, Clock::new(ppm, wall_s), version);
         host.found(climate, founders).map_err(|what| ("founding", what))?;
         host.named = founders.is_some();
         self.post(self.now, Happening::Publishes(id));

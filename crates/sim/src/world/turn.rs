@@ -10,6 +10,7 @@ use store::NodeId;
 use super::host::{Host, LogCommand, Process};
 use super::{Crossing, Happening, What, World};
 use crate::check::Fault;
+use crate::climate::Version;
 use crate::trace::Seen;
 use mvcc::engine::mem::MemEngine;
 
@@ -39,6 +40,10 @@ impl World {
                 .detail(self.now, format_args!("n{:x} to n{:x}: {bytes} bytes", from.0, to.0));
             self.trace.mix(&[from.0, to.0]);
             self.trace.mix_bytes(&frame);
+            let frame = match host.version {
+                Version::Older => node::versions::older(frame),
+                Version::Ours | Version::Later => frame,
+            };
             self.step(to, Input::Frame(from, frame))?;
         }
         Ok(())
@@ -124,6 +129,7 @@ impl World {
         if self.rules.elections > elections {
             self.lies_in_wait(ambush.election_one_in, id, "ambush: leader cut off at election");
             self.nobody_else_may_serve(id)?;
+            self.beside_other_versions(id);
             let line = format_args!("n{:x} leads term {}", id.0, hard_state.term);
             self.trace.tell(self.now, line);
         }
@@ -160,6 +166,24 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// For the record: who was elected among members of other versions.
+    fn beside_other_versions(&mut self, elected: NodeId) {
+        let version = self.hosts[&elected].version;
+        for other in self.hosts.values().filter(|host| host.is_up()).map(|host| host.version) {
+            match (version, other) {
+                (Version::Older, Version::Ours | Version::Later) => {
+                    self.tally.count("an older version leads a newer");
+                }
+                (Version::Ours, Version::Older) => self.tally.count("our version leads an older"),
+                (Version::Ours, Version::Later) => self.tally.count("our version leads a later"),
+                (Version::Later, Version::Older | Version::Ours) => {
+                    self.tally.count("a later version leads an older");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// For the record: where a member stands, if it stands elsewhere than before.
@@ -290,7 +314,13 @@ impl World {
 
     /// Gives frames to the network.
     pub(super) fn send(&mut self, from: NodeId, frames: Frames) -> Result<(), Fault> {
+        let version = self.hosts[&from].version;
         for (to, frame) in frames {
+            let frame = match version {
+                Version::Older => node::versions::older(frame),
+                Version::Ours => frame,
+                Version::Later => node::versions::later(frame),
+            };
             for message in node::core::messages(&frame) {
                 self.rules.sent(&self.hosts[&from], &message)?;
                 self.said(from, to, &message);

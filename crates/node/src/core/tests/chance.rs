@@ -346,7 +346,8 @@ fn way(mutant: Mutant) -> Option<u8> {
         | Mutant::AnswerWhateverStands
         | Mutant::SpeculationKept
         | Mutant::ForwardedAgain
-        | Mutant::AnswerUnapplied => None,
+        | Mutant::AnswerUnapplied
+        | Mutant::UnknownSinksFrame => None,
     }
 }
 
@@ -360,6 +361,7 @@ fn every_mutant_is_caught() {
                 // What needs more coincidences than a seed is likely to bring.
                 super::answers_reach_only_those_who_asked();
                 super::an_answer_from_lost_proposals_is_not_given();
+                super::versions::members_of_three_versions_agree();
             }
             live(seed);
             Ok(())

@@ -30,6 +30,9 @@ pub(crate) struct Climate {
     /// Leaders ask to be stood by; and how often support lapses: 0 if there is none at all.
     pub(crate) fortify: bool,
     pub(crate) lapse: u64,
+    /// Founders, by bit, of a version that knows of no support; and how often one that restarts is upgraded.
+    pub(crate) classical: u64,
+    pub(crate) upgrade: u64,
     pub(crate) mutant: Option<raft::Mutant>,
 }
 
@@ -60,7 +63,17 @@ impl Climate {
             one_by_one: dice.chance(100),
             fortify: dice.chance(600),
             lapse: dice.of([0, 30, 200, 600]),
+            classical: 0,
+            upgrade: 0,
             mutant: None,
+        }
+    }
+
+    /// Some groups are of two versions, as while a cluster is upgraded.
+    pub(crate) fn draw_versions(&mut self, dice: &mut Dice) {
+        if self.fortify && dice.chance(250) {
+            self.classical = dice.within(1, 127);
+            self.upgrade = dice.of([0, 200, 700]);
         }
     }
 }

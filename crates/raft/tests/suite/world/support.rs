@@ -15,9 +15,26 @@ pub(super) struct Support {
     counted: bool,
 }
 
+/// Whether a version that knows of no support understands it.
+pub(super) fn is_classical(body: &Body) -> bool {
+    !matches!(
+        body,
+        Body::Fortify
+            | Body::Fortified { .. }
+            | Body::Counted { .. }
+            | Body::Release
+            | Body::Released
+    )
+}
+
 impl World {
     fn pair(&mut self, supporter: ReplicaId, holder: ReplicaId) -> &mut Support {
         self.support.entry((supporter, holder)).or_default()
+    }
+
+    /// Whether both stores are of a version that gives support.
+    fn give_support(&self, supporter: ReplicaId, holder: ReplicaId) -> bool {
+        ![supporter, holder].iter().any(|id| self.classical.contains(id))
     }
 
     /// The supporter's answer to its replica.
@@ -25,6 +42,9 @@ impl World {
         let Support { epoch, given, .. } = *self.pair(id, leader);
         if given {
             self.tally.add("bound");
+            if !self.classical.is_empty() {
+                self.tally.add("bound beside a classical replica");
+            }
             self.after(0, Happening::Tell(id, Input::Supported { term, leader, epoch }, epoch));
         }
     }
@@ -91,7 +111,7 @@ impl World {
         for _ in 0..4 {
             let supporter = *self.dice.pick(ids).expect("some");
             let holder = *self.dice.pick(ids).expect("some");
-            if supporter != holder {
+            if supporter != holder && self.give_support(supporter, holder) {
                 self.support_moves(supporter, holder)?;
             }
         }
@@ -135,6 +155,9 @@ impl World {
             self.nodes.values().filter(|node| node.is_up()).map(|node| node.id).collect();
         for &supporter in &up {
             for &holder in up.iter().filter(|&&holder| holder != supporter) {
+                if !self.give_support(supporter, holder) {
+                    continue;
+                }
                 let pair = self.pair(supporter, holder);
                 pair.given = true;
                 let (epoch, counted) = (pair.epoch, pair.counted);
@@ -166,6 +189,9 @@ impl World {
                 continue;
             }
             self.tally.add("lease");
+            if !self.classical.is_empty() {
+                self.tally.add("lease beside a classical replica");
+            }
             self.check_bound(id)?;
             let term = self.nodes[&id].raft().term();
             if let Some((later, other)) = self.checks.latest_leader().filter(|&(t, _)| t > term) {
@@ -211,7 +237,8 @@ impl World {
     /// A group in which nothing happens costs nothing: no message, no deadline; and its leader has
     /// a lease.
     pub(crate) fn rest(&mut self) -> Result<(), Broken> {
-        if !self.climate.fortify || self.climate.lapse == 0 {
+        // With one that nobody can stand by, or that stands by nobody, there is no rest.
+        if !self.climate.fortify || self.climate.lapse == 0 || !self.classical.is_empty() {
             return Ok(());
         }
         self.resting = true;
