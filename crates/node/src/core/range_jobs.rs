@@ -6,6 +6,7 @@
 //! the emptying of partitions that a snapshot has replaced, or that one was not finished in.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use store::RangeId;
 use super::{Core, Fatal};
 use crate::boot::partitions_of;
 
-/// Ranges that are looked at for one part of a pass.
+/// Ranges that are looked at for one part of a pass, or when there is no room.
 const RANGES_AT_ONCE: usize = 4096;
 
 /// Steps of collection in one part of a pass: each is a write of its own.
@@ -267,12 +268,16 @@ impl<E: Engine> Core<E> {
 
     /// There is no room: leaders among the ranges give way to members that may have some.
     pub(super) fn hand_over_ranges(&mut self, now: Duration) -> Result<(), Fatal> {
-        let led: Vec<RangeId> = self.ranges.led.iter().copied().collect();
+        let after = self.ranges.looked_at.map_or(Bound::Unbounded, Bound::Excluded);
+        let awake = self.ranges.awake.range((after, Bound::Unbounded));
+        let next: Vec<RangeId> = awake.map(|(&range, _)| range).take(RANGES_AT_ONCE).collect();
+        self.ranges.looked_at = next.last().copied().filter(|_| next.len() == RANGES_AT_ONCE);
         let mut handed_over = 0;
-        for range in led {
+        for range in next {
             let began = super::turn!(self, range, turn => turn.hand_over_if_full(now)?);
             handed_over += usize::from(began == Some(true));
             if handed_over == HAND_OVERS_AT_ONCE {
+                self.ranges.looked_at = Some(range);
                 break;
             }
         }

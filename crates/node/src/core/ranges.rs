@@ -52,6 +52,8 @@ pub(super) struct Ranges<E: Engine> {
     pub(super) awake: BTreeMap<RangeId, Group<Partition<E>>>,
     /// Those that this member leads; the dense one too.
     pub(super) led: BTreeSet<RangeId>,
+    /// The last that was asked to give leadership away for want of room, if there are more behind it.
+    pub(super) looked_at: Option<RangeId>,
     /// What they are writing.
     pub(super) writing: Writing,
 }
@@ -62,6 +64,7 @@ impl<E: Engine> Default for Ranges<E> {
             config: None,
             awake: BTreeMap::new(),
             led: BTreeSet::new(),
+            looked_at: None,
             writing: Writing::default(),
         }
     }
