@@ -38,6 +38,7 @@ mod process;
 mod ranges;
 mod run;
 mod scan;
+mod seeds;
 mod sources;
 mod suites;
 
@@ -76,6 +77,7 @@ Usage: cargo xtask TASK
 Environment:
   CARGO_TARGET_DIR   where to build; default: quorate/target in the user's cache
   QUORATE_PEERS=1    `ci` also runs the end-to-end suites (a missing tool is then an error)
+  QUORATE_FRESH_SEEDS  how many whole clusters `ci` lives through, from seeds of the commit; default: 2000
   QUORATE_BIN        the server under test; default: the binary of this workspace
   QUORATE_ETCD_37_DIR        directory with etcd, etcdctl and etcdutl 3.7; default: see docs/operations.md
   QUORATE_ETCD_35_DIR        directory with etcd, etcdctl and etcdutl 3.5; default: see docs/operations.md
@@ -168,6 +170,7 @@ fn ci() -> Result<()> {
             .run()
     })?;
     steps.run("mutants", || mutants::quick(mutants::Selection::House))?;
+    steps.run("fresh seeds", seeds::fresh)?;
     if suites::peers_wanted() {
         steps.run("end to end", || suites::end_to_end(&[]))?;
     } else {
