@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use super::load::User;
 use super::member::Syncs;
 use super::record::SLOTS;
 use super::schedule::{self, Kind};
+use super::volume;
 use super::watchers::Watcher;
 use crate::tools::Program;
 
@@ -59,6 +60,7 @@ pub struct Options {
 pub async fn run(program: &Program, options: &Options) -> Result<()> {
     sweep()?;
     let directory = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+    has_room(directory.path(), options.members)?;
     let lock = File::create(directory.path().join(LOCK))?;
     lock.try_lock().map_err(|error| anyhow::anyhow!("{error}"))?;
     let Options { seed, minutes, members, .. } = options;
@@ -77,6 +79,20 @@ pub async fn run(program: &Program, options: &Options) -> Result<()> {
     drop(field);
     drop(lock);
     verdict
+}
+
+/// Whether the volumes of the members and the record of the clients have room, or the machine's full disk
+/// would pass for one of a member.
+fn has_room(directory: &Path, members: usize) -> Result<()> {
+    let stat = rustix::fs::statvfs(directory)?;
+    let free = (stat.f_bavail * stat.f_frsize) >> 20;
+    let takes = volume::MEBIBYTES * (members as u64 + 2);
+    let place = directory.parent().unwrap_or(directory).display();
+    ensure!(
+        free >= takes,
+        "{place} has {free} MiB free, and {members} members take {takes}: make room, or set TMPDIR"
+    );
+    Ok(())
 }
 
 async fn interrupted() {

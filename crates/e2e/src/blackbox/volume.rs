@@ -13,7 +13,7 @@ use crate::differential::generate::Dice;
 use crate::server::wait_for;
 
 /// Room of each; the file is sparse.
-const MEBIBYTES: u64 = 768;
+pub const MEBIBYTES: u64 = 768;
 const BIG_BYTES: u64 = 4 << 10;
 const CANARY: &str = "canary";
 const BALLAST: &str = "ballast";
@@ -75,7 +75,8 @@ impl Volume {
     /// # Errors
     /// When the system refuses, or something can still be written.
     pub fn power_off(&self) -> Result<()> {
-        std::fs::write(self.at.join(CANARY), [b'x'; 64 << 10])?;
+        let canary = self.at.join(CANARY);
+        std::fs::write(&canary, [b'x'; 64 << 10]).with_context(|| canary.display().to_string())?;
         call(&self.power_off.display().to_string(), [&self.at])?;
         let refused = File::create(self.at.join("after")).is_err();
         ensure!(refused, "{} still takes writes after it was shut down", self.at.display());
