@@ -9,19 +9,22 @@ const RADIUS_MIN = 13;
 const DOT_RADIUS = 5;
 // With more messages than this on their way, what they say is not written beside them.
 const SPOKEN_MAX = 8;
-// What is written beside a process, the most of it first: lines of role, term and decision, and cells of its log.
+// What is written beside a process, the most of it first: lines of role, term and decision, how many letters of them,
+// and cells of its log.
 const LEVELS = [
-  { lines: [0, 1, 2], cells: 9 },
-  { lines: [0, 1, 2], cells: 5 },
-  { lines: [0, 1, 2], cells: 3 },
-  { lines: [0, 2], cells: 3 },
-  { lines: [0, 2], cells: 2 },
-  { lines: [0, 2], cells: 1 },
-  { lines: [0], cells: 0 },
+  { lines: [0, 1, 2], letters: 26, cells: 9 },
+  { lines: [0, 1, 2], letters: 26, cells: 5 },
+  { lines: [0, 1, 2], letters: 26, cells: 3 },
+  { lines: [0, 1, 2], letters: 18, cells: 3 },
+  { lines: [0, 2], letters: 26, cells: 3 },
+  { lines: [0, 2], letters: 26, cells: 2 },
+  { lines: [0, 2], letters: 26, cells: 1 },
+  { lines: [0], letters: 26, cells: 0 },
 ];
 const LINE_HEIGHT = 15;
 const CELLS_HEIGHT = 22;
-const TEXT_MAX = 30;
+// Letters of what a message says: as many as there is room for.
+const LENGTHS = [30, 16];
 const DRAG_MIN = 8;
 // Narrower than this, nothing is written to the left or the right of the ring.
 const WIDE = 560;
@@ -118,7 +121,7 @@ export class Stage {
     // A ring of three or five does not reach as far down as up: it is as high as there is room all the same.
     const down = count > 1 ? Math.max(...angles.map(Math.sin)) : 1;
     const radiusY = Math.max(this.height - 2 * beside, 0) / (1 + down);
-    const radiusX = wide ? this.width * 0.3 : this.width * (count > MANY ? 0.5 : 0.33) - (count > MANY ? RADIUS_MAX + GAP : 0);
+    const radiusX = wide ? this.width * 0.28 : this.width * (count > MANY ? 0.5 : 0.33) - (count > MANY ? RADIUS_MAX + GAP : 0);
     this.centre = { x: this.width / 2, y: beside + radiusY };
     const at = (angle) => ({ x: this.centre.x + radiusX * Math.cos(angle), y: this.centre.y + (count > 1 ? radiusY * Math.sin(angle) : 0), angle });
     this.places = angles.map(at);
@@ -229,7 +232,7 @@ export class Stage {
         context.stroke();
       } else context.fill();
       // Near its ends several say the same in one place.
-      if (few) spoken.push({ x, y, text: part > 0.12 && part < 0.9 ? shortened(message.text, TEXT_MAX) : "" });
+      if (few) spoken.push({ x, y, text: part > 0.12 && part < 0.9 ? message.text : "" });
     }
     context.globalAlpha = 1;
     return spoken;
@@ -244,13 +247,16 @@ export class Stage {
     context.fillStyle = this.colors.ink;
     for (const { x, y } of spoken) this.room.circles.push({ x, y, radius: DOT_RADIUS });
     for (const { x, y, text } of spoken) {
-      if (!text) continue;
-      const width = context.measureText(text).width;
-      const [right, left] = [x + 9, x - 9 - width];
-      const sides = x > this.width / 2 ? [left, right] : [right, left];
-      const boxes = sides.flatMap((from) => [y - 9, y + 9].map((middle) => ({ left: from, top: middle - 7, right: from + width, bottom: middle + 7 })));
-      const box = this.room.take(boxes);
-      if (box) context.fillText(text, box.left, box.top + 7);
+      for (const shown of new Set(LENGTHS.map((max) => shortened(text, max)))) {
+        const width = context.measureText(shown).width;
+        const [right, left] = [x + 9, x - 9 - width];
+        const sides = x > this.width / 2 ? [left, right] : [right, left];
+        const boxes = sides.flatMap((from) => [y - 9, y + 9].map((middle) => ({ left: from, top: middle - 7, right: from + width, bottom: middle + 7 })));
+        const box = text && this.room.take(boxes);
+        if (!box) continue;
+        context.fillText(shown, box.left, box.top + 7);
+        break;
+      }
     }
   }
 
@@ -287,7 +293,7 @@ export class Stage {
     const { role, term, decided, log } = frame.view;
     const first = (frame.status === "up" ? role : frame.status) || term;
     const known = [first, first === term ? "" : term, decided ? `decided ${decided}` : ""];
-    const lines = level.lines.map((line) => known[line]).filter(Boolean).map((line) => shortened(line, 26));
+    const lines = level.lines.map((line) => known[line]).filter(Boolean).map((line) => shortened(line, level.letters));
     const widths = lines.map((line, nth) => {
       context.font = nth === 0 ? FONTS.first : FONTS.other;
       return context.measureText(line).width;
