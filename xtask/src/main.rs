@@ -17,6 +17,7 @@
 //! | `torture --rounds N ...` | kill -9 and SIGSTOP under load, and what must hold afterwards |
 //! | `failover --rounds N ...` | kill -9 of the leader, and how long a client waits for the next |
 //! | `blackbox --seed S --minutes M` | real processes under real faults of network, disk and clocks; `blackbox judge FILE` |
+//! | `lab-speed ...` | the lab's page in a browser: frames with many messages on their way, jumps in a long run |
 //! | `compare ...` | the same load on three real etcd members and on three of ours, in turns |
 //! | `large ...` | one member with 10 GiB: restart, memory, lists, beside a real etcd |
 //! | `ranges ...` | what many ranges on three members cost, and how they come back when one dies |
@@ -67,6 +68,7 @@ Usage: cargo xtask TASK
                                how long a client waits when the leader is killed (--help)
   blackbox [--seed S] [--minutes M] [--members 3..5] | blackbox judge FILE...
                                real processes under real faults (root; --help)
+  lab-speed [OPTION VALUE]...  frames and jumps of the lab's page in a browser (--help)
   compare [OPTION VALUE]...    throughput, latency, CPU and memory beside a real etcd (--help)
   large [OPTION VALUE]...      one member with 10 GiB: restart, memory, lists (--help)
   ranges [OPTION VALUE]...     what many ranges on three members cost (--help)
@@ -111,6 +113,7 @@ fn dispatch() -> Result<()> {
         "disk" => suites::disk(rest),
         "failover" => suites::failover(rest),
         "blackbox" => suites::blackbox(rest),
+        "lab-speed" => suites::lab_speed(rest),
         "compare" => compare::run(rest),
         "large" => large::run(rest),
         "ranges" => ranges::run(rest),

@@ -98,6 +98,14 @@ pub(crate) fn blackbox(args: &[String]) -> Result<()> {
     if plays { task.env("QUORATE_BIN", server()?).run() } else { task.run() }
 }
 
+/// A program of its own, because it is no test: it measures, and is judged by what is asked for.
+pub(crate) fn lab_speed(args: &[String]) -> Result<()> {
+    let words = ["run", "--locked", "--package", PACKAGE, "--bin", "lab_speed", "--"];
+    let task = cargo(&words).args(args);
+    let asks = args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h"));
+    if asks { task.run() } else { task.env("QUORATE_BIN", server()?).run() }
+}
+
 /// One test of one suite, or all of them for an empty name, in full view, with its options as `QUORATE_<OPTION>`.
 fn one(suite: &str, test: &str, options: &[(String, String)]) -> Result<()> {
     let server = server()?;

@@ -80,6 +80,14 @@ impl Browser {
         self.ask("POST", "/url", &json!({ "url": url })).map(drop)
     }
 
+    /// Loads the page anew, as its address has it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn reload(&self) -> Result<()> {
+        self.ask("POST", "/refresh", &json!({})).map(drop)
+    }
+
     /// Opens a page in a new tab, and goes there.
     ///
     /// # Errors

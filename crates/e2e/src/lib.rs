@@ -10,6 +10,7 @@
 //! - [`rpc`]: gRPC by path and bytes, so that malformed messages can be sent too.
 //! - [`differential`]: random requests from a seed, compared whole, with shrinking.
 //! - [`browser`]: a real browser, for the pages.
+//! - [`lab_page`]: the lab's page in it, and how fast that is.
 //! - [`disk`]: a small file system of its own, to be filled.
 //! - [`blackbox`]: real faults of network, disk, processes and clocks; the record judged by `history`.
 //! - [`torture`]: faults under load, and the checks of what must hold afterwards.
@@ -24,6 +25,7 @@ pub mod ctl;
 pub mod differential;
 pub mod disk;
 pub mod failover;
+pub mod lab_page;
 pub mod ports;
 pub mod rpc;
 pub mod server;

@@ -1,71 +1,34 @@
 //! The lab's page in a real browser, driven as a person would.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use e2e::browser::Browser;
+use e2e::lab_page::speed::{MESSAGES_MIN, Plan, measure};
+use e2e::lab_page::{LATER, Lab, SOON, jumps_are_steps, load_long, number, ready, saved};
 use serde_json::Value;
-
-const SOON: Duration = Duration::from_secs(20);
-const LATER: Duration = Duration::from_secs(120);
 
 /// WebDriver's names of keys.
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 const ESCAPE: &str = "\u{e00c}";
 const RIGHT: &str = "\u{e014}";
+const UP: &str = "\u{e013}";
 const END: &str = "\u{e010}";
 const HOME: &str = "\u{e011}";
-
-/// `quorate lab`, on a port of its own.
-struct Lab {
-    process: Child,
-    url: String,
-}
-
-impl Lab {
-    fn open() -> Result<Lab> {
-        let program = e2e::tools::subject()?.path;
-        let mut process = Command::new(program)
-            .args(["lab", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        let stdout = process.stdout.take().context("its output")?;
-        BufReader::new(stdout).read_line(&mut line)?;
-        let url = line.split_whitespace().find(|word| word.starts_with("http"));
-        let url = url.with_context(|| format!("no address in {line:?}"))?.to_owned();
-        Ok(Lab { process, url })
-    }
-
-    fn visit(&self, browser: &Browser) -> Result<()> {
-        browser.open(&self.url)?;
-        ready(browser)
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-fn ready(browser: &Browser) -> Result<()> {
-    browser.wait("the page is ready", SOON, "document.body.dataset.ready === 'yes'")
-}
-
-fn number(browser: &Browser, expression: &str) -> Result<u64> {
-    let value = browser.eval(expression)?;
-    value.as_u64().with_context(|| format!("{expression}: {value}"))
-}
 
 fn text(browser: &Browser, selector: &str) -> Result<String> {
     let value = browser.eval(&format!("document.querySelector('{selector}').textContent"))?;
     Ok(value.as_str().unwrap_or_default().to_owned())
+}
+
+/// The board has been drawn for a window of this width.
+fn drawn(browser: &Browser, width: u32) -> Result<()> {
+    let drawn = format!(
+        "innerWidth === {width} && lab.stage.width === lab.stage.board.clientWidth && \
+         lab.stage.height === lab.stage.board.clientHeight && !lab.stage.dirty"
+    );
+    browser.wait("the board is drawn", SOON, &drawn)
 }
 
 /// Nobody is warned of anything on the console.
@@ -150,8 +113,7 @@ fn a_visitor_cuts_the_leader_off() -> Result<()> {
         &format!("document.getElementById('digest').textContent !== '{digest}'"),
     )?;
     let forked = text(&browser, "#digest")?;
-    browser.wait("the link", SOON, "location.hash.includes('run=')")?;
-    std::thread::sleep(Duration::from_millis(500));
+    saved(&browser)?;
     let url = browser.url()?;
     browser.open_in_new_tab(&url)?;
     ready(&browser)?;
@@ -268,7 +230,7 @@ fn every_protocol_is_shown_everywhere() -> Result<()> {
         assert!(text(&browser, "#essay")?.len() > 100, "{name} has an essay");
         browser.prefer_dark(nth % 2 == 1)?;
         browser.resize(390, 844)?;
-        std::thread::sleep(Duration::from_millis(200));
+        drawn(&browser, 390)?;
         assert!(
             number(&browser, "document.documentElement.scrollWidth")? <= 390,
             "{name} on a phone"
@@ -277,6 +239,7 @@ fn every_protocol_is_shown_everywhere() -> Result<()> {
             browser.screenshot(&to.join(format!("{name}-phone.png")))?;
         }
         browser.resize(1400, 1000)?;
+        drawn(&browser, 1400)?;
         if let Some(to) = &pictures {
             browser.screenshot(&to.join(format!("{name}.png")))?;
         }
@@ -318,6 +281,7 @@ fn the_tour_is_walked() -> Result<()> {
         }
     }
     assert_eq!(browser.eval("document.getElementById('tour-next').disabled")?, Value::Bool(true));
+    assert_eq!(browser.eval("document.activeElement.id")?, "tour-back", "the way on is there");
     quiet(&browser)
 }
 
@@ -327,16 +291,179 @@ fn the_tour_is_walked() -> Result<()> {
 fn a_long_run_is_scrubbed() -> Result<()> {
     let (lab, browser) = (Lab::open()?, Browser::start(1200, 900)?);
     lab.visit(&browser)?;
-    let long = "(() => { const run = JSON.parse(JSON.stringify(lab.run)); run.setup.n = 7; \
-                run.script.end = { events: 100000, at_us: 600000000 }; \
-                lab.load(run).then(() => { document.body.dataset.long = lab.recording.length; }); return true; })()";
-    browser.eval(long)?;
-    browser.wait("a long run", LATER, "document.body.dataset.long === '100000'")?;
-    let same = "(() => { const r = lab.recording; const at = k => { const s = r.at(k); \
-                return JSON.stringify([s.nodes, [...s.cut].sort(), [...s.flying].sort((a, b) => a - b)]); }; \
-                const places = [1, 499, 500, 501, 33333, 77777, 99999, 100000]; r.at(0); \
-                const stepped = places.map(k => { while (r.state.k < k) r.step(r.state, r.events[r.state.k]); return at(k); }); \
-                return places.map((k, i) => [k, i]).reverse().every(([k, i]) => { r.state = null; return at(k) === stepped[i]; }); })()";
-    assert_eq!(browser.eval(same)?, Value::Bool(true));
+    load_long(&browser, 7, 100_000)?;
+    let places = [1, 499, 500, 501, 33_333, 77_777, 99_999, 100_000];
+    assert!(jumps_are_steps(&browser, &places)?);
+    quiet(&browser)
+}
+
+/// What `cargo xtask lab-speed` measures, for a moment: nothing is asked of the figures but that they are there.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
+fn speed_is_measured() -> Result<()> {
+    let plan = Plan { seconds: 1, events: 5_000, jumps: 20, ..Plan::default() };
+    let figures = measure(&plan)?;
+    assert!(figures.messages.median >= MESSAGES_MIN, "{}", figures.table());
+    assert_eq!((figures.jumps, figures.events), (20, 5_000));
+    assert!(figures.frames > 0 && figures.per_second.most > 0.0, "{}", figures.table());
+    assert!(figures.jump_ms.least > 0.0, "{}", figures.table());
+    assert_eq!(figures.json()["jumps"], 20);
+    Ok(())
+}
+
+/// What is seen in one moment is seen again when the page is loaded anew: the run, the moment, and what is told.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
+fn an_address_has_all_that_is_seen() -> Result<()> {
+    let (lab, browser) = (Lab::open()?, Browser::start(1400, 1000)?);
+    lab.visit(&browser)?;
+    let seen = "[lab.k, lab.step, document.getElementById('digest').textContent, \
+                document.getElementById('tour').innerText, document.getElementById('lesson').innerText]";
+    let same_again = |what: &str| -> Result<()> {
+        browser.eval("lab.playing && document.getElementById('play').click()")?;
+        browser.eval("lab.seek(9)")?;
+        saved(&browser)?;
+        let before = browser.eval(seen)?;
+        browser.reload()?;
+        ready(&browser)?;
+        assert_eq!(browser.eval(seen)?, before, "{what}");
+        assert_eq!(number(&browser, "lab.k")?, 9, "{what}");
+        Ok(())
+    };
+    let steps = number(&browser, "lab.tour.length")?;
+    for shows in ["run", "flp", "tax"] {
+        let step =
+            format!("lab.tour.findIndex((step, nth) => step.shows === '{shows}' && nth > 1)");
+        let step = number(&browser, &step)?;
+        assert!(step < steps);
+        browser.eval(&format!("lab.visit({step})"))?;
+        same_again(shows)?;
+        assert_eq!(number(&browser, "lab.step")?, step);
+    }
+    browser.eval("document.querySelector('#lessons button').click()")?;
+    browser.wait("a lesson", SOON, "lab.lesson !== null && lab.playing")?;
+    same_again("a lesson")?;
+    // A run that plays is in the address, too, and not far behind.
+    browser.click("#start")?;
+    browser.wait("it plays", SOON, "lab.playing && lab.lesson === null")?;
+    browser.wait("its address follows", SOON, "Number(/k=(\\d+)/.exec(location.hash)[1]) > 12")?;
+    // Whoever goes to the run by the keyboard does not lose it.
+    browser.eval("document.querySelector('.skip').click()")?;
+    assert_eq!(browser.eval("document.activeElement.id")?, "stage");
+    assert_eq!(browser.eval("location.hash.includes('run=')")?, Value::Bool(true));
+    quiet(&browser)
+}
+
+/// Whatever is pressed by the keyboard, the next key is not lost.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
+fn the_focus_stays() -> Result<()> {
+    let (lab, browser) = (Lab::open()?, Browser::start(1400, 1000)?);
+    lab.visit(&browser)?;
+    browser
+        .eval("document.querySelectorAll('aside details').forEach(box => { box.open = true; })")?;
+    let press = |selector: &str, key: &str, after: &str| -> Result<()> {
+        browser.eval(&format!(
+            "(it => {{ it.focus(); document.body.dataset.saved = 'no'; }})(document.querySelector('{selector}'))"
+        ))?;
+        browser.keys(key)?;
+        saved(&browser)?;
+        browser.eval(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))",
+        )?;
+        let kept = format!("document.activeElement.closest('{after}') !== null");
+        let on = browser.eval("document.activeElement.outerHTML.slice(0, 80)")?;
+        assert_eq!(browser.eval(&kept)?, Value::Bool(true), "{selector}, then {on}");
+        Ok(())
+    };
+    for id in ["#start", "#play", "#back", "#forward", "#fork", "#random", "#link", "#tour-next"] {
+        press(id, ENTER, id)?;
+    }
+    // Back at the first step there is no way back: the way on has it.
+    press("#tour-next", ENTER, "#tour-next")?;
+    press("#tour-back", ENTER, "#tour-next")?;
+    press("#protocol", "R", "#protocol")?;
+    let acts = number(&browser, "document.querySelectorAll('#acts button').length")?;
+    browser.eval("document.querySelector('#nodes button').click()")?;
+    for nth in 1..=acts {
+        let button = format!("#acts button:nth-child({nth})");
+        press(&button, ENTER, &button)?;
+    }
+    press("#story li.later button", ENTER, "#story li.now button")?;
+    press("#lessons button", ENTER, "#lessons button")?;
+    press("input[name=commit-old-term]", " ", "input[name=commit-old-term]")?;
+    press("input[name=election_ms]", UP, "input[name=election_ms]")?;
+    press("input[name=delay_us_max]", UP, "input[name=delay_us_max]")?;
+    // A search is stopped by its button, and whoever began it goes on from there.
+    browser.eval("document.getElementById('search').focus()")?;
+    browser.keys(ENTER)?;
+    browser.wait("it is over", LATER, "!document.getElementById('progress').open")?;
+    assert_eq!(browser.eval("document.activeElement.id")?, "search");
+    quiet(&browser)
+}
+
+/// What is written on the board, in a moment after each of these events: text that lies on other text, on a process,
+/// or over the edge. Whatever asks the canvas for text is heard.
+const CLASHES: &str = "(moments => {
+    const stage = lab.stage, context = stage.context, clashes = [], board = stage.board.getBoundingClientRect();
+    let texts = [];
+    context.fillText = (text, x, y) => {
+        const width = context.measureText(text).width;
+        const left = { left: x, right: x - width, center: x - width / 2 }[context.textAlign] ?? x;
+        texts.push({ text, left, top: y - 5, right: left + width, bottom: y + 5 });
+        CanvasRenderingContext2D.prototype.fillText.call(context, text, x, y);
+    };
+    const circles = stage.buttons.map(button => button.getBoundingClientRect())
+        .map(box => ({ x: box.x + box.width / 2 - board.x, y: box.y + box.height / 2 - board.y, radius: box.width / 2 }));
+    for (const k of moments) {
+        texts = [];
+        const us = lab.recording.timeOf(k) + 400;
+        stage.draw(lab.recording.at(k), us, lab.recording);
+        const told = lab.recording.at(k).nodes.filter(({ view }) => view.role || view.term).length;
+        if (texts.length < told) clashes.push(`${k}: ${texts.length} texts`);
+        texts.forEach((a, nth) => {
+            const near = ({ x, y, radius }) => Math.hypot(
+                Math.min(Math.max(x, a.left), a.right) - x, Math.min(Math.max(y, a.top), a.bottom) - y) < radius;
+            if (circles.some(near)) clashes.push(`${k}: ${a.text} is on a process`);
+            if (a.left < 0 || a.top < 0 || a.right > stage.width || a.bottom > stage.height) clashes.push(`${k}: ${a.text} is cut off`);
+            for (const b of texts.slice(nth + 1)) {
+                const apart = a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top;
+                if (!apart) clashes.push(`${k}: ${a.text} is on ${b.text}`);
+            }
+        });
+    }
+    delete context.fillText;
+    return clashes.slice(0, 5);
+})";
+
+/// The largest ring of every protocol, and a small one whose messages speak, on a phone and wide.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
+fn nothing_is_written_on_anything() -> Result<()> {
+    let (lab, browser) = (Lab::open()?, Browser::start(1400, 1000)?);
+    lab.visit(&browser)?;
+    let pictures = std::env::var_os("QUORATE_PICTURES").map(PathBuf::from);
+    let names = browser
+        .eval("lab.protocols.filter(about => about.runs.length).map(about => about.name)")?;
+    for name in names.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for most in [true, false] {
+            browser.eval(&format!(
+                "(async () => {{ const about = lab.protocols.find(about => about.name === '{name}'); \
+                 const run = JSON.parse(JSON.stringify(about.runs[0])); run.setup.watched = []; \
+                 if ({most}) run.setup.n = about.nodes.max; \
+                 run.script.end = {{ events: 3000, at_us: 2000000 }}; await lab.load(run); }})()"
+            ))?;
+            for (width, height) in [(390, 844), (1400, 1000)] {
+                browser.resize(width, height)?;
+                drawn(&browser, width)?;
+                let moments = "Array.from({ length: 60 }, (_, nth) => Math.floor(lab.recording.length * nth / 59))";
+                let clashes = browser.eval(&format!("{CLASHES}({moments})"))?;
+                assert_eq!(clashes, serde_json::json!([]), "{name}, {width} wide, most: {most}");
+                if let (Some(to), true) = (&pictures, most) {
+                    browser.screenshot(&to.join(format!("{name}-most-{width}.png")))?;
+                }
+            }
+        }
+    }
     quiet(&browser)
 }

@@ -22,11 +22,16 @@ const FAR_US = 40_000;
 const SEEDS_AT_ONCE = 250;
 const SEEDS_MAX = 10_000;
 const PANELS_MS = 120;
+// How far the address may be behind a run that plays, and a moment that is dragged.
+const SAVE_PLAYING_MS = 1000;
+const SAVE_SCRUBBED_MS = 300;
+const TOUR_TITLE = "The story, from the generals on";
 const HINT = "Drag across links to cut them, or from one process to another. Click a process to choose it.";
 
 const app = {
   protocols: [], about: null, run: null, setup: null, recording: null, stage: null,
   k: 0, us: 0, playing: false, making: 0, selected: null, value: 1, lesson: null, ticked: [], tour: [], step: -1, shownK: -1, shownAt: 0, searching: 0,
+  saving: 0, savedAt: 0, packed: null, frameMs: 0,
 };
 
 const say = (text) => {
@@ -56,6 +61,7 @@ async function load(run, { k = 0, us = null, play = false, push = true, quiet = 
   app.us = us ?? app.recording.timeOf(app.k);
   setPlaying(play);
   if (push) await remember(push === "replace");
+  else saved(true);
   if (!quiet) refresh();
   return true;
 }
@@ -64,9 +70,9 @@ function show(run, setup, recording) {
   const about = app.protocols.find((known) => known.name === run.protocol);
   const another = about !== app.about;
   Object.assign(app, { about, run, setup, recording, shownK: -1 });
+  saved(false);
   app.stage.show(recording, recording.outcome.trace.nodes);
   byId("digest").textContent = `digest ${recording.outcome.digest}`;
-  byId("link").disabled = false;
   byId("time").max = recording.length;
   byId("n").value = setup.n;
   byId("n").min = about.nodes.min;
@@ -82,32 +88,69 @@ function show(run, setup, recording) {
     byId("flp-box").hidden = !about.attackable;
     tools();
   }
-  const focused = document.activeElement?.name;
-  panels.variants(byId("variants"), about, setup.variants, toggleVariant);
-  if (focused && document.activeElement === document.body) byId("variants").querySelector(`[name="${CSS.escape(focused)}"]`)?.focus();
-  panels.knobs(byId("knobs"), about, setup, run.script.weather, (change) => {
-    const draft = copy({ ...run, setup });
-    change(draft.setup.knobs, draft.script.weather);
-    load(draft, { k: 0, play: app.playing }).catch(fail);
-  });
+  panels.keepingFocus(byId("variants"), () => panels.variants(byId("variants"), about, setup.variants, toggleVariant));
+  panels.keepingFocus(byId("knobs"), () =>
+    panels.knobs(byId("knobs"), about, setup, run.script.weather, (change) => {
+      const draft = copy({ ...run, setup });
+      change(draft.setup.knobs, draft.script.weather);
+      load(draft, { k: 0, play: app.playing }).catch(fail);
+    }),
+  );
   app.stage.select(app.selected);
   drawMarks();
 }
 
-async function remember(replace) {
-  if (!app.run) return;
-  const hash = `#run=${await pack(app.run)}&k=${app.k}`;
-  if (location.hash === hash) return;
-  history[replace ? "replaceState" : "pushState"](null, "", hash);
+// ---- the address ----
+
+// Whether the address has what is shown.
+function saved(yes) {
+  document.body.dataset.saved = yes ? "yes" : "no";
 }
+
+// The run, or on whom the adversary is set; the moment; and what is told beside it.
+async function address() {
+  const { run } = app;
+  if (run && app.packed?.run !== run) app.packed = { run, text: await pack(run) };
+  const parts = [run ? `run=${app.packed.text}` : `flp=${app.about.name}`, `k=${app.k}`];
+  if (app.step >= 0) parts.push(`step=${app.step + 1}`);
+  if (app.lesson !== null) parts.push(`lesson=${app.lesson}`);
+  return `#${parts.join("&")}`;
+}
+
+async function remember(replace) {
+  if (!app.recording) return;
+  const mine = ++app.saving;
+  clearTimeout(app.remembering);
+  app.savedAt = performance.now();
+  const hash = await address();
+  // What is shown has changed meanwhile: the address of that is on its way.
+  if (mine !== app.saving) return;
+  if (location.hash !== hash) history[replace ? "replaceState" : "pushState"](null, "", hash);
+  saved(true);
+}
+
+const unreadable = () => {
+  throw new Error("This address has no run in it that can be read.");
+};
 
 async function recall() {
   const parts = new URLSearchParams(location.hash.slice(1));
-  if (!parts.get("run")) return false;
-  const run = await unpack(parts.get("run")).catch(() => {
-    throw new Error("This address has no run in it that can be read.");
-  });
-  return load(run, { k: Number(parts.get("k") ?? 0), push: false });
+  const attacked = parts.get("flp");
+  if (!parts.get("run") && !attacked) return false;
+  const k = Number(parts.get("k") ?? 0);
+  if (attacked) {
+    if (!app.protocols.some((about) => about.name === attacked && about.attackable)) unreadable();
+    await load(fresh(attacked, { n: 0, seed: 1, variants: [], knobs: {}, watched: [] }), { push: false });
+    await attack({ k, push: false });
+  } else {
+    const run = await unpack(parts.get("run")).catch(unreadable);
+    if (!(await load(run, { k, push: false }))) return false;
+  }
+  const lesson = app.about.lessons.find(({ name }) => name === parts.get("lesson"));
+  if (lesson) tellLesson(lesson);
+  else if (!attacked) lessonText("", "");
+  tellStep(Number(parts.get("step") ?? 0) - 1);
+  return true;
 }
 
 // An undisturbed run. What the first lesson's client asks for at the very beginning is asked for here, too:
@@ -134,14 +177,19 @@ function setupNow() {
 const bare = () => ({ n: 0, seed: Number(byId("seed").value) || 0, variants: [], knobs: {}, watched: [] });
 
 function lessonText(title, text) {
+  app.lesson = null;
   byId("lesson").hidden = !text;
   byId("lesson").querySelector("h2").textContent = title;
   byId("lesson").querySelector("p").textContent = text.replaceAll("`", "");
 }
 
-function openLesson(nth) {
-  const lesson = app.about.lessons[nth];
+function tellLesson(lesson) {
   lessonText(lesson.name, lesson.says);
+  app.lesson = lesson.name;
+}
+
+function openLesson(nth) {
+  tellLesson(app.about.lessons[nth]);
   const run = copy(app.about.runs[nth]);
   run.setup.variants = [...new Set([...run.setup.variants, ...app.ticked])];
   load(run, { play: true }).catch(fail);
@@ -163,24 +211,32 @@ function toggleVariant(name, on) {
 async function visit(nth) {
   const step = app.tour[nth];
   if (!step) return;
-  app.step = nth;
-  byId("tour").querySelector("h2").textContent = `${nth + 1}. ${step.title}`;
-  byId("tour-text").textContent = step.text;
-  byId("tour-at").textContent = `${nth + 1} of ${app.tour.length}`;
-  byId("tour-back").disabled = nth === 0;
-  byId("tour-next").disabled = nth + 1 === app.tour.length;
-  byId("tour-next").textContent = "Next";
+  tellStep(nth);
   say(`${step.title}. ${step.text}`);
   lessonText("", "");
   byId("flp-box").open = false;
-  byId("tax-box").open = false;
   if (step.shows === "run") await load(step.run, { play: true });
-  else await load(fresh(step.protocol, bare()), {});
+  else await load(fresh(step.protocol, bare()), { push: step.shows !== "flp" });
   if (step.shows === "flp") await attack();
-  if (step.shows === "tax") {
-    byId("tax-box").open = true;
-    byId("tax-box").scrollIntoView({ block: "nearest" });
-  } else byId("tour").scrollIntoView({ block: "nearest" });
+  byId(step.shows === "tax" ? "tax-box" : "tour").scrollIntoView({ block: "nearest" });
+}
+
+// The text of a step, or what is said before the first.
+function tellStep(nth) {
+  const step = app.tour[nth];
+  app.step = step ? nth : -1;
+  byId("tour").querySelector("h2").textContent = step ? `${nth + 1}. ${step.title}` : TOUR_TITLE;
+  byId("tour-text").textContent = step ? step.text : `${app.tour.length} short runs that tell what agreement is, what it costs, and when to do without. Or start one of the protocols above, and break it.`;
+  byId("tour-at").textContent = step ? `${nth + 1} of ${app.tour.length}` : "";
+  byId("tour-next").textContent = step ? "Next" : "Begin";
+  byId("tax-box").open = step?.shows === "tax";
+  const [back, next] = [byId("tour-back"), byId("tour-next")];
+  const focused = document.activeElement;
+  back.disabled = app.step <= 0;
+  next.disabled = app.step + 1 === app.tour.length;
+  // Whoever stands on a button that leads nowhere any more goes on with the other.
+  if (focused === back && back.disabled) next.focus();
+  if (focused === next && next.disabled) back.focus();
 }
 
 // ---- what is done to a run ----
@@ -311,6 +367,7 @@ function fork() {
 
 function setPlaying(playing) {
   app.playing = playing;
+  if (playing) saved(false);
   byId("play").textContent = playing ? "Stop" : "Play";
 }
 
@@ -318,8 +375,9 @@ function seek(k) {
   app.k = Math.min(Math.max(k, 0), app.recording.length);
   app.us = app.recording.timeOf(app.k);
   refresh();
+  saved(false);
   clearTimeout(app.remembering);
-  app.remembering = setTimeout(() => remember(true), 300);
+  app.remembering = setTimeout(() => remember(true), SAVE_SCRUBBED_MS);
 }
 
 function step(by) {
@@ -429,6 +487,7 @@ function drawMarks() {
 let before = 0;
 function frame(now) {
   requestAnimationFrame(frame);
+  const began = performance.now();
   const ms = Math.min(now - before, 100);
   before = now;
   if (app.recording) {
@@ -441,7 +500,9 @@ function frame(now) {
       byId("clock").textContent = `${clock(app.us)} · event ${app.k}`;
     }
     drawPanels(now);
+    if (app.playing && began - app.savedAt > SAVE_PLAYING_MS) remember(true);
   }
+  app.frameMs = performance.now() - began;
 }
 
 function choose(node) {
@@ -510,24 +571,27 @@ function adversaryWords({ ending, certificate, verified }) {
     + `An independent check has replayed the schedule and its witnesses (digest ${verified.digest}). It is a finite prefix of a run that never decides, never a proof that there is one.`;
 }
 
-async function attack() {
+async function attack({ k = 0, push = true } = {}) {
   const box = byId("flp");
   box.textContent = "The adversary looks for schedules…";
   const found = await ask("flp", { protocol: app.about.name, stages: 1000 });
   box.textContent = adversaryWords(found);
   setPlaying(false);
   const outcome = { trace: found.trace, digest: "of an adversary's schedule", all_broken: [], broken: null, ended: "quiet" };
-  Object.assign(app, { recording: new Recording(outcome), run: null, k: 0, us: 0 });
+  const recording = new Recording(outcome);
+  Object.assign(app, { recording, run: null, k: Math.min(Math.max(Math.trunc(k) || 0, 0), recording.length) });
+  app.us = recording.timeOf(app.k);
   app.stage.show(app.recording, found.trace.nodes);
   byId("time").max = app.recording.length;
   byId("n").value = found.trace.nodes;
   byId("digest").textContent = found.verified ? `digest ${found.verified.digest}, of the adversary's schedule` : "";
-  byId("link").disabled = true;
-  history.replaceState(null, "", location.pathname);
   lessonText("The adversary", adversaryWords(found));
   drawMarks();
   refresh();
-  setPlaying(true);
+  // An address that is opened shows its moment, as that of a run does.
+  setPlaying(push);
+  if (push) await remember(false);
+  else saved(true);
 }
 
 // Somebody has to ask for something.
@@ -614,6 +678,11 @@ function wire() {
   on("search", "click", () => search().catch(fail));
   on("tour-next", "click", () => visit(app.step + 1).catch(fail));
   on("tour-back", "click", () => visit(app.step - 1).catch(fail));
+  // By hand: the address is the run's.
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("stage").focus();
+  });
   on("help", "click", () => byId("keys").showModal());
   on("link", "click", async () => {
     await remember(true);
@@ -642,8 +711,7 @@ function wire() {
 
 async function begin() {
   [app.protocols, app.tour] = await Promise.all([get("protocols"), get("tour")]);
-  byId("tour-back").disabled = true;
-  byId("tour-text").textContent = `${app.tour.length} short runs that tell what agreement is, what it costs, and when to do without. Or start one of the protocols above, and break it.`;
+  tellStep(-1);
   byId("protocol").replaceChildren(...app.protocols.map((about) => new Option(about.title, about.name)));
   const parts = { board: byId("board"), canvas: byId("canvas"), nodes: byId("nodes"), legend: byId("legend") };
   app.stage = new Stage(parts, { select: choose, cut, link });
@@ -663,6 +731,6 @@ async function begin() {
 }
 
 // For tests, and for whoever looks.
-window.lab = Object.assign(app, { load, seek });
+window.lab = Object.assign(app, { load, seek, visit });
 window.addEventListener("unhandledrejection", (event) => fail(event.reason));
 begin().catch(fail);

@@ -10,6 +10,15 @@ const make = (tag, props = {}, ...children) => {
 
 export const byId = (id) => document.getElementById(id);
 
+// What is rebuilt under somebody's hands: the focus stays on what has the same name, or goes to this instead.
+export function keepingFocus(box, rebuild, instead) {
+  const name = box.contains(document.activeElement) ? document.activeElement.name : null;
+  rebuild();
+  if (!name) return;
+  const same = box.querySelector(`[name="${CSS.escape(name)}"]`) ?? (instead && box.querySelector(instead));
+  same?.focus({ preventScroll: true });
+}
+
 export function rules(list, about, watched) {
   list.replaceChildren(
     ...about.rules.map((rule) => {
@@ -63,7 +72,7 @@ export function story(list, recording, k, seek) {
     const event = recording.events[place];
     const who = event.node === undefined ? "" : `${nodeName(event.node)} `;
     const said = event.said?.length ? `\n    ${event.said.join("\n    ")}` : "";
-    const button = make("button", { type: "button" }, make("time", { textContent: clock(event.at_us).padStart(10) }), `  ${event.sort === "act" ? "" : who}${event.text}${said}`);
+    const button = make("button", { type: "button", name: String(place) }, make("time", { textContent: clock(event.at_us).padStart(10) }), `  ${event.sort === "act" ? "" : who}${event.text}${said}`);
     button.addEventListener("click", () => seek(place + 1));
     const item = make("li", {}, button);
     item.className = [event.sort === "act" ? "act" : "", place === k - 1 ? "now" : "", place >= k ? "later" : ""].join(" ");
@@ -75,7 +84,7 @@ export function story(list, recording, k, seek) {
     item.firstChild.addEventListener("click", () => seek(recording.length));
     items.push(item);
   }
-  list.replaceChildren(...items);
+  keepingFocus(list, () => list.replaceChildren(...items), ".now button");
   const now = list.querySelector(".now");
   if (now) list.scrollTop = now.offsetTop - list.offsetTop - list.clientHeight * 0.6;
 }

@@ -1,16 +1,43 @@
 // The board: processes on a ring, messages on their way, links that can be cut with a stroke.
 
+import { Room } from "./labels.js";
 import { nodeName } from "./words.js";
 
 const HUES = ["#2f7de1", "#d9622b", "#2a9d6f", "#a75bd4", "#c9a100", "#d6457f", "#4fb3c9", "#7d8a99"];
-const NODE_RADIUS = 26;
+const RADIUS_MAX = 26;
+const RADIUS_MIN = 13;
 const DOT_RADIUS = 5;
 // With more messages than this on their way, what they say is not written beside them.
 const SPOKEN_MAX = 8;
-const CELLS_MAX = 9;
+// What is written beside a process, the most of it first: lines of role, term and decision, how many letters of them,
+// and cells of its log.
+const LEVELS = [
+  { lines: [0, 1, 2], letters: 26, cells: 9 },
+  { lines: [0, 1, 2], letters: 26, cells: 5 },
+  { lines: [0, 1, 2], letters: 26, cells: 3 },
+  { lines: [0, 1, 2], letters: 18, cells: 3 },
+  { lines: [0, 2], letters: 26, cells: 3 },
+  { lines: [0, 2], letters: 26, cells: 2 },
+  { lines: [0, 2], letters: 26, cells: 1 },
+  { lines: [0], letters: 26, cells: 0 },
+];
+const LINE_HEIGHT = 15;
+const CELLS_HEIGHT = 22;
+// Letters of what a message says: as many as there is room for.
+const LENGTHS = [30, 16];
 const DRAG_MIN = 8;
-// Room for role, term and log above and below the ring.
-const BESIDE = 60;
+// Narrower than this, nothing is written to the left or the right of the ring.
+const WIDE = 560;
+// More processes than this need a higher board where it is narrow.
+const MANY = 6;
+// Between a process and what is written beside it.
+const GAP = 6;
+// Room for role, term and log above and below the ring: where it is wide, and where it is narrow.
+const BESIDE = [76, 64];
+
+const FONTS = { first: "600 12.5px system-ui, sans-serif", other: "12px system-ui, sans-serif", cell: "11px ui-monospace, monospace" };
+
+const shortened = (text, max) => (text.length > max ? `${text.slice(0, max - 1)}…` : text);
 
 const leads = (role) => /\b(leader|primary|leads|leading|active)\b/i.test(role);
 
@@ -20,6 +47,8 @@ export class Stage {
     this.context = canvas.getContext("2d");
     this.buttons = [];
     this.places = [];
+    this.radius = RADIUS_MAX;
+    this.room = null;
     this.kinds = new Map();
     this.stroke = null;
     this.selected = null;
@@ -85,13 +114,23 @@ export class Stage {
 
   arrange() {
     const count = this.buttons.length;
-    const wide = this.width > 560;
-    const radiusX = this.width * (wide ? 0.3 : 0.33);
-    const radiusY = this.height / 2 - NODE_RADIUS - BESIDE;
-    this.places = this.buttons.map((_, node) => {
-      const angle = (2 * Math.PI * node) / count - Math.PI / 2;
-      return { x: this.width / 2 + radiusX * Math.cos(angle), y: this.height / 2 + radiusY * Math.sin(angle), angle };
+    const wide = this.width > WIDE;
+    this.board.classList.toggle("many", count > MANY);
+    const angles = this.buttons.map((_, node) => (2 * Math.PI * node) / count - Math.PI / 2);
+    const beside = RADIUS_MAX + BESIDE[wide ? 0 : 1];
+    // A ring of three or five does not reach as far down as up: it is as high as there is room all the same.
+    const down = count > 1 ? Math.max(...angles.map(Math.sin)) : 1;
+    const radiusY = Math.max(this.height - 2 * beside, 0) / (1 + down);
+    const radiusX = wide ? this.width * 0.28 : this.width * (count > MANY ? 0.5 : 0.33) - (count > MANY ? RADIUS_MAX + GAP : 0);
+    this.centre = { x: this.width / 2, y: beside + radiusY };
+    const at = (angle) => ({ x: this.centre.x + radiusX * Math.cos(angle), y: this.centre.y + (count > 1 ? radiusY * Math.sin(angle) : 0), angle });
+    this.places = angles.map(at);
+    const chords = this.places.map((place, node) => {
+      const next = this.places[(node + 1) % count];
+      return Math.hypot(next.x - place.x, next.y - place.y);
     });
+    this.radius = count > 1 ? Math.min(Math.max(Math.min(...chords) * 0.36, RADIUS_MIN), RADIUS_MAX) : RADIUS_MAX;
+    this.nodesBox.style.setProperty("--size", `${2 * this.radius}px`);
     this.buttons.forEach((button, node) => {
       button.style.left = `${this.places[node].x}px`;
       button.style.top = `${this.places[node].y}px`;
@@ -121,9 +160,11 @@ export class Stage {
     this.dress(state);
     const context = this.context;
     context.clearRect(0, 0, this.width, this.height);
+    this.room = new Room(this.width, this.height, this.places.map(({ x, y }) => ({ x, y, radius: this.radius })));
     this.drawLinks(state);
-    this.drawMessages(state, us, recording);
-    this.places.forEach((place, node) => this.drawBeside(place, state.nodes[node]));
+    const spoken = this.drawMessages(state, us, recording);
+    this.drawBeside(state);
+    this.speak(spoken);
     this.drawStroke();
     this.dirty = false;
   }
@@ -167,9 +208,8 @@ export class Stage {
 
   drawMessages(state, us, recording) {
     const context = this.context;
-    const spoken = state.flying.size <= SPOKEN_MAX;
-    context.font = "12px system-ui, sans-serif";
-    context.textBaseline = "middle";
+    const few = state.flying.size <= SPOKEN_MAX;
+    const spoken = [];
     for (const id of state.flying) {
       const message = recording.messages[id];
       if (message.from === message.to) continue;
@@ -192,62 +232,126 @@ export class Stage {
         context.stroke();
       } else context.fill();
       // Near its ends several say the same in one place.
-      if (spoken && part > 0.12 && part < 0.9) {
-        context.fillStyle = this.colors.ink;
-        context.textAlign = x > this.width / 2 ? "right" : "left";
-        const text = message.text.length > 30 ? `${message.text.slice(0, 29)}…` : message.text;
-        context.fillText(text, x + (x > this.width / 2 ? -9 : 9), y - 9);
-      }
+      if (few) spoken.push({ x, y, text: part > 0.12 && part < 0.9 ? message.text : "" });
     }
     context.globalAlpha = 1;
+    return spoken;
   }
 
-  // Role, term and log, outside of the ring.
-  drawBeside(place, frame) {
-    if (!frame) return;
+  // What messages say, beside them: towards the middle if there is room, elsewhere if not, or not at all.
+  speak(spoken) {
+    const context = this.context;
+    context.font = "12px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    context.textAlign = "left";
+    context.fillStyle = this.colors.ink;
+    for (const { x, y } of spoken) this.room.circles.push({ x, y, radius: DOT_RADIUS });
+    for (const { x, y, text } of spoken) {
+      for (const shown of new Set(LENGTHS.map((max) => shortened(text, max)))) {
+        const width = context.measureText(shown).width;
+        const [right, left] = [x + 9, x - 9 - width];
+        const sides = x > this.width / 2 ? [left, right] : [right, left];
+        const boxes = sides.flatMap((from) => [y - 9, y + 9].map((middle) => ({ left: from, top: middle - 7, right: from + width, bottom: middle + 7 })));
+        const box = text && this.room.take(boxes);
+        if (!box) continue;
+        context.fillText(shown, box.left, box.top + 7);
+        break;
+      }
+    }
+  }
+
+  // Role, term and log, outside of the ring: as much of it as there is room for beside everybody. If there is not even
+  // for the least, as much as there is beside each.
+  drawBeside(state) {
+    const all = this.places.map((place, node) => ({ place, frame: state.nodes[node] })).filter(({ frame }) => frame);
+    const before = this.room.taken.length;
+    for (const level of LEVELS) {
+      const blocks = all.map(({ frame }) => this.block(frame, level));
+      const boxes = [];
+      for (const [nth, block] of blocks.entries()) {
+        const box = this.room.take(this.spots(all[nth].place, block).slice(0, 1));
+        if (!box) break;
+        boxes.push(box);
+      }
+      if (boxes.length === all.length) return blocks.forEach((block, nth) => this.write(block, boxes[nth]));
+      this.room.taken.length = before;
+    }
+    for (const { place, frame } of all) {
+      for (const level of LEVELS) {
+        const block = this.block(frame, level);
+        const box = this.room.take(this.spots(place, block));
+        if (!box) continue;
+        this.write(block, box);
+        break;
+      }
+    }
+  }
+
+  // What is written as one, and its size.
+  block(frame, level) {
     const context = this.context;
     const { role, term, decided, log } = frame.view;
-    const crowded = this.width < 500 && this.places.length > 6;
-    const lines = [frame.status === "up" ? role : frame.status, crowded ? "" : term, decided ? `decided ${decided}` : ""].filter(Boolean);
-    const cos = Math.cos(place.angle);
-    const sin = Math.sin(place.angle);
-    const side = Math.abs(cos) > 0.35 && this.width > 560 ? Math.sign(cos) : 0;
-    context.textAlign = side > 0 ? "left" : side < 0 ? "right" : "center";
-    const x = place.x + side * (NODE_RADIUS + 10);
-    const cells = log.slice(-CELLS_MAX);
-    const height = lines.length * 15 + (cells.length ? 22 : 0);
-    let y = side ? place.y - height / 2 + 7 : sin < 0 ? place.y - NODE_RADIUS - height + 2 : place.y + NODE_RADIUS + 13;
-    context.textBaseline = "middle";
-    lines.forEach((line, nth) => {
-      context.font = nth === 0 ? "600 12.5px system-ui, sans-serif" : "12px system-ui, sans-serif";
-      context.fillStyle = nth === 0 ? this.colors.ink : this.colors.dim;
-      const shown = line.length > 26 ? `${line.slice(0, 25)}…` : line;
-      const half = side ? 0 : context.measureText(shown).width / 2 + 4;
-      context.fillText(shown, Math.min(Math.max(x, half), this.width - half), y);
-      y += 15;
+    const first = (frame.status === "up" ? role : frame.status) || term;
+    const known = [first, first === term ? "" : term, decided ? `decided ${decided}` : ""];
+    const lines = level.lines.map((line) => known[line]).filter(Boolean).map((line) => shortened(line, level.letters));
+    const widths = lines.map((line, nth) => {
+      context.font = nth === 0 ? FONTS.first : FONTS.other;
+      return context.measureText(line).width;
     });
-    if (cells.length) this.drawCells(cells, log.length > cells.length, x, y + 4, side);
+    const cells = level.cells ? log.slice(-level.cells) : [];
+    context.font = FONTS.cell;
+    const cellWidths = cells.map((cell) => Math.max(context.measureText(cell.text).width + 8, 16));
+    const more = cells.length > 0 && log.length > cells.length;
+    const cellsWidth = cellWidths.reduce((sum, width) => sum + width, 0) + (more ? 12 : 0);
+    const height = lines.length * LINE_HEIGHT + (cells.length ? CELLS_HEIGHT : 0);
+    return { lines, cells, cellWidths, cellsWidth, more, width: Math.max(cellsWidth, ...widths), height };
   }
 
-  drawCells(cells, more, x, y, side) {
+  // Where it may stand, the best place first.
+  spots({ x, y, angle }, { width, height }) {
+    const beside = this.radius + GAP;
+    const above = this.room.centred(x, y - beside - height, width, height);
+    const below = this.room.centred(x, y + beside, width, height);
+    const cos = Math.cos(angle);
+    if (this.width <= WIDE || Math.abs(cos) <= 0.35) return Math.sin(angle) < 0 ? [above, below] : [below, above];
+    const left = cos > 0 ? x + beside + 4 : x - beside - 4 - width;
+    const box = { left, top: y - height / 2, right: left + width, bottom: y + height / 2, side: Math.sign(cos) };
+    return [box, above, below];
+  }
+
+  write(block, box) {
     const context = this.context;
-    context.font = "11px ui-monospace, monospace";
-    const widths = cells.map((cell) => Math.max(context.measureText(cell.text).width + 8, 16));
-    const total = widths.reduce((sum, width) => sum + width, 0) + (more ? 12 : 0);
-    let left = side > 0 ? x : side < 0 ? x - total : x - total / 2;
-    left = Math.min(Math.max(left, 4), Math.max(this.width - total - 4, 4));
+    const middle = (box.left + box.right) / 2;
+    const from = (width) => (box.side > 0 ? box.left : box.side < 0 ? box.right - width : middle - width / 2);
+    context.textBaseline = "middle";
     context.textAlign = "left";
+    block.lines.forEach((line, nth) => {
+      context.font = nth === 0 ? FONTS.first : FONTS.other;
+      context.fillStyle = nth === 0 ? this.colors.ink : this.colors.dim;
+      context.fillText(line, from(context.measureText(line).width), box.top + (nth + 0.5) * LINE_HEIGHT);
+    });
+    if (block.cells.length) this.drawCells(block, from(block.cellsWidth), box.bottom - 10);
+  }
+
+  drawCells({ cells, cellWidths, more }, left, y) {
+    const context = this.context;
+    context.font = FONTS.cell;
     if (more) {
       context.fillStyle = this.colors.dim;
       context.fillText("…", left, y);
       left += 12;
     }
     cells.forEach((cell, nth) => {
-      const width = widths[nth];
-      context.fillStyle = cell.state === "committed" ? this.colors.good : this.colors.card;
-      context.globalAlpha = cell.state === "committed" ? 0.3 : 1;
+      const width = cellWidths[nth];
+      // No link shines through.
+      context.fillStyle = this.colors.card;
       context.fillRect(left, y - 9, width - 2, 18);
-      context.globalAlpha = 1;
+      if (cell.state === "committed") {
+        context.fillStyle = this.colors.good;
+        context.globalAlpha = 0.3;
+        context.fillRect(left, y - 9, width - 2, 18);
+        context.globalAlpha = 1;
+      }
       context.strokeStyle = cell.state === "committed" ? this.colors.good : cell.state === "durable" ? this.colors.dim : this.colors.line;
       context.setLineDash(cell.state === "tentative" ? [2, 2] : []);
       context.lineWidth = 1;
@@ -322,7 +426,7 @@ export class Stage {
   }
 
   nodeAt({ x, y }) {
-    const found = this.places.findIndex((place) => Math.hypot(place.x - x, place.y - y) <= NODE_RADIUS + 6);
+    const found = this.places.findIndex((place) => Math.hypot(place.x - x, place.y - y) <= this.radius + 6);
     return found < 0 ? null : found;
   }
 

@@ -29,6 +29,7 @@ static ASSETS: &[Asset] = assets![
     "/api.js": SCRIPT = "api.js",
     "/recording.js": SCRIPT = "recording.js",
     "/stage.js": SCRIPT = "stage.js",
+    "/labels.js": SCRIPT = "labels.js",
     "/panels.js": SCRIPT = "panels.js",
     "/words.js": SCRIPT = "words.js",
 ];
