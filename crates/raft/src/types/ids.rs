@@ -14,7 +14,10 @@ pub struct GroupId(pub u64);
 /// If an id is used again after its replica was removed and lost its log, then the hard state
 /// (term and vote) must outlive the log, and the new replica must not be started before the
 /// change that adds it is committed: an empty log that votes too early speaks for what it has
-/// forgotten. [`Session`] takes care of the acknowledgements of the earlier stay.
+/// forgotten. For the same reason it must not be added before every replica that is or may come
+/// back has applied the removal, durably: one that was cut off all the time still counts it among
+/// its voters, and its vote might elect a leader that lacks what is committed.
+/// [`Session`] takes care of the acknowledgements of the earlier stay.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId(pub NonZeroU64);
 

@@ -108,7 +108,8 @@ pub(crate) struct World {
     latest_membership: (LogIndex, Membership),
     /// Was removed, and its disk is to be wiped.
     to_wipe: Option<ReplicaId>,
-    wiped: bool,
+    /// The one whose disk is gone, and when it was removed.
+    wiped: Option<(ReplicaId, LogIndex)>,
     next_value: u64,
     pub(crate) tally: Tally,
     /// From (supporter, holder).
@@ -149,7 +150,7 @@ impl World {
             digests: BTreeMap::new(),
             latest_membership: (LogIndex::ZERO, founders.clone()),
             to_wipe: None,
-            wiped: false,
+            wiped: None,
             next_value: 1,
             tally: Tally::default(),
             support: BTreeMap::new(),
@@ -467,8 +468,8 @@ impl World {
         }
         for &id in before.difference(&after) {
             // An id whose disk is gone may come back once in a world: see `ReplicaId`.
-            if self.climate.rejoin_wiped && !self.wiped && self.dice.chance(500) {
-                self.wiped = true;
+            if self.climate.rejoin_wiped && self.wiped.is_none() && self.dice.chance(500) {
+                self.wiped = Some((id, index));
                 self.to_wipe = Some(id);
             }
         }
