@@ -19,7 +19,7 @@ mod start;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use commands::Global;
 use commands::bench::BenchArgs;
@@ -115,6 +115,23 @@ Examples:
     },
 }
 
+/// The command line. The lab asks no cluster: what says how to, it does not show.
+fn command_line() -> clap::Command {
+    let command = Cli::command();
+    let global: Vec<clap::Arg> =
+        command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    command.mut_subcommand("lab", |lab| {
+        lab.args(global.into_iter().map(|arg| {
+            match arg.get_id().as_str() {
+                "write_out" => arg
+                    .help("How answers look: simple is text, json is data")
+                    .hide_possible_values(true),
+                _ => arg.hide(true),
+            }
+        }))
+    })
+}
+
 /// Does what the command line of this process asks for.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -124,7 +141,8 @@ pub fn main() -> ExitCode {
             Err(error) => usage(&error),
         };
     }
-    let cli = match Cli::try_parse() {
+    let parsed = command_line().try_get_matches();
+    let cli = match parsed.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -161,7 +179,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Bench(bench) => bench.run(&global),
         Command::Completion { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "quorate", &mut script);
+            clap_complete::generate(shell, &mut command_line(), "quorate", &mut script);
             print::put(&String::from_utf8_lossy(&script))
         }
         command => {
@@ -213,6 +231,22 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn the_lab_shows_no_options_of_a_cluster() {
+        let mut command = command_line().term_width(80);
+        command.build();
+        let lab = command.find_subcommand_mut("lab").unwrap();
+        let mut helps = vec![lab.render_long_help().to_string()];
+        helps.extend(lab.get_subcommands_mut().map(|sub| sub.render_long_help().to_string()));
+        for help in helps {
+            for option in ["--endpoints", "--hex", "--dial-timeout", "--command-timeout"] {
+                assert!(!help.contains(option), "{option} in {help}");
+            }
+            let long = help.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(None, long);
+        }
     }
 }

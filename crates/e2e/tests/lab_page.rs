@@ -137,7 +137,9 @@ fn a_visitor_finds_a_counterexample() -> Result<()> {
     browser.wait("a counterexample", LATER, found)?;
     assert!(text(&browser, "#lesson")?.contains("cut down to"), "{}", text(&browser, "#lesson")?);
     browser.wait("the story is told", LATER, "lab.playing === false")?;
-    assert!(text(&browser, "#verdict")?.starts_with("commit-own-term"));
+    // Not the mistake over again, but what it does: a committed entry is lost.
+    assert!(text(&browser, "#lesson")?.contains("leader-completeness"));
+    assert!(!text(&browser, "#verdict")?.is_empty());
     assert!(number(&browser, "document.querySelectorAll('#rules li.broke').length")? >= 1);
     // The paper's own schedule, on the broken variant: what was committed is overwritten.
     browser.eval("[...document.querySelectorAll('#lessons button')].find(b => b.textContent.startsWith('figure-8')).click()")?;

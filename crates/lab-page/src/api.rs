@@ -111,7 +111,7 @@ pub(crate) fn answer(question: &str, body: &[u8]) -> Result<Answer, Refusal> {
         "search" => {
             let asked: OfProtocol = read(body)?;
             let subject = registry::find(&asked.protocol)?;
-            json(&check::check(subject, &asked.setup, asked.seeds.min(SEEDS_MAX))?)
+            json(&check::search(subject, &asked.setup, asked.seeds.min(SEEDS_MAX))?)
         }
         "shrink" => {
             let found: Found = read(body)?;

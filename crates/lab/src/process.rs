@@ -128,7 +128,7 @@ pub trait Process: Debug {
     /// Names of timers.
     type Timer: Copy + Debug + Ord + Hash;
     /// What clients ask for.
-    type Request: Clone + Debug + Eq + Hash;
+    type Request: Clone + Debug + Display + Eq + Hash;
     /// What it decides, and what it answers.
     type Output: Clone + Debug + Display + Eq + Hash;
     /// What survives a crash.
@@ -136,6 +136,9 @@ pub trait Process: Debug {
 
     /// Takes one step. The effects of a step happen all or not at all.
     fn step(&mut self, now: Now, input: InputOf<Self>, out: &mut Out<'_, Self>);
+
+    /// What a timer is for, in the protocol's words: `election timeout`.
+    fn timer(timer: &Self::Timer) -> String;
 
     /// What sort of message it is, for counting.
     fn kind(message: &Self::Message) -> &'static str;

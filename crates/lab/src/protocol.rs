@@ -119,6 +119,49 @@ pub struct Rule {
     pub name: &'static str,
     /// In the paper's words.
     pub says: &'static str,
+    /// Whether it says how the protocol works, or what is had of it.
+    pub kind: RuleKind,
+}
+
+/// What sort of property a rule is. Where both sorts break, a reader wants to see the second: the first only says
+/// that a step was not as it should be, the second what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleKind {
+    /// How the protocol works: a step that it must take or not take, an invariant that its proof rests on. That one
+    /// broke is a mistake, and nobody need have been harmed by it yet.
+    Mechanism,
+    /// What whoever uses the protocol relies on: that one broke is the harm. Something committed is lost, two
+    /// decide differently, a client is told what is not so, or is never told anything.
+    Consequence,
+}
+
+impl Rule {
+    /// A property of how the protocol works.
+    #[must_use]
+    pub const fn mechanism(name: &'static str, says: &'static str) -> Self {
+        Self { name, says, kind: RuleKind::Mechanism }
+    }
+
+    /// A property that is relied on.
+    #[must_use]
+    pub const fn consequence(name: &'static str, says: &'static str) -> Self {
+        Self { name, says, kind: RuleKind::Consequence }
+    }
+}
+
+impl About {
+    /// The kind of the rule of this name; none of [`crate::facade::ASSERTION`], which is no rule.
+    #[must_use]
+    pub fn kind_of(&self, rule: &str) -> Option<RuleKind> {
+        self.rules.iter().find(|known| known.name == rule).map(|known| known.kind)
+    }
+
+    /// The names of the rules that are relied on.
+    pub fn consequences(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let relied_on = self.rules.iter().filter(|rule| rule.kind == RuleKind::Consequence);
+        relied_on.map(|rule| rule.name)
+    }
 }
 
 /// A way to break the protocol.

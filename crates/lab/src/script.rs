@@ -4,6 +4,8 @@
 //! what breaks, each at a time or after a number of events. It is generated from a seed ([`crate::swarm`]) or
 //! written by hand, on the page or in a test; it can be kept, sent, cut down and run again.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::process::NodeId;
@@ -76,6 +78,21 @@ impl Weather {
     #[must_use]
     pub fn lockstep() -> Self {
         Self { delay_us_min: 1_000, delay_us_max: 1_000, in_order: true, ..Self::calm() }
+    }
+}
+
+impl fmt::Display for Weather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "messages take {} to {} us", self.delay_us_min, self.delay_us_max)?;
+        let rates = [
+            (self.slow_per_mille, "are slow"),
+            (self.drop_per_mille, "are lost"),
+            (self.duplicate_per_mille, "arrive twice"),
+        ];
+        for (rate, what) in rates.into_iter().filter(|(rate, _)| *rate > 0) {
+            write!(f, ", {rate} of a thousand {what}")?;
+        }
+        if self.in_order { f.write_str(", in order") } else { Ok(()) }
     }
 }
 

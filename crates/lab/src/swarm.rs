@@ -54,6 +54,121 @@ pub fn script<P: Protocol>(setup: &Setup, dice: &mut Dice) -> Script {
     }
 }
 
+/// A script for a protocol with leaders: one seed in two has [`turmoil`], one in four [`reigns`].
+#[must_use]
+pub fn led<P: Protocol>(setup: &Setup, dice: &mut Dice) -> Script {
+    let mut script = script::<P>(setup, dice);
+    match dice.below(4) {
+        0 => {}
+        1 => reigns::<P>(&mut script, setup, dice),
+        _ => turmoil::<P>(&mut script, setup, dice),
+    }
+    script
+}
+
+/// Makes of a script one of short reigns, as in figure 8 of the Raft paper: two processes or three take turns at
+/// leading, each reaches few of the others and then nobody, and is gone before the rest have heard. So what is on a
+/// few disks meets what the next one has. Nothing else goes wrong: every message takes a millisecond.
+pub fn reigns<P: Protocol>(script: &mut Script, setup: &Setup, dice: &mut Dice) {
+    let mut rivals: Vec<NodeId> = NodeId::all(setup.n).collect();
+    while rivals.len() > 2 + usize::from(dice.chance(300)) {
+        rivals.swap_remove(dice.index(rivals.len()));
+    }
+    let length_us = dice.within(8_000, 20_000);
+    // In which moment of a reign a message is cut off decides what is where: the same one more often than not.
+    let beat_us = dice.within(1_000, 12_000);
+    let mut at_us = dice.below(5_000);
+    let mut acts = Vec::new();
+    let mut down = None;
+    for nth in 0..dice.within(3, 8) {
+        let leader = rivals[usize::try_from(nth).unwrap_or(0) % rivals.len()];
+        acts.push((at_us, What::Heal));
+        acts.extend(down.take().map(|node| (at_us, What::Restart(node))));
+        let mut reign =
+            Reign { leader, n: setup.n, at_us, ends_us: at_us + length_us - 1, acts: &mut acts };
+        if dice.chance(200) {
+            reign.contested(rivals[usize::try_from(nth + 1).unwrap_or(0) % rivals.len()], dice);
+        } else {
+            reign.cut_short(beat_us + 1_000 * dice.below(3), dice);
+        }
+        if dice.coin() {
+            let asked_us = at_us + dice.within(1_000, length_us);
+            if let What::Client { op, args, .. } = P::wish(setup, dice, P::ABOUT.bears.wishes + nth)
+            {
+                acts.push((asked_us, What::Client { node: leader, op, args }));
+            }
+        }
+        if P::ABOUT.bears.crashes && dice.chance(800) {
+            acts.push((at_us + length_us - 1, What::Crash(leader)));
+            down = Some(leader);
+        }
+        at_us += length_us;
+    }
+    acts.push((at_us, What::Heal));
+    acts.extend(down.map(|node| (at_us, What::Restart(node))));
+    let in_order = !P::ABOUT.bears.disorder || dice.coin();
+    *script = Script {
+        weather: Weather { in_order, ..Weather::lockstep() },
+        acts: acts.into_iter().map(|(at_us, what)| Act { when: When::Us(at_us), what }).collect(),
+        end: End { events: EVENTS, at_us: at_us + P::ABOUT.bears.length_us / 8 },
+        calm_from_us: None,
+    };
+}
+
+/// One of [`reigns`].
+struct Reign<'a> {
+    leader: NodeId,
+    n: usize,
+    at_us: u64,
+    ends_us: u64,
+    acts: &'a mut Vec<(u64, What)>,
+}
+
+impl Reign<'_> {
+    fn push(&mut self, after_us: u64, what: What) {
+        self.acts.push(((self.at_us + after_us).min(self.ends_us - 1), what));
+    }
+
+    fn expires(&mut self, node: NodeId, dice: &mut Dice) {
+        self.push(500, What::Expire(node));
+        if dice.coin() {
+            // Who comes from an earlier term hears of the later one, and has to try again.
+            self.push(4_500, What::Expire(node));
+        }
+    }
+
+    /// From a moment on the leader reaches two of the others at most, and soon nobody.
+    fn cut_short(&mut self, after_us: u64, dice: &mut Dice) {
+        let leader = self.leader;
+        self.expires(leader, dice);
+        let mut others: Vec<NodeId> = NodeId::all(self.n).filter(|&it| it != leader).collect();
+        let all = others.clone();
+        for _ in 0..dice.below(3).min(others.len() as u64) {
+            others.swap_remove(dice.index(others.len()));
+        }
+        let again_us = after_us + dice.within(1_000, 6_000);
+        for (us, those) in [(after_us, others), (again_us, all)] {
+            for to in those {
+                self.push(us, What::Cut { from: leader, to });
+            }
+        }
+    }
+
+    /// Another means to lead as well, the two do not hear each other, and somebody restarts meanwhile.
+    fn contested(&mut self, rival: NodeId, dice: &mut Dice) {
+        let leader = self.leader;
+        self.push(0, What::Cut { from: leader, to: rival });
+        self.push(0, What::Cut { from: rival, to: leader });
+        self.expires(leader, dice);
+        self.push(dice.within(500, 4_000), What::Expire(rival));
+        let others: Vec<NodeId> =
+            NodeId::all(self.n).filter(|&it| it != leader && it != rival).collect();
+        if let Some(&other) = dice.pick(&others) {
+            self.push(dice.within(1_000, 6_000), What::Restart(other));
+        }
+    }
+}
+
 /// Makes of a script one in which leaders come and go: for a while processes restart, time out before their
 /// time, and are cut off for moments, one soon after the other, and clients go on asking. For protocols with
 /// leaders, whose worst moments are short.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Lost, Occurred, World};
-use crate::process::{Effect, Input, NodeId, Process};
+use crate::process::{Effect, Input, InputOf, NodeId, Process};
 use crate::protocol::Protocol;
 use crate::script::{Conduct, What};
 use crate::view::View;
@@ -199,7 +199,7 @@ impl Recorder {
         let cut = matches!(happened.what, Occurred::Act(_)).then(|| cuts(world));
         let cut = cut.filter(|cut| *cut != self.cut);
         self.cut = cut.clone().unwrap_or_else(|| std::mem::take(&mut self.cut));
-        let text = self.text(&happened.what, happened.input.as_ref(), &happened.lost);
+        let text = self.text::<P::Process>(&happened.what, happened.input.as_ref(), &happened.lost);
         self.trace.events.push(Event {
             at_us,
             sort: sort(&happened.what).to_owned(),
@@ -227,10 +227,10 @@ impl Recorder {
     }
 
     /// What happened, in words.
-    fn text<M: std::fmt::Display, T: std::fmt::Debug, R: std::fmt::Debug>(
+    fn text<P: Process>(
         &self,
         what: &Occurred,
-        input: Option<&Input<M, T, R>>,
+        input: Option<&InputOf<P>>,
         lost: &[(u64, Lost)],
     ) -> String {
         match (what, input) {
@@ -248,8 +248,8 @@ impl Recorder {
             (_, Some(Input::Start)) => "begins".to_owned(),
             (_, Some(Input::Restart)) => "begins again".to_owned(),
             (_, Some(Input::Message { from, message })) => format!("{message} from {from}"),
-            (_, Some(Input::Timer(timer))) => format!("timer {timer:?}"),
-            (_, Some(Input::Request { id, request })) => format!("{id}: {request:?}"),
+            (_, Some(Input::Timer(timer))) => format!("timer: {}", P::timer(timer)),
+            (_, Some(Input::Request { id, request })) => format!("{id}: {request}"),
             (_, None) => String::new(),
         }
     }
@@ -322,9 +322,12 @@ pub fn act(what: &What) -> String {
             Conduct::Lies { per_mille } => {
                 format!("{node} turns traitor, and lies in {per_mille} of a thousand messages")
             }
-            Conduct::Script(lies) => format!("{node} turns traitor, and lies by the list {lies:?}"),
+            Conduct::Script(lies) => {
+                let lies: Vec<String> = lies.iter().map(ToString::to_string).collect();
+                format!("{node} turns traitor, and lies by the list {}", lies.join(" "))
+            }
         },
-        What::Weather(weather) => format!("the weather changes: {weather:?}"),
+        What::Weather(weather) => format!("the weather changes: {weather}"),
         What::Expire(node) => format!("the next timer of {node} runs out at once"),
         What::Deliver(id) => format!("message {id} arrives at once"),
         What::Lose(id) => format!("message {id} is lost"),

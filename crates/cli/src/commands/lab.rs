@@ -8,7 +8,7 @@ mod tax;
 
 use lab::check;
 use lab::facade::{RunError, Subject};
-use lab::protocol::Setup;
+use lab::protocol::{RuleKind, Setup};
 use lab::registry;
 
 use super::Global;
@@ -19,19 +19,20 @@ use crate::exit::{Exit, Result};
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-Without a command it serves the lab's page on this machine alone; nothing of it needs a network. With
-one it runs in this terminal; -w json gives data instead of text.
+Without a command it serves the lab's page on this machine alone; nothing of it
+needs a network. With one it runs in this terminal; -w json gives data instead
+of text.
 
 Examples:
   quorate lab                                  then open the address that it prints
   quorate lab list
-  quorate lab run raft --seed 7                the story of one seed, with the faults that it draws
+  quorate lab run raft --seed 7                the story of one seed
   quorate lab check paxos --seeds 10000        does any rule ever break?
   quorate lab check paxos --broken forget-promise
   quorate lab shrink raft --broken commit-old-term
   quorate lab compare raft paxos gossip --seed 3
-  quorate lab tax                              what distance costs: 3, 5 and 7 members
-  quorate lab flp paxos --stages 1000          a schedule in which Paxos never decides
+  quorate lab tax                              what distance costs
+  quorate lab flp paxos --stages 1000          a schedule that never decides
   quorate lab byzantine --n 4 --m 1 --traitors 1"
 )]
 pub(crate) struct LabArgs {
@@ -157,24 +158,54 @@ fn put(text: &str) -> Result<()> {
 }
 
 /// Columns of the terminal for which lists are made.
-const COLUMNS: usize = 100;
+const COLUMNS: usize = 80;
 /// Of a name, before what it says.
-const NAME: usize = 30;
+const NAME: usize = 26;
 
 /// A name and what it says, over as many lines as it takes.
 fn entry(name: &str, says: &str) -> String {
-    let mut text = format!("  {name:<width$}", width = NAME - 2);
-    let mut column = text.chars().count().max(NAME);
-    for word in says.split_whitespace() {
+    wrapped(&format!("  {name:<width$}", width = NAME - 2), NAME, says)
+}
+
+/// Words after what a line begins with, over as many lines as it takes; the others begin `indent` further in.
+fn wrapped(first: &str, indent: usize, words: &str) -> String {
+    let mut text = first.to_owned();
+    let mut column = first.chars().count();
+    for word in words.split_whitespace() {
         let length = word.chars().count() + 1;
         if column + length > COLUMNS {
-            text += &format!("\n{:NAME$}", "");
-            column = NAME;
+            text += &format!("\n{:indent$}", "");
+            column = indent;
         }
-        text += &format!(" {word}");
+        if column > 0 {
+            text.push(' ');
+        }
+        text += word;
         column += length;
     }
+    text.truncate(text.trim_end().len());
     text + "\n"
+}
+
+/// An essay, its paragraphs and items over as many lines as they take.
+fn essay(text: &str) -> String {
+    let mut blocks: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in text.trim_end().lines() {
+        let begins = ["- ", "1. ", "2. ", "3. ", "4. ", "5. ", "# "];
+        let begins = begins.iter().any(|mark| line.starts_with(mark));
+        match blocks.last_mut().filter(|_| open && !begins && !line.is_empty()) {
+            Some(block) => *block += &format!(" {}", line.trim_start()),
+            None => blocks.push(line.to_owned()),
+        }
+        open = !line.is_empty() && !line.starts_with('#');
+    }
+    let shown = |block: &String| {
+        let indent =
+            block.find(['-', '.']).filter(|&at| at < 2 && block[at + 1..].starts_with(' '));
+        wrapped("", indent.map_or(0, |at| at + 1), block)
+    };
+    blocks.iter().map(shown).collect()
 }
 
 fn list(protocol: Option<&str>, json: bool) -> Result<()> {
@@ -188,7 +219,8 @@ fn list(protocol: Option<&str>, json: bool) -> Result<()> {
     let mut text = String::new();
     for subject in &wanted {
         let about = subject.about();
-        text += &format!("{:<16} {}\n{:16} {}\n", about.name, about.title, "", about.paper);
+        text += &format!("{:<16} {}\n", about.name, about.title);
+        text += &wrapped(&format!("{:16}", ""), 16, about.paper);
         if protocol.is_none() {
             continue;
         }
@@ -199,7 +231,12 @@ fn list(protocol: Option<&str>, json: bool) -> Result<()> {
             }
         };
         let own = |name: &str| name.to_owned();
-        part("Rules", about.rules.iter().map(|rule| (own(rule.name), rule.says)).collect());
+        let rules = |kind: RuleKind| {
+            let rules = about.rules.iter().filter(move |rule| rule.kind == kind);
+            rules.map(|rule| (own(rule.name), rule.says)).collect()
+        };
+        part("Rules: what is relied on", rules(RuleKind::Consequence));
+        part("Rules: how it works", rules(RuleKind::Mechanism));
         part("Broken", about.variants.iter().map(|one| (own(one.name), one.says)).collect());
         let knob =
             |knob: &lab::protocol::Knob| (format!("{}={}", knob.name, knob.default), knob.says);
@@ -209,7 +246,7 @@ fn list(protocol: Option<&str>, json: bool) -> Result<()> {
         };
         part("Operations", about.operations.iter().map(operation).collect());
         part("Lessons", about.lessons.iter().map(|one| (own(one.name), one.says)).collect());
-        text += &format!("\n{}\n", about.essay.trim_end());
+        text += &format!("\n{}", essay(about.essay));
     }
     put(&text)
 }

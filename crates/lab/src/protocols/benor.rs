@@ -115,6 +115,10 @@ impl Process for BenOr {
         while self.advance(out) {}
     }
 
+    fn timer(timer: &Timer) -> String {
+        match *timer {}
+    }
+
     fn kind(message: &Message) -> &'static str {
         match message {
             Message::Report { .. } => "Report",
@@ -364,7 +368,8 @@ impl Observer {
         self.decided.insert(node, value);
         let other = self.decided.iter().find(|(_, other)| **other != value);
         verdict.require("agreement", other.is_none(), || {
-            format!("{node} decides {value}, and {other:?} did not")
+            let other = other.map_or_else(String::new, |(who, other)| format!("{who} {other}"));
+            format!("{node} decides {value}, and {other}")
         });
         let valid = self.inputs.values().any(|input| *input == value);
         verdict.require("validity", valid, || format!("{node} decides {value}, nobody's input"));
@@ -372,20 +377,20 @@ impl Observer {
             && self.inputs.values().all(|input| *input == value);
         let round = seen.process(node).and_then(BenOr::decided).map(|(round, _)| round);
         verdict.require("equal-inputs", !equal || round == Some(1), || {
-            format!("all inputs are {value}, and {node} decides in round {round:?}")
+            format!(
+                "all inputs are {value}, and {node} decides in round {}",
+                round.unwrap_or_default()
+            )
         });
     }
 }
 
 const RULES: &[Rule] = &[
-    Rule { name: "agreement", says: "No two processes decide different values." },
-    Rule { name: "validity", says: "What is decided was somebody's input." },
-    Rule { name: "one-d", says: "In one round no two processes send D with different values." },
-    Rule {
-        name: "equal-inputs",
-        says: "If all inputs are equal, every process decides in round 1.",
-    },
-    Rule { name: "all-decide", says: "Whoever does not crash decides (with probability 1)." },
+    Rule::consequence("agreement", "No two processes decide different values."),
+    Rule::consequence("validity", "What is decided was somebody's input."),
+    Rule::mechanism("one-d", "In one round no two processes send D with different values."),
+    Rule::consequence("equal-inputs", "If all inputs are equal, every process decides in round 1."),
+    Rule::consequence("all-decide", "Whoever does not crash decides (with probability 1)."),
 ];
 
 const VARIANTS: &[Variant] = &[

@@ -35,6 +35,12 @@ enum Ask {
     Trip,
 }
 
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
 impl Process for Looker {
     type Message = Number;
     type Timer = u8;
@@ -63,6 +69,10 @@ impl Process for Looker {
                 out.persist(|disk| *disk += 1);
             }
         }
+    }
+
+    fn timer(_timer: &u8) -> String {
+        String::new()
     }
 
     fn kind(_message: &Number) -> &'static str {

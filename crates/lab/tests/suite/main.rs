@@ -4,6 +4,7 @@
 
 mod benor;
 mod commit_wait;
+mod consequences;
 mod engine;
 mod faults;
 mod flp;
@@ -16,6 +17,7 @@ mod multi_paxos;
 mod paxos;
 mod pbft;
 mod raft;
+mod stories;
 mod support;
 mod tax;
 mod tour;

@@ -5,7 +5,7 @@ use lab::facade::Subject;
 use lab::protocol::Setup;
 use lab::script::{Act, End, Script, Weather, What};
 
-use super::{bad, find, json_line, put};
+use super::{bad, find, json_line, put, wrapped};
 use crate::exit::{Exit, Result};
 
 /// Protocols side by side.
@@ -65,7 +65,7 @@ fn ten_writes() -> Script {
 fn table(rows: &[Row]) -> String {
     let ms = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
     let mut text = format!(
-        "{:<16}{:>3}{:>10}{:>9}{:>7}{:>10}{:>6}{:>13}{:>13}{:>8}  {}\n",
+        "{:<16}{:>3}{:>9}{:>7}{:>6}{:>9}{:>5}{:>9}{:>9}{:>7}\n",
         "protocol",
         "n",
         "messages",
@@ -73,21 +73,22 @@ fn table(rows: &[Row]) -> String {
         "asked",
         "answered",
         "lost",
-        "median, ms",
-        "longest, ms",
-        "rounds",
-        "broke"
+        "median",
+        "longest",
+        "rounds"
     );
     for row in rows {
         let (median, longest) =
             row.latency_us.map_or_else(Default::default, |(a, b)| (ms(a), ms(b)));
         let rounds = row.rounds.map(|rounds| rounds.to_string()).unwrap_or_default();
-        let broke = row.broken.as_ref().map(ToString::to_string).unwrap_or_default();
         text += &format!(
-            "{:<16}{:>3}{:>10}{:>9}{:>7}{:>10}{:>6}{median:>13}{longest:>13}{rounds:>8}  {broke}\n",
+            "{:<16}{:>3}{:>9}{:>7}{:>6}{:>9}{:>5}{median:>9}{longest:>9}{rounds:>7}\n",
             row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost
         );
+        if let Some(broken) = &row.broken {
+            text += &wrapped("  broke", 2, &broken.to_string());
+        }
     }
-    text += "\nA round is a message that an answer had to wait for. Writes are to disks, of all processes. Lost is what\nwas answered and is gone in the end.\n";
+    text += "\nMedian and longest say how long answers took, in ms. A round is a message that\nan answer had to wait for. Writes are to disks, of all processes. Lost is what\nwas answered and is gone in the end.\n";
     text
 }

@@ -74,7 +74,7 @@ impl GeneralsArgs {
         ))?;
         let Some(smallest) = smallest else {
             return put(&format!(
-                "With up to {} traitors the loyal ones agreed in all {} ways of treason that were tried.\n",
+                "With up to {} traitors the loyal ones agreed in all {} ways of\ntreason that were tried.\n",
                 self.traitors, report.seeds
             ));
         };

@@ -1,7 +1,7 @@
 //! One run, many runs, the smallest run, and the adversary's.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lab::check::{self, Found, Report};
@@ -11,7 +11,7 @@ use lab::protocol::Setup;
 use lab::script::{End, Script, Weather};
 use lab::{shrink, story};
 
-use super::{SetupArgs, bad, json_line, put};
+use super::{SetupArgs, bad, json_line, put, wrapped};
 use crate::exit::{Exit, Result};
 
 /// Runs that a counterexample is cut down by.
@@ -27,18 +27,22 @@ const CONFIGURATIONS_MAX: usize = 20_000;
 Examples:
   quorate lab run raft --seed 7
   quorate lab run raft --lesson figure-8 --broken commit-old-term
-  quorate lab run paxos --faults none --set proposals=3
+  quorate lab run paxos --faults none --set leader=1
   quorate lab shrink paxos --broken forget-promise -w json > smallest.json
-  quorate lab run paxos --faults smallest.json        run it again, byte for byte")]
+  quorate lab run paxos --faults smallest.json        run it again, byte for byte
+
+Exit status: 0 every rule holds, 1 a rule broke, 3 or 6 the file cannot be
+read, 128 the arguments do not fit.")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     setup: SetupArgs,
-    /// Where everything that is drawn comes from
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
+    /// Where everything that is drawn comes from; 1 if it is not said
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// What breaks: seed (drawn from the seed), none, or a file with a run or a script as JSON
     ///
-    /// A run brings its own setup and seed.
+    /// A script takes --n, --seed and --set. A whole run brings its own, and they are refused with it; --broken
+    /// breaks it in one way more, --rule takes the place of the rules that it ends with.
     #[arg(long, value_name = "seed|none|FILE", default_value = "seed")]
     faults: String,
     /// One of the protocol's lessons instead
@@ -51,11 +55,19 @@ impl RunArgs {
         let subject = self.setup.subject()?;
         let run = self.described(subject)?;
         let outcome = subject.run(&run, Tell::All).map_err(bad)?;
-        if json { json_line(&outcome) } else { tell(&outcome) }
+        if json {
+            json_line(&outcome)?;
+        } else {
+            tell(&outcome)?;
+        }
+        match outcome.broken {
+            None => Ok(()),
+            Some(broken) => Err(Exit::failed(format!("a rule broke: {broken}"))),
+        }
     }
 
     fn described(&self, subject: &dyn Subject) -> Result<Run> {
-        let setup = self.setup.setup(self.seed)?;
+        let setup = self.setup.setup(self.seed.unwrap_or(1))?;
         if let Some(name) = &self.lesson {
             return lesson(subject, name, setup);
         }
@@ -71,8 +83,41 @@ impl RunArgs {
                 };
                 Ok(Run { protocol: self.setup.protocol.clone(), setup, script })
             }
-            file => from_file(&PathBuf::from(file), &self.setup.protocol, setup),
+            file => self.recorded(&PathBuf::from(file), setup),
         }
+    }
+
+    /// What `shrink -w json` writes, a run, or a script alone.
+    fn recorded(&self, path: &Path, setup: Setup) -> Result<Run> {
+        let file = path.display();
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Exit::io(format!("{file}: {error}")))?;
+        let found = serde_json::from_str::<Found>(&text).map(|found| found.run);
+        let Ok(mut run) = found.or_else(|_| serde_json::from_str::<Run>(&text)) else {
+            let script = serde_json::from_str::<Script>(&text).map_err(|error| {
+                Exit::invalid_input(format!("{file} is no run and no script: {error}"))
+            })?;
+            return Ok(Run { protocol: self.setup.protocol.clone(), setup, script });
+        };
+        if run.protocol != self.setup.protocol {
+            return Err(Exit::bad_args(format!("{file} is a run of {}", run.protocol)));
+        }
+        let given = [
+            ("--n", self.setup.n > 0),
+            ("--seed", self.seed.is_some()),
+            ("--set", !self.setup.set.is_empty()),
+        ];
+        if let Some((option, _)) = given.into_iter().find(|&(_, given)| given) {
+            return Err(Exit::bad_args(format!(
+                "{option} does not go with {file}, which is a whole run and brings its own; \
+                 a script alone takes it"
+            )));
+        }
+        run.setup.variants.extend(self.setup.broken.iter().cloned());
+        if !setup.watched.is_empty() {
+            run.setup.watched = setup.watched;
+        }
+        Ok(run)
     }
 }
 
@@ -86,26 +131,6 @@ fn lesson(subject: &dyn Subject, name: &str, setup: Setup) -> Result<Run> {
     run.setup.variants.extend(setup.variants);
     run.setup.watched.extend(setup.watched);
     Ok(run)
-}
-
-/// What `shrink -w json` writes, a run, or a script alone.
-fn from_file(path: &PathBuf, protocol: &str, setup: Setup) -> Result<Run> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Exit::io(format!("{}: {error}", path.display())))?;
-    let found = serde_json::from_str::<Found>(&text).map(|found| found.run);
-    let run = found.or_else(|_| serde_json::from_str::<Run>(&text));
-    let script = |_| serde_json::from_str::<Script>(&text);
-    let run = run.or_else(|error| {
-        script(error).map(|script| Run { protocol: protocol.to_owned(), setup, script })
-    });
-    let run = run.map_err(|error| {
-        Exit::invalid_input(format!("{} is no run and no script: {error}", path.display()))
-    })?;
-    if run.protocol == protocol {
-        Ok(run)
-    } else {
-        Err(Exit::bad_args(format!("{} is a run of {}", path.display(), run.protocol)))
-    }
 }
 
 fn tell(outcome: &Outcome) -> Result<()> {
@@ -126,7 +151,13 @@ fn tell(outcome: &Outcome) -> Result<()> {
 /// Many runs.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-check ends with status 1 if a rule broke, shrink if none did.
+A rule says how the protocol works (a mechanism) or what is had of it (a
+consequence). After the first seed that breaks a mechanism's, the search goes
+on for a consequence, for 10,000 seeds and 10,000,000 events at most, and says
+so if it finds none. With --rule it looks for that rule alone.
+
+Exit status: check 0 if every rule holds and 1 if one broke, shrink 0 if one
+broke and 1 if none did; 128 the arguments do not fit.
 
 Examples:
   quorate lab check raft --seeds 10000
@@ -160,8 +191,11 @@ impl CheckArgs {
             None if json => Ok(()),
             None => put("every rule holds in all of them\n"),
             Some(found) => Err(Exit::failed(format!(
-                "seed {} breaks a rule in event {}: {}",
-                found.run.setup.seed, found.events, found.broken
+                "seed {} breaks a rule in event {}: {}{}",
+                found.run.setup.seed,
+                found.events,
+                found.broken,
+                beyond(&found)
             ))),
         }
     }
@@ -179,12 +213,13 @@ impl CheckArgs {
         let outcome = subject.run(&smallest.run, Tell::All).map_err(bad)?;
         tell(&outcome)?;
         put(&format!(
-            "seed {} with {} acts and {} events, cut down to {} acts and {} events\n",
+            "seed {} with {} acts and {} events, cut down to {} acts and {} events{}\n",
             found.run.setup.seed,
             found.run.script.acts.len(),
             found.events,
             smallest.run.script.acts.len(),
-            smallest.events
+            smallest.events,
+            beyond(&smallest)
         ))
     }
 
@@ -196,7 +231,7 @@ impl CheckArgs {
         while all.seeds < self.seeds && all.found.is_none() {
             let setup = self.setup.setup(self.first + all.seeds)?;
             let seeds = SEEDS_AT_ONCE.min(self.seeds - all.seeds);
-            let report = check::check(subject, &setup, seeds).map_err(bad)?;
+            let report = check::search(subject, &setup, seeds).map_err(bad)?;
             all.seeds += report.seeds;
             all.events += report.events;
             all.found = report.found;
@@ -208,6 +243,21 @@ impl CheckArgs {
             eprint!("\r\x1b[K");
         }
         Ok(all)
+    }
+}
+
+/// How the search went on past a mechanism's rule, in words.
+fn beyond(found: &Found) -> String {
+    match &found.beyond {
+        Some(beyond) if found.fell_back() => format!(
+            "\n(a rule of the mechanism; nothing came of it in {} seeds and {} events)",
+            beyond.seeds, beyond.events
+        ),
+        Some(beyond) => format!(
+            "\n(the mechanism's rule {} broke first, in seed {})",
+            beyond.mechanism, beyond.seed
+        ),
+        None => String::new(),
     }
 }
 
@@ -238,33 +288,38 @@ impl FlpArgs {
         }
         let text = match (&attack.ending, &attack.verified) {
             (Ending::Undecided, Some(verified)) => format!(
-                "{} stages, {} steps ({:?} of each process, the first of each included), {} messages sent,\n{} of them not delivered yet. \
-                 Every message sent before stage {} was delivered, nobody crashed, and nothing is decided; both\n\
-                 decisions are still possible. The schedule and its witnesses were replayed by an independent\n\
-                 check: digest {}. This is a finite prefix of a run that never decides, never a proof.\n",
+                "{} stages, {} steps ({} of each process, the first of each included), {} \
+                 messages sent, {} of them not delivered yet. Every message sent before stage {} \
+                 was delivered, nobody crashed, and nothing is decided; both decisions are still \
+                 possible. The schedule and its witnesses were replayed by an independent check: \
+                 digest {}. This is a finite prefix of a run that never decides, never a proof.",
                 verified.stages,
                 verified.steps,
-                verified.steps_of_each,
+                steps_of_each(&verified.steps_of_each),
                 verified.sent,
                 verified.undelivered,
                 verified.delivered_up_to_stage,
                 verified.digest
             ),
             (Ending::BlocksAfterCrash(node), _) => format!(
-                "{node} crashes, and the others never decide: the protocol blocks after one crash. It does not do\n\
-                 what the theorem would keep it from.\n"
+                "{node} crashes, and the others never decide: the protocol blocks after one \
+                 crash. It does not do what the theorem would keep it from."
             ),
             (Ending::NotBivalent, _) => {
-                "The first configuration was not found to be bivalent.\n".to_owned()
+                "The first configuration was not found to be bivalent.".to_owned()
             }
             (Ending::Exhausted { stage, looked_at }, _) => format!(
-                "The search was exhausted in stage {stage}, after {looked_at} configurations. That says nothing\n\
-                 about the protocol.\n"
+                "The search was exhausted in stage {stage}, after {looked_at} configurations. That \
+                 says nothing about the protocol."
             ),
             (Ending::Undecided, None) => {
                 return Err(Exit::failed("the schedule does not stand the independent check"));
             }
         };
-        put(&text)
+        put(&wrapped("", 0, &text))
     }
+}
+
+fn steps_of_each(steps: &[u64]) -> String {
+    steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

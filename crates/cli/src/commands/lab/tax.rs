@@ -10,9 +10,9 @@ use crate::exit::{Exit, Result};
 /// The latency of a write.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-A write is answered when a majority has it: it takes the round trip from the leader to the nearest
-quorum. That is predicted from the map, and simulated with the store's Raft. Round trips between
-places are those of public clouds, rounded.")]
+A write is answered when a majority has it: it takes the round trip from the
+leader to the nearest quorum. That is predicted from the map, and simulated with
+the store's Raft. Round trips between places are those of public clouds, rounded.")]
 pub(super) struct TaxArgs {
     /// Write the plot to this file as well
     #[arg(long, value_name = "FILE")]

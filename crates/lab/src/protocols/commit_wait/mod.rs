@@ -32,22 +32,16 @@ pub struct CommitWait {
 }
 
 const RULES: &[Rule] = &[
-    Rule {
-        name: "external-consistency",
-        says: "If a transaction was answered before another began, it has the lower timestamp.",
-    },
-    Rule {
-        name: "start",
-        says: "A transaction's timestamp is no lower than the true time at which its request came.",
-    },
-    Rule {
-        name: "commit-wait",
-        says: "No client is told before true time has passed the timestamp.",
-    },
-    Rule {
-        name: "ends-when-calm",
-        says: "Once all is calm, every leader has answered its clients.",
-    },
+    Rule::consequence(
+        "external-consistency",
+        "If a transaction was answered before another began, it has the lower timestamp.",
+    ),
+    Rule::mechanism(
+        "start",
+        "A transaction's timestamp is no lower than the true time at which its request came.",
+    ),
+    Rule::mechanism("commit-wait", "No client is told before true time has passed the timestamp."),
+    Rule::consequence("ends-when-calm", "Once all is calm, every leader has answered its clients."),
 ];
 
 const VARIANTS: &[Variant] = &[

@@ -77,6 +77,12 @@ pub enum Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Write(pub u64);
 
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "write({})", self.0)
+    }
+}
+
 /// What a client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Committed(pub Stamp);
@@ -248,6 +254,13 @@ impl Process for Replica {
                     out.set(Timer::Again, PATIENCE);
                 }
             }
+        }
+    }
+
+    fn timer(timer: &Timer) -> String {
+        match timer {
+            Timer::CommitWait(transaction) => format!("commit wait of transaction {transaction}"),
+            Timer::Again => "time to send again".to_owned(),
         }
     }
 

@@ -58,12 +58,12 @@ impl fmt::Display for Order {
 }
 
 const RULES: &[Rule] = &[
-    Rule { name: "ic1", says: "All loyal lieutenants obey the same order." },
-    Rule {
-        name: "ic2",
-        says: "If the commanding general is loyal, then every loyal lieutenant obeys the order he sends.",
-    },
-    Rule { name: "all-decide", says: "Every loyal lieutenant decides." },
+    Rule::consequence("ic1", "All loyal lieutenants obey the same order."),
+    Rule::consequence(
+        "ic2",
+        "If the commanding general is loyal, then every loyal lieutenant obeys the order he sends.",
+    ),
+    Rule::consequence("all-decide", "Every loyal lieutenant decides."),
 ];
 
 const OPERATIONS: &[Operation] = &[Operation {

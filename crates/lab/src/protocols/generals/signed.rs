@@ -108,6 +108,10 @@ impl Process for General {
         }
     }
 
+    fn timer(timer: &Timer) -> String {
+        format!("the end of round {}", timer.0)
+    }
+
     fn kind(_message: &Message) -> &'static str {
         "Signed"
     }

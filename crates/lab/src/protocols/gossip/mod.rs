@@ -39,25 +39,30 @@ impl Gossiping {
 }
 
 const RULES: &[Rule] = &[
-    Rule { name: "one-vote-an-epoch", says: "A master votes at most once in an epoch." },
-    Rule {
-        name: "one-owner-an-epoch",
-        says: "No two nodes serve the same slots under the same configuration epoch.",
-    },
-    Rule {
-        name: "majority-elects",
-        says: "A replica takes over only with the votes of a majority of masters.",
-    },
-    Rule {
-        name: "lost-only-in-failover",
-        says: "An acknowledged write is lost only if its slot has changed hands since.",
-    },
-    Rule { name: "agree-when-calm", says: "Once all is calm, all agree who serves which slots." },
+    Rule::mechanism("one-vote-an-epoch", "A master votes at most once in an epoch."),
+    Rule::mechanism(
+        "one-owner-an-epoch",
+        "No two nodes serve the same slots under the same configuration epoch.",
+    ),
+    Rule::mechanism(
+        "majority-elects",
+        "A replica takes over only with the votes of a majority of masters.",
+    ),
+    Rule::consequence(
+        "lost-only-in-failover",
+        "An acknowledged write is lost only if its slot has changed hands since.",
+    ),
+    Rule::consequence("agree-when-calm", "Once all is calm, all agree who serves which slots."),
 ];
 
 const VARIANTS: &[Variant] = &[
     Variant { n: Some(9), ..Variant::new("vote-again", "A master votes for whoever asks.", 5_000) },
-    Variant::new("minority-elects", "One vote less than a majority is enough.", 1_000),
+    Variant::new(
+        "minority-elects",
+        "One vote less than a majority is enough. What is lost by it is lost in a failover, which this protocol \
+         allows: searches end at the mechanism.",
+        1_000,
+    ),
     Variant::new(
         "last-heard-wins",
         "Whoever claims slots for itself is believed, whatever its configuration epoch.",

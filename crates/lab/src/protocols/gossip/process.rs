@@ -135,6 +135,12 @@ pub enum Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Set(pub u64);
 
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "write({})", self.0)
+    }
+}
+
 /// What a client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stored {
@@ -476,6 +482,14 @@ impl Process for Server {
             Input::Timer(Timer::Stand) => self.stand(out),
             Input::Request { id, request: Set(key) } => self.set(now, id, key, out),
         }
+    }
+
+    fn timer(timer: &Timer) -> String {
+        let name = match timer {
+            Timer::Ping => "time to ping",
+            Timer::Stand => "time to stand for election",
+        };
+        name.to_owned()
     }
 
     fn kind(message: &Message) -> &'static str {

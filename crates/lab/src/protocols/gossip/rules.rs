@@ -80,7 +80,10 @@ impl Memory {
                 Share::of(*key) == share && epoch == newest.epoch && !has(key)
             });
             verdict.require("lost-only-in-failover", lost.is_none(), || {
-                format!("{lost:?} (key, configuration epoch) is gone, and {newest} serves it still")
+                let (key, epoch) = lost.map_or((0, 0), |(&key, &epoch)| (key, epoch));
+                format!(
+                    "key {key} of configuration epoch {epoch} is gone, and {newest} serves it still"
+                )
             });
         }
     }

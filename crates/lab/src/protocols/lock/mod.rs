@@ -32,30 +32,27 @@ pub struct Lock {
 }
 
 const RULES: &[Rule] = &[
-    Rule {
-        name: "tokens-rise",
-        says: "Each grant has a higher sequencer than all grants before it.",
-    },
-    Rule {
-        name: "one-holder",
-        says: "The lock is granted to nobody while the lease of another runs that has not given it back.",
-    },
-    Rule {
-        name: "stale-is-refused",
-        says: "The file server does nothing under a sequencer lower than the highest that it has seen.",
-    },
-    Rule {
-        name: "no-lost-update",
-        says: "What is written was computed from what it is written over.",
-    },
-    Rule {
-        name: "told-is-done",
-        says: "A client that is told that its update is done: it is in the file.",
-    },
-    Rule {
-        name: "ends-when-calm",
-        says: "Once all is calm, every update that a client still wants is done.",
-    },
+    Rule::mechanism("tokens-rise", "Each grant has a higher sequencer than all grants before it."),
+    Rule::consequence(
+        "one-holder",
+        "The lock is granted to nobody while the lease of another runs that has not given it back.",
+    ),
+    Rule::mechanism(
+        "stale-is-refused",
+        "The file server does nothing under a sequencer lower than the highest that it has seen.",
+    ),
+    Rule::consequence(
+        "no-lost-update",
+        "What is written was computed from what it is written over.",
+    ),
+    Rule::consequence(
+        "told-is-done",
+        "A client that is told that its update is done: it is in the file.",
+    ),
+    Rule::consequence(
+        "ends-when-calm",
+        "Once all is calm, every update that a client still wants is done.",
+    ),
 ];
 
 const VARIANTS: &[Variant] = &[

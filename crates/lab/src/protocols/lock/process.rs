@@ -115,6 +115,12 @@ pub enum Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Update(pub u64);
 
+impl fmt::Display for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "update({})", self.0)
+    }
+}
+
 /// What a client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Done(pub Token);
@@ -270,6 +276,14 @@ impl Process for Party {
             Part::FileServer => serve_file(&settings, input, out),
             Part::Client(client) => client.step(input, out),
         }
+    }
+
+    fn timer(timer: &Timer) -> String {
+        let name = match timer {
+            Timer::Lease => "the lease ends",
+            Timer::AskAgain => "time to ask again",
+        };
+        name.to_owned()
     }
 
     fn kind(message: &Message) -> &'static str {

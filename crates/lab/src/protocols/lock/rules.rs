@@ -97,7 +97,8 @@ impl Memory {
             holder != to && passed + passed / FAST_BY_ONE_IN < self.lease
         });
         verdict.require("one-holder", runs.is_none(), || {
-            format!("{token} is granted to {to} while the lease of another runs: {runs:?}")
+            let held = runs.map_or_else(String::new, |(held, who, _)| format!("{who} with {held}"));
+            format!("{token} is granted to {to} while the lease of another runs: {held}")
         });
         self.granted = self.granted.max(token);
         self.held = Some((token, to, now));

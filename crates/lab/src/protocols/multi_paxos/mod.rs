@@ -91,10 +91,7 @@ impl Protocol for Multi {
     }
 
     fn script(setup: &Setup, dice: &mut Dice) -> Script {
-        let mut script = swarm::script::<Self>(setup, dice);
-        if dice.coin() {
-            swarm::turmoil::<Self>(&mut script, setup, dice);
-        }
+        let mut script = swarm::led::<Self>(setup, dice);
         if dice.coin() {
             bursts(&mut script, dice);
         }

@@ -68,6 +68,14 @@ impl Process for MultiPaxos {
         self.fill_window(out);
     }
 
+    fn timer(timer: &Timer) -> String {
+        let name = match timer {
+            Timer::Election => "election timeout",
+            Timer::Heartbeat => "heartbeat",
+        };
+        name.to_owned()
+    }
+
     fn kind(message: &Message) -> &'static str {
         message.kind()
     }

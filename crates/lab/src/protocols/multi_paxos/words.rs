@@ -3,68 +3,65 @@
 use crate::protocol::{Knob, Rule, Variant};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule {
-        name: "chosen-once",
-        says: "In a slot only a single value is chosen: no two are ever accepted by a majority, each in one \
+    Rule::consequence(
+        "chosen-once",
+        "In a slot only a single value is chosen: no two are ever accepted by a majority, each in one \
                ballot.",
-    },
-    Rule { name: "proposed", says: "Only what a client asked for may be chosen, or a no-op." },
-    Rule {
-        name: "applied-is-chosen",
-        says: "A replica applies in a slot only what is chosen there: a majority accepted it in one ballot.",
-    },
-    Rule {
-        name: "in-order",
-        says: "A replica applies slot after slot, and leaves none out but for a snapshot of them.",
-    },
-    Rule {
-        name: "same-prefix",
-        says: "Replicas that have applied the same slots are in the same state: what comes of the chosen values.",
-    },
-    Rule {
-        name: "applied-once",
-        says: "A command takes effect once, though it may be chosen in two slots.",
-    },
-    Rule {
-        name: "acknowledged",
-        says: "What a client was told to be written is chosen, and every replica that has applied that slot has \
+    ),
+    Rule::consequence("proposed", "Only what a client asked for may be chosen, or a no-op."),
+    Rule::mechanism(
+        "applied-is-chosen",
+        "A replica applies in a slot only what is chosen there: a majority accepted it in one ballot.",
+    ),
+    Rule::mechanism(
+        "in-order",
+        "A replica applies slot after slot, and leaves none out but for a snapshot of them.",
+    ),
+    Rule::consequence(
+        "same-prefix",
+        "Replicas that have applied the same slots are in the same state: what comes of the chosen values.",
+    ),
+    Rule::consequence(
+        "applied-once",
+        "A command takes effect once, though it may be chosen in two slots.",
+    ),
+    Rule::consequence(
+        "acknowledged",
+        "What a client was told to be written is chosen, and every replica that has applied that slot has \
                it.",
-    },
-    Rule {
-        name: "keeps-promises",
-        says: "Who has promised ballot b, or accepted in it, promises nothing lower and accepts nothing lower in \
+    ),
+    Rule::mechanism(
+        "keeps-promises",
+        "Who has promised ballot b, or accepted in it, promises nothing lower and accepts nothing lower in \
                any slot.",
-    },
-    Rule {
-        name: "promise-tells-all",
-        says: "A promise names, for every slot asked about, the proposal of the highest ballot accepted there, or \
+    ),
+    Rule::mechanism(
+        "promise-tells-all",
+        "A promise names, for every slot asked about, the proposal of the highest ballot accepted there, or \
                has a snapshot that covers the slot.",
-    },
-    Rule {
-        name: "ballot-once",
-        says: "No ballot is begun twice, and none has two values in a slot.",
-    },
-    Rule {
-        name: "highest-ballot",
-        says: "The value proposed in a slot is that of the highest-numbered proposal there among the promises, \
+    ),
+    Rule::mechanism("ballot-once", "No ballot is begun twice, and none has two values in a slot."),
+    Rule::mechanism(
+        "highest-ballot",
+        "The value proposed in a slot is that of the highest-numbered proposal there among the promises, \
                if there is one.",
-    },
-    Rule {
-        name: "fills-gaps",
-        says: "Who proposes in a slot has proposed in every lower slot that is not chosen, if only a no-op.",
-    },
-    Rule {
-        name: "snapshot-is-applied",
-        says: "A snapshot holds what comes of the chosen values of all slots below it, and of no other.",
-    },
-    Rule {
-        name: "one-prepare",
-        says: "Phase 1 is for all slots: a ballot is begun only by a replica that waited for a leader in vain.",
-    },
-    Rule {
-        name: "ends-when-calm",
-        says: "Once all is calm somebody leads, all apply the same slots, and every client is answered.",
-    },
+    ),
+    Rule::mechanism(
+        "fills-gaps",
+        "Who proposes in a slot has proposed in every lower slot that is not chosen, if only a no-op.",
+    ),
+    Rule::mechanism(
+        "snapshot-is-applied",
+        "A snapshot holds what comes of the chosen values of all slots below it, and of no other.",
+    ),
+    Rule::mechanism(
+        "one-prepare",
+        "Phase 1 is for all slots: a ballot is begun only by a replica that waited for a leader in vain.",
+    ),
+    Rule::consequence(
+        "ends-when-calm",
+        "Once all is calm somebody leads, all apply the same slots, and every client is answered.",
+    ),
 ];
 
 const fn with_three(name: &'static str, says: &'static str, seeds_max: u64) -> Variant {
@@ -89,7 +86,12 @@ pub(super) const VARIANTS: &[Variant] = &[
     ),
     with_three("forget-promise", "A promise is not on the disk: a restart forgets it.", 200),
     with_three("forget-accepted", "What was accepted is not on the disk.", 200),
-    with_three("reuse-ballot", "The last ballot begun is not on the disk.", 200),
+    with_three(
+        "reuse-ballot",
+        "The last ballot begun is not on the disk. A value is lost by it only if a message of the \
+             first use comes after the second has been answered: searches end at the mechanism.",
+        200,
+    ),
     Variant::new(
         "apply-out-of-order",
         "What is chosen is applied at once, though a lower slot is still open.",

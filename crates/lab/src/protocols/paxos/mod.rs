@@ -10,10 +10,13 @@ pub use process::{Ballot, Disk, Message, Paxos as PaxosProcess, Proposal, Timer,
 
 use std::rc::Rc;
 
+use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
     About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
 };
+use crate::script::Script;
+use crate::swarm;
 use crate::view::{Cell, CellState, View};
 use process::Settings;
 use rules::Memory;
@@ -26,27 +29,27 @@ pub struct Paxos {
 }
 
 const RULES: &[Rule] = &[
-    Rule { name: "chosen-once", says: "Only a single value is chosen." },
-    Rule { name: "proposed", says: "Only a value that has been proposed may be chosen." },
-    Rule {
-        name: "learned-is-chosen",
-        says: "A process never learns that a value has been chosen unless it actually has been: a majority \
+    Rule::consequence("chosen-once", "Only a single value is chosen."),
+    Rule::consequence("proposed", "Only a value that has been proposed may be chosen."),
+    Rule::consequence(
+        "learned-is-chosen",
+        "A process never learns that a value has been chosen unless it actually has been: a majority \
                accepted it in one ballot.",
-    },
-    Rule {
-        name: "keeps-promises",
-        says: "An acceptor accepts a proposal of ballot b only if it has not promised a higher one.",
-    },
-    Rule {
-        name: "accepting-promises",
-        says: "Who accepted a proposal of ballot b promises and accepts nothing lower any more.",
-    },
-    Rule { name: "ballot-once", says: "No ballot is begun twice, and none has two values." },
-    Rule {
-        name: "highest-ballot",
-        says: "The value proposed is that of the highest-numbered proposal among the promises, if there is one.",
-    },
-    Rule { name: "ends-when-calm", says: "Once all is calm, who proposes learns what is chosen." },
+    ),
+    Rule::mechanism(
+        "keeps-promises",
+        "An acceptor accepts a proposal of ballot b only if it has not promised a higher one.",
+    ),
+    Rule::mechanism(
+        "accepting-promises",
+        "Who accepted a proposal of ballot b promises and accepts nothing lower any more.",
+    ),
+    Rule::mechanism("ballot-once", "No ballot is begun twice, and none has two values."),
+    Rule::mechanism(
+        "highest-ballot",
+        "The value proposed is that of the highest-numbered proposal among the promises, if there is one.",
+    ),
+    Rule::consequence("ends-when-calm", "Once all is calm, who proposes learns what is chosen."),
 ];
 
 const VARIANTS: &[Variant] = &[
@@ -60,7 +63,14 @@ const VARIANTS: &[Variant] = &[
         "A proposer proposes its own value, whatever the promises name.",
         100,
     ),
-    Variant::new("forget-promise", "A promise is not on the disk: a restart forgets it.", 1_000),
+    Variant {
+        n: Some(3),
+        ..Variant::new(
+            "forget-promise",
+            "A promise is not on the disk: a restart forgets it.",
+            1_000,
+        )
+    },
     Variant::new("forget-accepted", "What was accepted is not on the disk.", 1_000),
     Variant::new(
         "accept-without-promising",
@@ -72,7 +82,15 @@ const VARIANTS: &[Variant] = &[
         "An acceptor does not look at its promise when it accepts.",
         100,
     ),
-    Variant::new("reuse-ballot", "The last ballot begun is not on the disk.", 1_000),
+    Variant {
+        n: Some(3),
+        ..Variant::new(
+            "reuse-ballot",
+            "The last ballot begun is not on the disk. A value is lost by it only if a message of the \
+             first use comes after the second has been answered: searches end at the mechanism.",
+            1_000,
+        )
+    },
     Variant::new(
         "shared-ballots",
         "Ballots are plain numbers: two proposers may use the same.",
@@ -157,6 +175,10 @@ impl Protocol for Paxos {
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         rules::at_end(seen, verdict);
+    }
+
+    fn script(setup: &Setup, dice: &mut Dice) -> Script {
+        swarm::led::<Self>(setup, dice)
     }
 
     fn view(&self, _node: NodeId, process: Option<&PaxosProcess>, disk: &Disk) -> View {

@@ -218,6 +218,11 @@ impl Process for Paxos {
         }
     }
 
+    fn timer(timer: &Timer) -> String {
+        let Timer::NextBallot = timer;
+        "time for the next ballot".to_owned()
+    }
+
     fn kind(message: &Message) -> &'static str {
         match message {
             Message::Prepare(_) => "Prepare",

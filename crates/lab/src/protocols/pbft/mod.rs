@@ -43,45 +43,45 @@ pub struct Pbft {
 }
 
 const RULES: &[Rule] = &[
-    Rule {
-        name: "agreement",
-        says: "Loyal replicas execute the same request under each sequence number, and are in the same state \
+    Rule::consequence(
+        "agreement",
+        "Loyal replicas execute the same request under each sequence number, and are in the same state \
                after it.",
-    },
-    Rule {
-        name: "prepared-once",
-        says: "If a request is prepared at a loyal replica under a view and a sequence number, no other is at \
+    ),
+    Rule::mechanism(
+        "prepared-once",
+        "If a request is prepared at a loyal replica under a view and a sequence number, no other is at \
                any (§4.2).",
-    },
-    Rule {
-        name: "one-vote",
-        says: "A loyal replica accepts one request under a view and a sequence number.",
-    },
-    Rule {
-        name: "executed-is-committed",
-        says: "What a loyal replica executes is committed: in some view f+1 loyal replicas have prepared it \
+    ),
+    Rule::mechanism(
+        "one-vote",
+        "A loyal replica accepts one request under a view and a sequence number.",
+    ),
+    Rule::mechanism(
+        "executed-is-committed",
+        "What a loyal replica executes is committed: in some view f+1 loyal replicas have prepared it \
                (§4.2), or a quorum less f where n is not 3f+1.",
-    },
-    Rule {
-        name: "survives",
-        says: "What is committed in a view is what loyal replicas accept under its sequence number in all later \
+    ),
+    Rule::mechanism(
+        "survives",
+        "What is committed in a view is what loyal replicas accept under its sequence number in all later \
                views (§4.5.1).",
-    },
-    Rule {
-        name: "leaves-view",
-        says: "A replica that has sent a view-change takes no part in earlier views any more.",
-    },
-    Rule {
-        name: "tells-prepared",
-        says: "A view-change has a certificate for all that its sender has prepared since its stable checkpoint.",
-    },
-    Rule { name: "asked", says: "Only what a client asked for is executed." },
-    Rule { name: "exactly-once", says: "No request is executed twice." },
-    Rule {
-        name: "believed-is-computed",
-        says: "A client believes a result only if a loyal replica computed it.",
-    },
-    Rule { name: "answered", says: "Once all is calm, every client is answered (§4.5.2)." },
+    ),
+    Rule::mechanism(
+        "leaves-view",
+        "A replica that has sent a view-change takes no part in earlier views any more.",
+    ),
+    Rule::mechanism(
+        "tells-prepared",
+        "A view-change has a certificate for all that its sender has prepared since its stable checkpoint.",
+    ),
+    Rule::consequence("asked", "Only what a client asked for is executed."),
+    Rule::consequence("exactly-once", "No request is executed twice."),
+    Rule::consequence(
+        "believed-is-computed",
+        "A client believes a result only if a loyal replica computed it.",
+    ),
+    Rule::consequence("answered", "Once all is calm, every client is answered (§4.5.2)."),
 ];
 
 const VARIANTS: &[Variant] = &[
@@ -92,10 +92,16 @@ const VARIANTS: &[Variant] = &[
         1_000,
     ),
     Variant::new("no-commit-phase", "What is prepared is executed.", 1_000),
-    Variant::new("mixed-views", "Commits of different views are counted together.", 1_000),
+    Variant::new(
+        "mixed-views",
+        "Commits of different views are counted together. To part two replicas by it takes a traitor and four \
+         views: searches end at the mechanism.",
+        1_000,
+    ),
     Variant::new(
         "accept-twice",
-        "A backup accepts a second pre-prepare under the same view and sequence number.",
+        "A backup accepts a second pre-prepare under the same view and sequence number. Replicas part by it \
+         only if one of them prepares both in time: searches end at the mechanism.",
         1_000,
     ),
     Variant::new("forget-certificates", "View-changes name nothing that was prepared.", 1_000),

@@ -214,6 +214,14 @@ impl Process for Party {
         }
     }
 
+    fn timer(timer: &Timer) -> String {
+        let name = match timer {
+            Timer::Patience => "the end of its patience",
+            Timer::Again => "time to say it again",
+        };
+        name.to_owned()
+    }
+
     fn kind(message: &Message) -> &'static str {
         match message {
             Message::Ask { .. } => "ask",

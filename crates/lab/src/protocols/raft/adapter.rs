@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::core::{
     Body, Config, Entry, Event, HardState, Input as Core, LogIndex, LogPosition, Membership,
     MembershipChange, MembershipStep, Message, Payload, Persist, Raft, Ready, ReplicaId, Restored,
-    SnapshotMeta, SnapshotOutcome, Term,
+    RoleKind, SnapshotMeta, SnapshotOutcome, Term,
 };
 use crate::process::{Input, InputOf, NodeId, Now, Out, Process, RequestId};
 use crate::protocol::Setup;
@@ -46,6 +46,18 @@ pub enum Ask {
     Remove(NodeId),
     /// Hand leadership over to it.
     Transfer(NodeId),
+}
+
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write(value) => write!(f, "write({value})"),
+            Self::Read => f.write_str("read()"),
+            Self::Add(node) => write!(f, "add({node})"),
+            Self::Remove(node) => write!(f, "remove({node})"),
+            Self::Transfer(node) => write!(f, "transfer({node})"),
+        }
+    }
 }
 
 /// What replicas apply, and what clients are told.
@@ -112,7 +124,7 @@ impl Hash for Wire {
 impl fmt::Display for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = match self {
-            Self::Ask(id, ask) => return write!(f, "{id}: {ask:?}"),
+            Self::Ask(id, ask) => return write!(f, "{id}: {ask}"),
             Self::Core(message, _) => message,
         };
         let term = message.term;
@@ -242,8 +254,10 @@ impl Settings {
 /// Its timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
-    /// The core's next deadline.
-    Core,
+    /// The next deadline of a core that does not lead.
+    Election,
+    /// The next deadline of a core that leads.
+    Heartbeat,
     /// The first of the writes that are under way is done.
     Written,
 }
@@ -291,10 +305,21 @@ impl Process for Replica {
             | Input::Request { id, request: ask } => {
                 self.ask(now.local, id, ask, out);
             }
-            Input::Timer(Timer::Core) => self.core(now.local, self.timeout(now.local)),
+            Input::Timer(Timer::Election | Timer::Heartbeat) => {
+                self.core(now.local, self.timeout(now.local))
+            }
             Input::Timer(Timer::Written) => self.written(now.local, out),
         }
         self.work(now.local, out);
+    }
+
+    fn timer(timer: &Timer) -> String {
+        let name = match timer {
+            Timer::Election => "election timeout",
+            Timer::Heartbeat => "heartbeat",
+            Timer::Written => "a write to disk is done",
+        };
+        name.to_owned()
     }
 
     fn kind(wire: &Wire) -> &'static str {
@@ -417,8 +442,19 @@ impl Replica {
         }
         let Some(raft) = &self.raft else { return };
         match raft.next_deadline() {
-            Some(deadline) => out.set(Timer::Core, deadline.saturating_sub(now)),
-            None => out.cancel(Timer::Core),
+            Some(deadline) => {
+                let (timer, other) = if raft.is_leader() {
+                    (Timer::Heartbeat, Timer::Election)
+                } else {
+                    (Timer::Election, Timer::Heartbeat)
+                };
+                out.cancel(other);
+                out.set(timer, deadline.saturating_sub(now));
+            }
+            None => {
+                out.cancel(Timer::Election);
+                out.cancel(Timer::Heartbeat);
+            }
         }
         if raft.leader().is_some() && !self.parked.is_empty() {
             for (id, ask) in std::mem::take(&mut self.parked) {
@@ -438,7 +474,9 @@ impl Replica {
         for event in ready.events {
             match event {
                 Event::Membership { membership, .. } => self.app.membership = membership,
-                Event::Role { role, term, .. } => out.note(|| format!("{role:?} in term {term}")),
+                Event::Role { role, term, .. } => {
+                    out.note(|| format!("{} in term {term}", role_name(role)))
+                }
                 _ => {}
             }
         }
@@ -530,7 +568,7 @@ impl Replica {
         let Some(raft) = &self.raft else { return disk_view(disk) };
         let role = match &self.halted {
             Some(why) => format!("stopped: {why}"),
-            None => format!("{:?}", raft.role()).to_lowercase(),
+            None => role_name(raft.role()).to_owned(),
         };
         let log = self.log(disk);
         let cell = |entry: &Entry| Cell {
@@ -583,6 +621,15 @@ fn value(entry: &Entry) -> Option<u64> {
 }
 
 /// What an entry carries, in short.
+fn role_name(role: RoleKind) -> &'static str {
+    match role {
+        RoleKind::Follower => "follower",
+        RoleKind::PreCandidate => "pre-candidate",
+        RoleKind::Candidate => "candidate",
+        RoleKind::Leader => "leader",
+    }
+}
+
 pub(crate) fn text(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Empty => "-".to_owned(),

@@ -92,57 +92,54 @@ const ABOUT: About = About {
 };
 
 const RULES: &[Rule] = &[
-    Rule { name: "election-safety", says: "At most one leader can be elected in a given term." },
-    Rule {
-        name: "leader-append-only",
-        says: "A leader never overwrites or deletes entries in its log; it only appends new entries.",
-    },
-    Rule {
-        name: "log-matching",
-        says: "If two logs contain an entry with the same index and term, then the logs are identical in all \
+    Rule::mechanism("election-safety", "At most one leader can be elected in a given term."),
+    Rule::mechanism(
+        "leader-append-only",
+        "A leader never overwrites or deletes entries in its log; it only appends new entries.",
+    ),
+    Rule::mechanism(
+        "log-matching",
+        "If two logs contain an entry with the same index and term, then the logs are identical in all \
                entries up through the given index.",
-    },
-    Rule {
-        name: "leader-completeness",
-        says: "If a log entry is committed in a given term, then that entry will be present in the logs of \
+    ),
+    Rule::consequence(
+        "leader-completeness",
+        "If a log entry is committed in a given term, then that entry will be present in the logs of \
                the leaders for all higher-numbered terms.",
-    },
-    Rule {
-        name: "state-machine-safety",
-        says: "If a server has applied a log entry at a given index to its state machine, no other server \
+    ),
+    Rule::consequence(
+        "state-machine-safety",
+        "If a server has applied a log entry at a given index to its state machine, no other server \
                will ever apply a different log entry for the same index.",
-    },
-    Rule {
-        name: "one-vote",
-        says: "Each server will vote for at most one candidate in a given term.",
-    },
-    Rule {
-        name: "durable-before-sent",
-        says: "Votes, requests for votes and acknowledgements leave when what they promise is on disk.",
-    },
-    Rule { name: "durable-is-on-disk", says: "What a replica takes to be durable is on its disk." },
-    Rule {
-        name: "commit-own-term",
-        says: "Only log entries from the leader's current term are committed by counting replicas.",
-    },
-    Rule {
-        name: "commit-is-final",
-        says: "What is committed stays: no two entries of one index are.",
-    },
-    Rule {
-        name: "commit-is-backed",
-        says: "What is committed is on the disks of a majority of the voters.",
-    },
-    Rule {
-        name: "one-change",
-        says: "No log has two membership changes that are not known to be committed.",
-    },
-    Rule { name: "fresh-reads", says: "A read sees all that was committed when it was asked for." },
-    Rule { name: "no-evidence", says: "No replica stops because it saw that safety is broken." },
-    Rule {
-        name: "ends-when-calm",
-        says: "Once all is calm there is a leader, and all apply what is committed.",
-    },
+    ),
+    Rule::mechanism("one-vote", "Each server will vote for at most one candidate in a given term."),
+    Rule::mechanism(
+        "durable-before-sent",
+        "Votes, requests for votes and acknowledgements leave when what they promise is on disk.",
+    ),
+    Rule::mechanism("durable-is-on-disk", "What a replica takes to be durable is on its disk."),
+    Rule::mechanism(
+        "commit-own-term",
+        "Only log entries from the leader's current term are committed by counting replicas.",
+    ),
+    Rule::consequence(
+        "commit-is-final",
+        "What is committed stays: no two entries of one index are.",
+    ),
+    Rule::mechanism(
+        "commit-is-backed",
+        "What is committed is on the disks of a majority of the voters.",
+    ),
+    Rule::mechanism(
+        "one-change",
+        "No log has two membership changes that are not known to be committed.",
+    ),
+    Rule::consequence("fresh-reads", "A read sees all that was committed when it was asked for."),
+    Rule::mechanism("no-evidence", "No replica stops because it saw that safety is broken."),
+    Rule::consequence(
+        "ends-when-calm",
+        "Once all is calm there is a leader, and all apply what is committed.",
+    ),
 ];
 
 const fn with(
@@ -176,7 +173,9 @@ const VARIANTS: &[Variant] = &[
     Variant::new("forget-vote", "The vote is not stored along with the term.", 1_000),
     with(
         "forget-vote-at-step-down",
-        "Who steps down within a term forgets whom it voted for.",
+        "Who steps down within a term forgets whom it voted for. Harmless alone: as long as leaders do not \
+         step down within a term (check_quorum), who does had voted for itself, and no vote counts for two \
+         who are elected.",
         2_000,
         PLAIN,
         5,
@@ -218,7 +217,8 @@ const VARIANTS: &[Variant] = &[
     ),
     with(
         "change-too-soon",
-        "A new leader proposes a membership change before an entry of its own term is committed.",
+        "A new leader proposes a membership change before an entry of its own term is committed. The lesson \
+         of this name has what comes of it; searches end at the mechanism.",
         5_000,
         &[("changes", 60), ("write_us", 5_000)],
         5,
@@ -237,7 +237,8 @@ const VARIANTS: &[Variant] = &[
     ),
     with(
         "overwritten-is-durable",
-        "A write that is done counts even for entries that were overwritten in the meantime.",
+        "A write that is done counts even for entries that were overwritten in the meantime. To lose one it \
+         takes a crash before the write that overwrites is done: searches end at the mechanism.",
         10_000,
         PLAIN,
         5,

@@ -70,11 +70,7 @@ impl Protocol for Raft {
     }
 
     fn script(setup: &Setup, dice: &mut Dice) -> Script {
-        let mut script = swarm::script::<Self>(setup, dice);
-        if dice.coin() {
-            swarm::turmoil::<Self>(&mut script, setup, dice);
-        }
-        script
+        swarm::led::<Self>(setup, dice)
     }
 
     fn wish(setup: &Setup, dice: &mut Dice, nth: u64) -> What {

@@ -113,7 +113,12 @@ impl Memory {
             _ => (true, None),
         };
         verdict.require("durable-before-sent", promised, || {
-            format!("{id} sends {message:?}, and its disk has {hard_state:?} and {}", disk.last())
+            let (vote, last) = (show(hard_state.vote.as_ref()), disk.last());
+            let wire = Wire::Core(Box::new(message.clone()), None);
+            format!(
+                "{id} sends {wire}; on its disk are term {}, vote {vote}, entries to {last}",
+                hard_state.term
+            )
         });
         if let Some(whom) = vote {
             let first = *self.votes.entry((id, term)).or_insert(whom);
@@ -135,7 +140,11 @@ impl Memory {
             let found = (entry.payload.clone(), prev);
             let known = self.written.entry(entry.position()).or_insert_with(|| found.clone());
             verdict.require("log-matching", *known == found, || {
-                format!("{id} has {entry:?} after {prev}, elsewhere it is {known:?}")
+                let at = entry.position();
+                format!(
+                    "{id} has another {at}, or has it after {prev}; elsewhere it is after {}",
+                    known.1
+                )
             });
             prev = entry.position();
         }
@@ -218,9 +227,15 @@ impl Memory {
         };
         let backed = backed(&known.membership) || backed(raft.membership());
         verdict.require("commit-is-backed", backed, || {
-            format!("{id} committed {at}, which only {holders:?} of {} hold", raft.membership())
+            let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
+            let holders = holders.join(" ");
+            format!("{id} committed {at}, which only {{{holders}}} of {} hold", raft.membership())
         });
     }
+}
+
+fn show<T: ToString>(it: Option<&T>) -> String {
+    it.map_or_else(|| "nobody".to_owned(), ToString::to_string)
 }
 
 fn holds(disk: &Disk, at: LogPosition) -> bool {

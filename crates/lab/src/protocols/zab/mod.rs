@@ -36,66 +36,66 @@ pub struct Zab {
 }
 
 const RULES: &[Rule] = &[
-    Rule {
-        name: "integrity",
-        says: "If some process delivers <v, z>, then some process has broadcast <v, z>.",
-    },
-    Rule {
-        name: "total-order",
-        says: "If some process delivers <v, z> before <v', z'>, then any process that delivers <v', z'> also \
+    Rule::consequence(
+        "integrity",
+        "If some process delivers <v, z>, then some process has broadcast <v, z>.",
+    ),
+    Rule::consequence(
+        "total-order",
+        "If some process delivers <v, z> before <v', z'>, then any process that delivers <v', z'> also \
                delivers <v, z>, and delivers it before <v', z'>.",
-    },
-    Rule {
-        name: "agreement",
-        says: "If some process delivers <v, z> and some process delivers <v', z'>, then the first one delivers \
+    ),
+    Rule::consequence(
+        "agreement",
+        "If some process delivers <v, z> and some process delivers <v', z'>, then the first one delivers \
                <v', z'> or the second one delivers <v, z>.",
-    },
-    Rule {
-        name: "local-primary-order",
-        says: "If a primary broadcasts <v, z> before <v', z'>, then a process that delivers <v', z'> has \
+    ),
+    Rule::consequence(
+        "local-primary-order",
+        "If a primary broadcasts <v, z> before <v', z'>, then a process that delivers <v', z'> has \
                delivered <v, z> before.",
-    },
-    Rule {
-        name: "global-primary-order",
-        says: "If a primary broadcasts <v, z> and a later primary broadcasts <v', z'>, then a process that \
+    ),
+    Rule::consequence(
+        "global-primary-order",
+        "If a primary broadcasts <v, z> and a later primary broadcasts <v', z'>, then a process that \
                delivers both delivers <v, z> before <v', z'>.",
-    },
-    Rule {
-        name: "primary-integrity",
-        says: "If a primary broadcasts <v, z> and some process delivers <v', z'> of an earlier primary, then \
+    ),
+    Rule::consequence(
+        "primary-integrity",
+        "If a primary broadcasts <v, z> and some process delivers <v', z'> of an earlier primary, then \
                the primary has delivered <v', z'> before it broadcast <v, z>.",
-    },
-    Rule {
-        name: "state-as-computed",
-        says: "A process delivers a state change in the state in which the primary computed it.",
-    },
-    Rule {
-        name: "no-lost-write",
-        says: "What was delivered, so that a client may have been told, stays on the disks of a majority.",
-    },
-    Rule {
-        name: "one-primary",
-        says: "An epoch has one primary and one initial history, and a zxid one transaction.",
-    },
-    Rule {
-        name: "keeps-promises",
-        says: "Who promised an epoch acknowledges nothing of an earlier one, and no other \
+    ),
+    Rule::consequence(
+        "state-as-computed",
+        "A process delivers a state change in the state in which the primary computed it.",
+    ),
+    Rule::mechanism(
+        "no-lost-write",
+        "What was delivered, so that a client may have been told, stays on the disks of a majority.",
+    ),
+    Rule::mechanism(
+        "one-primary",
+        "An epoch has one primary and one initial history, and a zxid one transaction.",
+    ),
+    Rule::mechanism(
+        "keeps-promises",
+        "Who promised an epoch acknowledges nothing of an earlier one, and no other \
                leader of the same epoch counts it.",
-    },
-    Rule {
-        name: "most-recent-history",
-        says: "The initial history of an epoch is that of a follower in a quorum of which none has a later \
+    ),
+    Rule::mechanism(
+        "most-recent-history",
+        "The initial history of an epoch is that of a follower in a quorum of which none has a later \
                currentEpoch, or the same and a later zxid.",
-    },
-    Rule {
-        name: "synchronized",
-        says: "Whose currentEpoch is e has accepted the initial history of epoch e.",
-    },
-    Rule { name: "acks-are-durable", says: "What a follower acknowledges is on its disk." },
-    Rule {
-        name: "ends-when-calm",
-        says: "Once all is calm there is a primary, and everyone delivers all that it has broadcast.",
-    },
+    ),
+    Rule::mechanism(
+        "synchronized",
+        "Whose currentEpoch is e has accepted the initial history of epoch e.",
+    ),
+    Rule::mechanism("acks-are-durable", "What a follower acknowledges is on its disk."),
+    Rule::consequence(
+        "ends-when-calm",
+        "Once all is calm there is a primary, and everyone delivers all that it has broadcast.",
+    ),
 ];
 
 const VARIANTS: &[Variant] = &[
@@ -128,7 +128,8 @@ const VARIANTS: &[Variant] = &[
     ),
     Variant::new(
         "accept-old-epoch",
-        "A follower promises any epoch, even one before its last.",
+        "A follower promises any epoch, even one before its last. It takes two leaders that both get through \
+         discovery and synchronization to do harm: searches end at the mechanism.",
         1_000,
     ),
     Variant::new("same-epoch", "A new leader's epoch is not later than those before.", 100),
@@ -259,11 +260,7 @@ impl Protocol for Zab {
     }
 
     fn script(setup: &Setup, dice: &mut Dice) -> Script {
-        let mut script = swarm::script::<Self>(setup, dice);
-        if dice.coin() {
-            swarm::turmoil::<Self>(&mut script, setup, dice);
-        }
-        script
+        swarm::led::<Self>(setup, dice)
     }
 }
 

@@ -117,6 +117,18 @@ impl Process for Zab {
         }
     }
 
+    fn timer(timer: &Timer) -> String {
+        let name = match timer {
+            Timer::TellVote => "time to tell the vote again",
+            Timer::Finalize => "the vote is final",
+            Timer::Connect => "time to connect to the leader",
+            Timer::Patience => "no word from the leader",
+            Timer::Ping => "time to ping the followers",
+            Timer::WriteLate => "the late write",
+        };
+        name.to_owned()
+    }
+
     fn kind(message: &Message) -> &'static str {
         match message {
             Message::Notification(_) => "Vote",
@@ -408,7 +420,12 @@ impl Zab {
             log: self.history.iter().enumerate().map(cell).collect(),
             ..View::default()
         };
-        let phase = phase.map_or("election".to_owned(), |it| format!("{it:?}").to_lowercase());
+        let phase = match phase {
+            None => "election",
+            Some(Phase::Discovery) => "discovery",
+            Some(Phase::Synchronization) => "synchronization",
+            Some(Phase::Broadcast) => "broadcast",
+        };
         view.with("phase", phase).with("promised", self.accepted_epoch).with("state", self.state)
     }
 

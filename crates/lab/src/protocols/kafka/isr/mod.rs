@@ -37,36 +37,36 @@ pub struct Isr {
 }
 
 const RULES: &[Rule] = &[
-    Rule { name: "one-leader-an-epoch", says: "No two brokers lead under the same leader epoch." },
-    Rule {
-        name: "committed-once",
-        says: "Below the high watermark all logs are the same: no two records can be read at one offset.",
-    },
-    Rule {
-        name: "isr-has-committed",
-        says: "Every in-sync replica, that is every one that may come to lead, has every committed record.",
-    },
-    Rule {
-        name: "acknowledged-survives",
-        says: "A record that was acknowledged with acks=all is in the log of whoever leads, as long as one in-sync \
+    Rule::mechanism("one-leader-an-epoch", "No two brokers lead under the same leader epoch."),
+    Rule::consequence(
+        "committed-once",
+        "Below the high watermark all logs are the same: no two records can be read at one offset.",
+    ),
+    Rule::mechanism(
+        "isr-has-committed",
+        "Every in-sync replica, that is every one that may come to lead, has every committed record.",
+    ),
+    Rule::consequence(
+        "acknowledged-survives",
+        "A record that was acknowledged with acks=all is in the log of whoever leads, as long as one in-sync \
                replica survives.",
-    },
-    Rule {
-        name: "one-lineage",
-        says: "If two logs have the same record at the same offset, they are the same up to there.",
-    },
-    Rule {
-        name: "min-insync",
-        says: "What is acknowledged is in the logs of at least `min_insync` replicas.",
-    },
-    Rule {
-        name: "watermark-forward",
-        says: "What leaders tell to be the latest offset never goes back (KIP-207).",
-    },
-    Rule {
-        name: "ends-when-calm",
-        says: "Once all is calm there is a leader, all replicas are in sync, and all that is in a log can be read.",
-    },
+    ),
+    Rule::mechanism(
+        "one-lineage",
+        "If two logs have the same record at the same offset, they are the same up to there.",
+    ),
+    Rule::consequence(
+        "min-insync",
+        "What is acknowledged is in the logs of at least `min_insync` replicas.",
+    ),
+    Rule::consequence(
+        "watermark-forward",
+        "What leaders tell to be the latest offset never goes back (KIP-207).",
+    ),
+    Rule::consequence(
+        "ends-when-calm",
+        "Once all is calm there is a leader, all replicas are in sync, and all that is in a log can be read.",
+    ),
 ];
 
 const VARIANTS: &[Variant] = &[
@@ -83,7 +83,8 @@ const VARIANTS: &[Variant] = &[
     ),
     Variant::new(
         "believe-late-answers",
-        "A broker that came again believes where an epoch ended when an earlier life of it asked.",
+        "A broker that came again believes where an epoch ended when an earlier life of it asked. Only if it \
+         leads next is anything lost: searches end at the mechanism.",
         10_000,
     ),
     Variant::new(
@@ -105,7 +106,8 @@ const VARIANTS: &[Variant] = &[
     Variant::new(
         "expand-by-lagging-watermark",
         "A follower comes into the ISR when it has what is below the leader's high watermark, which may not have \
-         come to where its epoch begins.",
+         come to where its epoch begins. Only if it leads next is anything lost: searches end at the \
+         mechanism.",
         10_000,
     ),
     Variant::new(
@@ -123,7 +125,8 @@ const VARIANTS: &[Variant] = &[
         n: Some(4),
         ..Variant::new(
             "fetches-of-any-epoch",
-            "A leader counts fetches of followers that have not heard of its epoch, and may have another log.",
+            "A leader counts fetches of followers that have not heard of its epoch, and may have another log. \
+             Only if such a one leads next is anything lost: searches end at the mechanism.",
             10_000,
         )
     },
@@ -244,13 +247,8 @@ impl Protocol for Isr {
         View { log: log.cells(high_watermark, &disk.log), ..view }
     }
 
-    /// Half of the seeds have leaders that come and go.
     fn script(setup: &Setup, dice: &mut Dice) -> Script {
-        let mut script = swarm::script::<Self>(setup, dice);
-        if dice.coin() {
-            swarm::turmoil::<Self>(&mut script, setup, dice);
-        }
-        script
+        swarm::led::<Self>(setup, dice)
     }
 
     /// Mostly writes, to any broker.

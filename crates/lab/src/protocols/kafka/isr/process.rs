@@ -182,6 +182,15 @@ pub enum Request {
     Latest,
 }
 
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Produce(value) => write!(f, "write({value})"),
+            Self::Latest => f.write_str("latest()"),
+        }
+    }
+}
+
 /// What comes of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Output {
@@ -342,6 +351,17 @@ impl Process for Server {
             Self::Broker(broker) => broker.step(now, input, out),
             Self::Controller(controller) => controller.step(now, input, out),
         }
+    }
+
+    fn timer(timer: &Timer) -> String {
+        let name = match timer {
+            Timer::Heartbeat => "heartbeat to the controller",
+            Timer::Fetch => "time to fetch again",
+            Timer::Lag => "replica lag",
+            Timer::Flush => "flush",
+            Timer::Sessions => "sessions of brokers",
+        };
+        name.to_owned()
     }
 
     fn kind(message: &Message) -> &'static str {

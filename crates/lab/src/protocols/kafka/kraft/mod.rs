@@ -32,47 +32,47 @@ pub struct KRaft {
 }
 
 const RULES: &[Rule] = &[
-    Rule { name: "election-safety", says: "At most one leader can be elected in a given epoch." },
-    Rule {
-        name: "leader-append-only",
-        says: "A leader never overwrites or deletes records in its log; it only appends new ones.",
-    },
-    Rule {
-        name: "log-matching",
-        says: "If two logs contain a record with the same offset and epoch, then the logs are identical in all \
+    Rule::mechanism("election-safety", "At most one leader can be elected in a given epoch."),
+    Rule::mechanism(
+        "leader-append-only",
+        "A leader never overwrites or deletes records in its log; it only appends new ones.",
+    ),
+    Rule::mechanism(
+        "log-matching",
+        "If two logs contain a record with the same offset and epoch, then the logs are identical in all \
                records up through the given offset.",
-    },
-    Rule {
-        name: "leader-completeness",
-        says: "If a record is committed in a given epoch, then it will be present in the logs of the leaders for all \
+    ),
+    Rule::consequence(
+        "leader-completeness",
+        "If a record is committed in a given epoch, then it will be present in the logs of the leaders for all \
                higher-numbered epochs.",
-    },
-    Rule {
-        name: "state-machine-safety",
-        says: "If a voter has applied a record at a given offset to its state machine, no other will ever apply a \
+    ),
+    Rule::consequence(
+        "state-machine-safety",
+        "If a voter has applied a record at a given offset to its state machine, no other will ever apply a \
                different one for the same offset.",
-    },
-    Rule { name: "one-vote", says: "Each voter votes for at most one candidate in a given epoch." },
-    Rule {
-        name: "durable-before-sent",
-        says: "Votes, requests for votes and fetches leave when what they say is on disk.",
-    },
-    Rule {
-        name: "commit-own-epoch",
-        says: "The high watermark comes to records of the leader's own epoch only.",
-    },
-    Rule {
-        name: "commit-is-backed",
-        says: "What is below a leader's high watermark is on the disks of a majority of the voters.",
-    },
-    Rule {
-        name: "acknowledged-survives",
-        says: "A record that a client was told to be committed is in the log of whoever leads later.",
-    },
-    Rule {
-        name: "ends-when-calm",
-        says: "Once all is calm there is a leader, and all have applied its whole log.",
-    },
+    ),
+    Rule::mechanism("one-vote", "Each voter votes for at most one candidate in a given epoch."),
+    Rule::mechanism(
+        "durable-before-sent",
+        "Votes, requests for votes and fetches leave when what they say is on disk.",
+    ),
+    Rule::mechanism(
+        "commit-own-epoch",
+        "The high watermark comes to records of the leader's own epoch only.",
+    ),
+    Rule::mechanism(
+        "commit-is-backed",
+        "What is below a leader's high watermark is on the disks of a majority of the voters.",
+    ),
+    Rule::consequence(
+        "acknowledged-survives",
+        "A record that a client was told to be committed is in the log of whoever leads later.",
+    ),
+    Rule::consequence(
+        "ends-when-calm",
+        "Once all is calm there is a leader, and all have applied its whole log.",
+    ),
 ];
 
 const VARIANTS: &[Variant] = &[
@@ -217,13 +217,8 @@ impl Protocol for KRaft {
         View { term: format!("epoch {}", disk.epoch), log, ..view }
     }
 
-    /// Half of the seeds have leaders that come and go.
     fn script(setup: &Setup, dice: &mut Dice) -> Script {
-        let mut script = swarm::script::<Self>(setup, dice);
-        if dice.coin() {
-            swarm::turmoil::<Self>(&mut script, setup, dice);
-        }
-        script
+        swarm::led::<Self>(setup, dice)
     }
 }
 

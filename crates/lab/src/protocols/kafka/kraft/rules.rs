@@ -81,7 +81,10 @@ impl Memory {
             _ => return,
         };
         verdict.require("durable-before-sent", durable, || {
-            format!("{from} sends {message}, and its disk has a vote for {:?}", disk.voted)
+            format!(
+                "{from} sends {message}, and its disk has a vote for {}",
+                show(disk.voted.as_ref())
+            )
         });
         if let Some((epoch, candidate)) = vote {
             let first = *self.votes.entry((from, epoch)).or_insert(candidate);
@@ -108,7 +111,11 @@ impl Memory {
         let last = voter.log().get(now - 1);
         let own = last.is_some_and(|record| record.epoch == voter.epoch());
         verdict.require("commit-own-epoch", own, || {
-            format!("{id} leads epoch {}, and counts voters of {last:?}", voter.epoch())
+            format!(
+                "{id} leads epoch {}, and counts voters of {}",
+                voter.epoch(),
+                show(last.as_ref())
+            )
         });
         let has = |node: &&crate::protocol::Node<KRaft>| node.disk.log.get(now - 1) == last;
         let holders = seen.nodes.iter().filter(has).count();
@@ -147,6 +154,10 @@ impl Memory {
         });
         self.led.insert(id, (epoch, log.clone()));
     }
+}
+
+fn show<T: ToString>(it: Option<&T>) -> String {
+    it.map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }
 
 /// What a leader of this epoch should have, and has not: what is known from this epoch or before.

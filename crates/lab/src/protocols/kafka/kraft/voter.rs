@@ -67,6 +67,15 @@ impl Process for Voter {
         }
     }
 
+    fn timer(timer: &Timer) -> String {
+        let name = match timer {
+            Timer::Election => "election timeout",
+            Timer::Fetch => "time to fetch again",
+            Timer::Lead => "look at the followers",
+        };
+        name.to_owned()
+    }
+
     fn kind(message: &Message) -> &'static str {
         message.kind()
     }

@@ -1,0 +1,81 @@
+//! A search ends at what a mistake does, and not at the step that is the mistake.
+
+use lab::check::{search, setup_of};
+use lab::facade::{Subject, Tell};
+use lab::protocol::{RuleKind, Setup};
+use lab::{registry, shrink, story};
+
+use crate::support::subject;
+
+/// Mistakes of which no search of this size has shown a harm: their texts say so, and why, where it is known.
+const MECHANISM_ONLY: &[(&str, &str)] = &[
+    ("pbft", "mixed-views"),
+    ("pbft", "accept-twice"),
+    ("paxos", "reuse-ballot"),
+    ("multi-paxos", "reuse-ballot"),
+    ("raft", "forget-vote-at-step-down"),
+    ("raft", "change-too-soon"),
+    ("raft", "overwritten-is-durable"),
+    ("zab", "accept-old-epoch"),
+    ("isr", "believe-late-answers"),
+    ("isr", "expand-by-lagging-watermark"),
+    ("isr", "fetches-of-any-epoch"),
+    ("gossip", "minority-elects"),
+];
+
+fn found(subject: &dyn Subject, variant: &str) -> lab::check::Found {
+    let setup = setup_of(subject, variant).unwrap();
+    let report = search(subject, &setup, 10_000).unwrap();
+    let found = report.found.unwrap();
+    println!("{} {variant}: {} in {} seeds", subject.about().name, found.broken.rule, report.seeds);
+    found
+}
+
+#[test]
+fn every_mistake_is_followed_to_what_it_does() {
+    let mut fell_back = Vec::new();
+    for &subject in registry::PROTOCOLS {
+        let about = subject.about();
+        for variant in about.variants {
+            if MECHANISM_ONLY.contains(&(about.name, variant.name)) {
+                continue;
+            }
+            let found = found(subject, variant.name);
+            let kind = about.kind_of(&found.broken.rule);
+            assert_eq!(found.fell_back(), kind != Some(RuleKind::Consequence));
+            if found.fell_back() {
+                fell_back.push((about.name, variant.name, found.broken.rule));
+            }
+        }
+    }
+    assert!(fell_back.is_empty(), "{fell_back:?}");
+}
+
+/// Raft, figure 8: an entry that was committed is lost, in a story that can be read.
+#[test]
+fn an_old_term_that_is_counted_loses_a_committed_entry() {
+    for (name, variant) in [("raft", "commit-old-term"), ("kraft", "count-old-epochs")] {
+        let subject = subject(name);
+        let found = found(subject, variant);
+        assert!(found.beyond.is_some(), "the mechanism's rule breaks first");
+        let smallest = shrink::shrink(subject, &found, 3_000).unwrap();
+        assert_eq!("leader-completeness", smallest.broken.rule);
+        let outcome = subject.run(&smallest.run, Tell::All).unwrap();
+        assert_eq!(Some(&smallest.broken), outcome.broken.as_ref());
+        // The live list has the mechanism's rule, too.
+        assert!(outcome.all_broken.len() > 1);
+        let story = story::tell(&outcome.trace.unwrap(), None);
+        assert!(smallest.events < 250 && story.lines().count() < 700, "{}", smallest.events);
+    }
+}
+
+#[test]
+fn a_search_falls_back_to_the_mechanism_and_says_so() {
+    let subject = subject("zab");
+    let found = found(subject, "accept-old-epoch");
+    assert!(found.fell_back());
+    assert_eq!("keeps-promises", found.broken.rule);
+    let watched = ["keeps-promises".to_owned()].into();
+    let named = Setup { watched, ..setup_of(subject, "accept-old-epoch").unwrap() };
+    assert_eq!(None, search(subject, &named, 1_000).unwrap().found.unwrap().beyond);
+}
