@@ -449,10 +449,9 @@ function drawPanels(now) {
   const { recording, k } = app;
   byId("time").value = k;
   byId("time").setAttribute("aria-valuetext", `event ${k} of ${recording.length}, ${clock(app.us)}`);
-  const broken = panels.judge(byId("rules"), recording, k);
-  byId("verdict").hidden = !broken;
-  if (broken) {
-    const text = `${broken.broken.rule}: ${broken.broken.what}`;
+  const text = panels.verdict(panels.judge(byId("rules"), recording, k));
+  byId("verdict").hidden = !text;
+  if (text) {
     if (byId("verdict").textContent !== text) say(`A rule is broken. ${text}`);
     byId("verdict").textContent = text;
   }
@@ -557,8 +556,10 @@ async function found(first, stopped) {
   const smallest = await ask("shrink", first);
   if (stopped()) return;
   byId("progress").close();
+  const { beyond } = first;
+  const alone = beyond?.mechanism === rule ? ` That is the mistake itself; nothing that anybody relies on broke in ${beyond.seeds} seeds.` : "";
   const words = `${smallest.run.setup.n} processes. Found with seed ${first.run.setup.seed} after ${first.events} events; cut down to ${smallest.events}. ${smallest.broken.rule}: ${smallest.broken.what ?? what}. You see the last of them; go back for the beginning.`;
-  lessonText("Counterexample", words);
+  lessonText("Counterexample", words + alone);
   await load(smallest.run, { k: Math.max(smallest.events - LEAD_IN, 0), play: true });
 }
 

@@ -19,30 +19,51 @@ export function keepingFocus(box, rebuild, instead) {
   same?.focus({ preventScroll: true });
 }
 
+// What somebody relies on first, then how the protocol sees to it.
+const KINDS = [
+  ["consequence", "what is relied on"],
+  ["mechanism", "how it is seen to"],
+];
+
 export function rules(list, about, watched) {
-  list.replaceChildren(
-    ...about.rules.map((rule) => {
-      const item = make("li", { title: rule.says }, make("span", {}, make("b", { textContent: rule.name }), make("small")));
-      item.dataset.rule = rule.name;
-      return item;
-    }),
-  );
+  const items = KINDS.map(([kind, words]) => {
+    const rules = about.rules.filter((rule) => rule.kind === kind);
+    const heading = make("li", { className: "kind", textContent: words });
+    return rules.length ? [heading, ...rules.map(ruleItem)] : [];
+  });
+  list.replaceChildren(...items.flat());
 }
 
-// Names the state of each rule after k events; gives back the first that broke.
+function ruleItem(rule) {
+  const item = make("li", { title: rule.says }, make("span", {}, make("b", { textContent: rule.name }), make("small")));
+  item.dataset.rule = rule.name;
+  item.dataset.kind = rule.kind;
+  return item;
+}
+
+// Names the state of each rule after k events; gives back the first that broke, and the first of those that somebody
+// relies on.
 export function judge(list, recording, k) {
-  let first = null;
-  for (const item of list.children) {
+  const firsts = { consequence: null, mechanism: null };
+  for (const item of list.querySelectorAll("[data-rule]")) {
     const broken = recording.brokenAt(item.dataset.rule, k);
     item.className = broken ? "broke" : "held";
     item.setAttribute("aria-label", `${item.dataset.rule}: ${broken ? "broken" : "holds"}`);
     const small = item.querySelector("small");
     const text = broken ? broken.broken.what : "";
     if (small.textContent !== text) small.textContent = text;
-    if (broken && (!first || broken.event < first.event)) first = broken;
+    const { kind } = item.dataset;
+    if (broken && (!firsts[kind] || broken.event < firsts[kind].event)) firsts[kind] = broken;
   }
-  const tripped = recording.brokenAt("assertion", k);
-  return first ?? tripped ?? null;
+  return { harm: firsts.consequence, mistake: firsts.mechanism ?? recording.brokenAt("assertion", k) ?? null };
+}
+
+// What is wrong, in a line: the harm, and the rule that it began with.
+export function verdict({ harm, mistake }) {
+  const say = ({ broken }) => `${broken.rule}: ${broken.what}`;
+  if (!harm) return mistake ? say(mistake) : "";
+  const began = mistake && mistake.event < harm.event ? ` It began with ${mistake.broken.rule}.` : "";
+  return `${say(harm)}.${began}`;
 }
 
 export function selected(box, node, frame) {
