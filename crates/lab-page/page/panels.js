@@ -21,8 +21,8 @@ export function keepingFocus(box, rebuild, instead) {
 
 // What somebody relies on first, then how the protocol sees to it.
 const KINDS = [
-  ["consequence", "what is relied on"],
-  ["mechanism", "how it is seen to"],
+  ["consequence", "what is promised"],
+  ["mechanism", "how the promise is kept"],
 ];
 
 export function rules(list, about, watched) {
