@@ -4,6 +4,9 @@
 //! ever, a new field is optional, and what a member does not understand it leaves out, message by message. These two
 //! functions make that a thing that can be tried: what a member of the version before would have sent, or would have
 //! taken from a frame, and what one of a version to come might send.
+//!
+//! Caveats: entries, memberships and effects are the same in all versions here, and so is the stream of a snapshot; a
+//! request that is passed on is of a kind that all know.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -37,7 +40,7 @@ pub fn older(frame: Bytes) -> Bytes {
     frame.encode_to_vec().into()
 }
 
-/// The frame as a member of a version to come might send it: with a field more in all that is in it, with a message
+/// The frame as a member of a version to come might send it: with a field more in each message, with a message
 /// between replicas and one between stores of which ours knows nothing, and with a field more of its own.
 ///
 /// # Panics
