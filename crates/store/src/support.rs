@@ -15,7 +15,7 @@
 //! their support yet, it tries again a few times; if it still does not, or its log is too short,
 //! the others' election timeouts come. And the one that comes first may stand by nobody yet, having just
 //! come back, so that no support of its own runs out: whoever ranks next campaigns once, a little later,
-//! if nobody leads by then.
+//! if nobody leads by then and nobody has begun to.
 //!
 //! When all stores begin, nobody has been heard of and nothing tells who is there. Then the voters of
 //! a range go one after the other, by the same rank ([`Store::begin`]).
@@ -48,7 +48,7 @@ use crate::liveness::{self, Epoch, Liveness, Support};
 use crate::mutants::Mutant;
 use crate::replica::{Replica, node_in};
 use crate::types::{Envelope, NodeId, RangeId};
-use crate::waves::{News, mixed};
+use crate::waves::{News, Retry, mixed};
 
 /// How many replicas a wave looks at for each that it may concern.
 const LOOKED_AT_PER_CAMPAIGN: usize = 64;
@@ -231,8 +231,14 @@ impl Store {
     fn retry(&mut self) {
         let mut campaigns = self.config.campaigns_per_wave;
         for _ in 0..campaigns * LOOKED_AT_PER_CAMPAIGN {
-            let Some((range, left)) = self.waves.next_retry(self.now) else { break };
-            campaigns -= usize::from(self.campaign(range, left));
+            let Some((range, retry)) = self.waves.next_retry(self.now) else { break };
+            let term = self.replicas.get(&range).map(|replica| replica.raft.term());
+            let began = match retry {
+                Retry::Next(before) if term != Some(before) => false,
+                Retry::Next(_) => self.campaign(range, 0),
+                Retry::Again(left) => self.campaign(range, left),
+            };
+            campaigns -= usize::from(began);
             if campaigns == 0 {
                 break;
             }
@@ -294,9 +300,13 @@ impl Store {
                 let epoch = if wrong { binding.epoch } else { epoch };
                 quietly(replica.raft.step(now, Input::SupportWithdrawn { epoch }));
                 self.touched.insert(range);
+                let (term, timeout) = (replica.raft.term(), replica.raft.config().election_timeout);
                 match self.rank_without(range, node) {
                     Some(0) => _ = self.campaign(range, self.config.campaign_retries),
-                    Some(rank) => self.waves.retry_at(now + self.turn_of_next() * rank, range, 0),
+                    Some(rank) => {
+                        let at = now + self.turn_of_next(timeout) * rank;
+                        self.waves.retry_at(at, range, Retry::Next(term));
+                    }
                     None => {}
                 }
             }
@@ -364,12 +374,13 @@ impl Store {
         u32::try_from(before).ok()
     }
 
-    /// How long whoever ranks next leaves to the one before: until that would have won, or tried again, and
-    /// the time that the waves take to come to all ranges.
-    fn turn_of_next(&self) -> Duration {
+    /// How long whoever ranks next leaves to the one before: a quarter of the election timeout, in which
+    /// two rounds of messages are there and back where that timeout is chosen well; and the time that
+    /// the waves take to come to all ranges, but no longer than the timeout is for.
+    fn turn_of_next(&self, election_timeout: Duration) -> Duration {
         let waves = self.replicas.len() / self.config.campaigns_per_wave;
-        let waves = u32::try_from(waves).unwrap_or(u32::MAX);
-        self.config.campaign_retry_interval * 3 / 2 + self.config.wave_interval * waves
+        let waves = self.config.wave_interval * u32::try_from(waves).unwrap_or(u32::MAX);
+        election_timeout / 4 + waves.min(election_timeout / 2)
     }
 
     /// Whether an election could be won by the stores that are not gone.
@@ -380,7 +391,7 @@ impl Store {
     }
 
     /// A campaign in place of a leader whose store is gone, and again later if it comes to nothing; says
-    /// whether it began, as it does not if somebody leads by now, or if it could not be won.
+    /// whether there was anything to do, as there is not if somebody leads by now.
     fn campaign(&mut self, range: RangeId, retries_left: u8) -> bool {
         let Some(replica) = self.replicas.get(&range) else { return false };
         let raft = &replica.raft;
@@ -393,10 +404,11 @@ impl Store {
         }
         if !self.has_quorum(raft, replica) {
             self.park(range);
-            return false;
+            return true;
         }
         if let Some(left) = retries_left.checked_sub(1) {
-            self.waves.retry_at(self.now + self.config.campaign_retry_interval, range, left);
+            let at = self.now + self.config.campaign_retry_interval;
+            self.waves.retry_at(at, range, Retry::Again(left));
         }
         self.touched.insert(range);
         if let Some(replica) = self.replicas.get_mut(&range) {

@@ -18,8 +18,10 @@
 //! Nothing safe depends on when a wave comes: a lease looks at stores, and a bound replica that is
 //! asked for its vote asks its store first.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+
+use raft::Term;
 
 use crate::liveness::Epoch;
 use crate::types::{NodeId, RangeId};
@@ -82,14 +84,26 @@ impl Sweep {
     }
 }
 
+/// A campaign that waits for its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Of one that lost, which tries again so often after this.
+    Again(u8),
+    /// Of one that leaves it to another first; moot if the term is not this one any more, for then that
+    /// one has begun.
+    Next(Term),
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Waves {
     /// The next in turn first. `INVARIANT:` two for each other store at most.
     sweeps: VecDeque<Sweep>,
     /// Campaigns by the second in which they became due.
     due: BTreeSet<(u64, RangeId)>,
-    /// Campaigns to be tried again, or for the first time if nobody has won by then; and how often after that.
-    retries: BTreeSet<(Duration, RangeId, u8)>,
+    /// Campaigns to be tried again, or for the first time if nobody has won by then. `INVARIANT:` one of a
+    /// range at most, which `retry` has.
+    retries: BTreeSet<(Duration, RangeId)>,
+    retry: BTreeMap<RangeId, (Duration, Retry)>,
     /// Ranges that could win no election, as the stores of a quorum are gone.
     parked: BTreeSet<RangeId>,
     /// When parked ranges repeat their release.
@@ -149,17 +163,22 @@ impl Waves {
         self.due.pop_first().map(|(_, range)| range)
     }
 
-    pub(crate) fn retry_at(&mut self, at: Duration, range: RangeId, left: u8) {
-        self.retries.insert((at, range, left));
+    /// Has a range campaign then; it takes the place of what waits there already.
+    pub(crate) fn retry_at(&mut self, at: Duration, range: RangeId, retry: Retry) {
+        if let Some((before, _)) = self.retry.insert(range, (at, retry)) {
+            self.retries.remove(&(before, range));
+        }
+        self.retries.insert((at, range));
     }
 
-    pub(crate) fn next_retry(&mut self, now: Duration) -> Option<(RangeId, u8)> {
-        let &(at, range, left) = self.retries.first()?;
+    pub(crate) fn next_retry(&mut self, now: Duration) -> Option<(RangeId, Retry)> {
+        let &(at, range) = self.retries.first()?;
         if at > now {
             return None;
         }
         self.retries.pop_first();
-        Some((range, left))
+        let (_, retry) = self.retry.remove(&range)?;
+        Some((range, retry))
     }
 
     pub(crate) fn park(&mut self, range: RangeId) {
@@ -175,7 +194,7 @@ impl Waves {
     /// When the next wave is to be, if there is work for one.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let work = !self.sweeps.is_empty() || !self.due.is_empty();
-        let retry = self.retries.first().map(|&(at, ..)| at.max(self.next_wave));
+        let retry = self.retries.first().map(|&(at, _)| at.max(self.next_wave));
         let release = self.releases.first().map(|&(at, _)| at.max(self.next_wave));
         work.then_some(self.next_wave).into_iter().chain(retry).chain(release).min()
     }
@@ -236,11 +255,21 @@ mod tests {
     #[test]
     fn a_retry_waits_for_its_time() {
         let mut waves = Waves::default();
-        waves.retry_at(SECOND * 2, RangeId(7), 3);
+        waves.retry_at(SECOND * 2, RangeId(7), Retry::Again(3));
         assert_eq!(Some(SECOND * 2), waves.next_deadline());
         assert_eq!(None, waves.next_retry(SECOND));
-        assert_eq!(Some((RangeId(7), 3)), waves.next_retry(SECOND * 2));
+        assert_eq!(Some((RangeId(7), Retry::Again(3))), waves.next_retry(SECOND * 2));
         assert_eq!(None, waves.next_deadline());
+    }
+
+    #[test]
+    fn the_newest_retry_of_a_range_is_the_one() {
+        let mut waves = Waves::default();
+        waves.retry_at(SECOND * 9, RangeId(7), Retry::Next(Term(4)));
+        waves.retry_at(SECOND * 2, RangeId(7), Retry::Again(1));
+        assert_eq!(Some((RangeId(7), Retry::Again(1))), waves.next_retry(SECOND * 10));
+        assert_eq!(None, waves.next_retry(SECOND * 10));
+        assert!(waves.retry.is_empty());
     }
 
     /// Who is told in one turn of so many ranges, of those from 1 to 10.

@@ -1,4 +1,5 @@
-//! Three stores and one range; a link that breaks one way or both. What it costs, and who leads then.
+//! Three stores or five, and one range or many; links that break one way or both, or are slow. What it costs, and who
+//! leads then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,11 +24,13 @@ enum Sent {
     Liveness(liveness::Message),
 }
 
-/// Everything takes a millisecond, and disks are fast.
+/// Messages take a millisecond unless more is said, and disks are fast.
 struct World {
     now: Duration,
+    latency: Duration,
     stores: BTreeMap<u64, Store>,
-    on_their_way: Vec<(u64, u64, Sent)>,
+    /// When it arrives, from, to, what.
+    on_their_way: Vec<(Duration, u64, u64, Sent)>,
     /// From, to: nothing gets through.
     cut: BTreeSet<(u64, u64)>,
     releases_are_lost: bool,
@@ -46,8 +49,14 @@ impl World {
 
     /// Stores that begin, with so many ranges.
     fn of(ranges: u64) -> World {
+        World::with(3, ranges, ms(1))
+    }
+
+    fn with(stores: u64, ranges: u64, latency: Duration) -> World {
+        let nodes = || 1..=stores;
         let mut world = World {
             now: Duration::ZERO,
+            latency,
             stores: BTreeMap::new(),
             on_their_way: Vec::new(),
             cut: BTreeSet::new(),
@@ -56,7 +65,7 @@ impl World {
             pre_votes: 0,
             fortified: 0,
         };
-        for n in NODES {
+        for n in nodes() {
             let liveness = liveness::Config {
                 heartbeat_interval: ms(100),
                 support_duration: ms(700),
@@ -68,12 +77,12 @@ impl World {
             for range in 1..=ranges {
                 let seed = n + 10 * range;
                 let config = raft::Config { fortify: true, ..raft::Config::new(id(n), seed) };
-                let founded = Restored::founding(Membership::of_voters(NODES.map(id)));
+                let founded = Restored::founding(Membership::of_voters(nodes().map(id)));
                 let raft = Raft::new(world.now, config, founded).expect("consistent");
-                store.add(RangeId(range), raft, NODES.map(|n| (id(n), NodeId(n))).collect());
+                store.add(RangeId(range), raft, nodes().map(|n| (id(n), NodeId(n))).collect());
             }
             store.begin(world.now);
-            store.set_peers(world.now, NODES.filter(|&other| other != n).map(NodeId).collect());
+            store.set_peers(world.now, nodes().filter(|&other| other != n).map(NodeId).collect());
             world.stores.insert(n, store);
             world.flush(n);
         }
@@ -127,14 +136,16 @@ impl World {
             }
         }
         if !self.cut.contains(&(from, to)) {
-            self.on_their_way.push((from, to, what));
+            self.on_their_way.push((self.now + self.latency, from, to, what));
         }
     }
 
     fn run(&mut self, time: Duration) {
         for _ in 0..time.as_millis() {
             self.now += ms(1);
-            for (from, to, what) in std::mem::take(&mut self.on_their_way) {
+            let now = self.now;
+            let arrive = self.on_their_way.extract_if(.., |(at, ..)| *at <= now);
+            for (_, from, to, what) in arrive.collect::<Vec<_>>() {
                 let store = self.stores.get_mut(&to).expect("a store");
                 match what {
                     _ if self.dead.contains(&to) => continue,
@@ -145,7 +156,8 @@ impl World {
                 }
                 self.flush(to);
             }
-            for n in NODES.filter(|n| !self.dead.contains(n)).collect::<Vec<_>>() {
+            let alive = self.stores.keys().copied().filter(|n| !self.dead.contains(n));
+            for n in alive.collect::<Vec<_>>() {
                 let store = self.stores.get_mut(&n).expect("a store");
                 if store.next_deadline().is_some_and(|deadline| deadline <= self.now) {
                     store.timeout(self.now).expect("nothing is broken");
@@ -266,7 +278,33 @@ fn a_store_that_stands_by_nobody_yet_is_not_waited_for() {
     world.cut.clear();
     world.dead.insert(1);
     // Support runs out after 0.7 s.
-    world.run(ms(700 + 300));
+    world.run(ms(700 + 400));
     let led = world.led();
     assert_eq!(led[1] + led[2], 30, "{led:?}");
+}
+
+/// Four are left, whose stores withdraw their support at nearly the same moment. Each has its turn, and whoever has seen
+/// another begin leaves it at that: one election for each range, also where a round trip takes a good part of a turn.
+#[test]
+fn turns_after_a_loss_do_not_meet() {
+    for latency in [1, 20, 50, 100] {
+        let mut world = World::with(5, 60, ms(latency));
+        world.run(ms(15_000));
+        let lost: Vec<(RangeId, u64)> = world.stores[&1]
+            .replicas()
+            .filter(|(_, one)| one.raft().is_leader())
+            .map(|(range, one)| (range, one.raft().term().0))
+            .collect();
+        assert!(lost.len() > 5, "{latency} ms: it led {}", lost.len());
+        world.dead.insert(1);
+        // Support runs out after 0.7 s and a heartbeat; two round trips elect.
+        world.run(ms(700 + 100 + 300 + 5 * latency));
+        for (range, term) in lost {
+            let led = world.stores.iter().filter(|(n, _)| **n != 1).filter_map(|(_, store)| {
+                let raft = store.replica(range)?.raft();
+                raft.is_leader().then_some(raft.term().0)
+            });
+            assert_eq!(led.collect::<Vec<_>>(), [term + 1], "{range:?}, {latency} ms");
+        }
+    }
 }
