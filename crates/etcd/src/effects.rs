@@ -25,6 +25,16 @@ pub enum MalformedEffects {
     /// It is not an encoding of effects.
     #[error("effects: {0}")]
     Encoding(String),
+    /// A later version of this program wrote them.
+    #[error(
+        "effects: format {found}, and {known} is the newest known: this member is to be upgraded"
+    )]
+    Newer {
+        /// The format found.
+        found: u32,
+        /// The newest known.
+        known: u32,
+    },
     /// A change is neither a version nor a key, or of another revision than the entry's.
     #[error("effects: a change that is none")]
     Change,
@@ -74,7 +84,14 @@ struct EffectsMessage {
     rows: Vec<RowMessage>,
     #[prost(int64, optional, tag = "5")]
     compact: Option<i64>,
+    /// What it takes to understand them; see [`FORMAT`].
+    #[prost(uint32, tag = "6")]
+    format: u32,
 }
+
+/// The format of effects. Who adds something to them that must not be left out raises it, and has effects that hold
+/// it say so: a member of an earlier version stops there, and does not apply a part.
+const FORMAT: u32 = 0;
 
 /// The effects of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +112,7 @@ impl Effects {
             changes: changes.map(ChangeMessage::from).collect(),
             rows: self.rows.into_iter().map(|(key, value)| RowMessage { key, value }).collect(),
             compact: self.compact.map(|revision| revision.0),
+            format: FORMAT,
         };
         message.encode_to_vec().into()
     }
@@ -103,6 +121,9 @@ impl Effects {
     pub(crate) fn decode(bytes: &Bytes) -> Result<Self, MalformedEffects> {
         let message = EffectsMessage::decode(bytes.clone())
             .map_err(|error| MalformedEffects::Encoding(error.to_string()))?;
+        if message.format > FORMAT {
+            return Err(MalformedEffects::Newer { found: message.format, known: FORMAT });
+        }
         let mut changes = Vec::with_capacity(message.changes.len());
         for change in message.changes {
             changes.push(Change::try_from(change)?);
@@ -210,6 +231,15 @@ mod tests {
         let empty =
             Effects { commit: Some(Commit { revision: Revision(2), changes: vec![] }), ..nothing };
         assert_eq!(Effects::decode(&empty.clone().encode()).unwrap(), empty);
+    }
+
+    #[test]
+    fn effects_of_a_later_format_are_not_applied_in_part() {
+        let bytes = effects().encode();
+        let mut message = EffectsMessage::decode(bytes).unwrap();
+        message.format = FORMAT + 1;
+        let found = Effects::decode(&message.encode_to_vec().into());
+        assert_eq!(found, Err(MalformedEffects::Newer { found: FORMAT + 1, known: FORMAT }));
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! functions make that a thing that can be tried: what a member of the version before would have sent, or would have
 //! taken from a frame, and what one of a version to come might send.
 //!
-//! Caveats: entries, memberships and effects are the same in all versions here, and so is the stream of a snapshot; a
-//! request that is passed on is of a kind that all know.
+//! Caveats: entries, memberships and effects are the same in all versions here (one that is not understood is refused,
+//! as the tests of this module and of `etcd` show), and so is the stream of a snapshot; a request that is passed on is
+//! of a kind that all know.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -122,6 +123,19 @@ mod tests {
         assert!(wire::message::decode(read.messages.remove(0)).is_err());
         assert!(wire::liveness::decode(read.liveness.remove(0)).is_err());
         assert_eq!(read, ours);
+    }
+
+    /// An entry whose payload is of a kind that is not known is no empty one.
+    #[test]
+    fn an_entry_that_is_not_understood_is_refused() {
+        for mut message in frame().messages {
+            let Some(pb::Body::Append(append)) = &mut message.body else { continue };
+            let before = append.entries.len();
+            append.entries.push(pb::Entry { term: 3, ..Default::default() });
+            assert!(before > 0 && wire::message::decode(message).is_err());
+            return;
+        }
+        panic!("no entries among the samples");
     }
 
     #[test]

@@ -170,6 +170,8 @@ pub struct Core<E: Engine> {
     /// Groups that were stepped since the last flush: their deadlines may have changed.
     stepped: BTreeSet<RangeId>,
     deadlines: BTreeSet<(Duration, RangeId)>,
+    /// Peers that have said something that this version does not understand.
+    not_understood: BTreeSet<NodeId>,
 }
 
 /// Takes a [`Turn`] of a range, if it has a group, and evaluates an expression with it.
@@ -232,6 +234,7 @@ impl<E: Engine> Core<E> {
             dense,
             ranges: Ranges::default(),
             touched: BTreeSet::new(),
+            not_understood: BTreeSet::new(),
             stepped: BTreeSet::new(),
             deadlines: BTreeSet::new(),
         };
@@ -591,7 +594,7 @@ impl<E: Engine> Core<E> {
             match wire::liveness::decode(message) {
                 Ok(message) => self.shared.store.receive_liveness(now, from, message),
                 Err(error) => {
-                    tracing::warn!(peer = format_args!("{:x}", from.0), %error, "dropped");
+                    self.not_understood(from, &error);
                     if mutants::on(Mutant::UnknownSinksFrame) {
                         return Ok(());
                     }
@@ -616,7 +619,7 @@ impl<E: Engine> Core<E> {
                     self.shared.store.receive(now, from, envelope)?;
                 }
                 Err(error) => {
-                    tracing::warn!(peer = format_args!("{:x}", from.0), %error, "dropped");
+                    self.not_understood(from, &error);
                     if mutants::on(Mutant::UnknownSinksFrame) {
                         return Ok(());
                     }
@@ -640,6 +643,14 @@ impl<E: Engine> Core<E> {
             self.dense().read_point_answered(now, from, reply);
         }
         Ok(())
+    }
+
+    /// A message is left out. A peer of a later version may send such as often as it likes: it is told of once.
+    fn not_understood(&mut self, from: NodeId, error: &wire::Malformed) {
+        if self.not_understood.insert(from) {
+            let peer = format_args!("{:x}", from.0);
+            tracing::warn!(peer, %error, "dropped, as all of its kind from there will be");
+        }
     }
 
     /// A request that a peer passed on.

@@ -268,12 +268,15 @@ impl<E: Engine> Core<E> {
 
     /// There is no room: leaders among the ranges give way to members that may have some.
     pub(super) fn hand_over_ranges(&mut self, now: Duration) -> Result<(), Fatal> {
-        let after = self.ranges.looked_at.map_or(Bound::Unbounded, Bound::Excluded);
+        let after = self.ranges.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
         let awake = self.ranges.awake.range((after, Bound::Unbounded));
         let next: Vec<RangeId> = awake.map(|(&range, _)| range).take(RANGES_AT_ONCE).collect();
         self.ranges.looked_at = next.last().copied().filter(|_| next.len() == RANGES_AT_ONCE);
         let mut handed_over = 0;
         for range in next {
+            if !self.ranges.led.contains(&range) {
+                continue;
+            }
             let began = super::turn!(self, range, turn => turn.hand_over_if_full(now)?);
             handed_over += usize::from(began == Some(true));
             if handed_over == HAND_OVERS_AT_ONCE {

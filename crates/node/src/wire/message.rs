@@ -163,15 +163,19 @@ fn encode_entry(entry: Entry) -> pb::Entry {
         Payload::Data(data) => (Some(data), None),
         Payload::Membership(change) => (None, Some(encode_change(&change))),
     };
-    pb::Entry { term: entry.term.0, data, membership }
+    let empty = data.is_none() && membership.is_none();
+    pb::Entry { term: entry.term.0, data, membership, empty }
 }
 
 fn decode_entry(index: LogIndex, entry: pb::Entry) -> Result<Entry, Malformed> {
-    let payload = match (entry.data, entry.membership) {
-        (None, None) => Payload::Empty,
-        (Some(data), None) => Payload::Data(data),
-        (None, Some(change)) => Payload::Membership(Arc::new(decode_change(change)?)),
-        (Some(_), Some(_)) => return Err(Malformed("an entry with two payloads")),
+    // INVARIANT: what is not understood is not taken for empty: this member would apply nothing where others apply
+    // something. It is refused whole, and this member lags until it is upgraded.
+    let payload = match (entry.data, entry.membership, entry.empty) {
+        (None, None, true) => Payload::Empty,
+        (Some(data), None, false) => Payload::Data(data),
+        (None, Some(change), false) => Payload::Membership(Arc::new(decode_change(change)?)),
+        (None, None, false) => return Err(Malformed("an entry of an unknown kind")),
+        _ => return Err(Malformed("an entry with two payloads")),
     };
     Ok(Entry { index, term: Term(entry.term), payload })
 }

@@ -244,6 +244,9 @@ pub(crate) struct Entry {
     pub(crate) data: Option<Bytes>,
     #[prost(message, optional, tag = "3")]
     pub(crate) membership: Option<MembershipChange>,
+    /// It is empty on purpose. Without, an entry with neither is of a kind that this version does not know.
+    #[prost(bool, tag = "4")]
+    pub(crate) empty: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
