@@ -19,7 +19,6 @@ const STRETCHES_US_MAX = 120_000_000;
 const QUIET_MS = 350;
 // A message that takes longer than this from now on is not waited for.
 const FAR_US = 40_000;
-const SEEDS_AT_ONCE = 250;
 const SEEDS_MAX = 10_000;
 const PANELS_MS = 120;
 // How far the address may be behind a run that plays, and a moment that is dragged.
@@ -193,6 +192,7 @@ function openLesson(nth) {
   const run = copy(app.about.runs[nth]);
   run.setup.variants = [...new Set([...run.setup.variants, ...app.ticked])];
   load(run, { play: true }).catch(fail);
+  byId("board").scrollIntoView({ block: "nearest" });
 }
 
 function toggleVariant(name, on) {
@@ -527,16 +527,19 @@ async function search() {
   const stopped = () => mine !== app.searching;
   dialog.querySelector("p").textContent = "The first seeds";
   dialog.showModal();
-  let seeds = 0;
+  let search = { setup: { ...setup, seed: 0 }, seeds: SEEDS_MAX };
   try {
-    for (; seeds < SEEDS_MAX && !stopped(); seeds += SEEDS_AT_ONCE) {
-      dialog.querySelector("p").textContent = `${seeds} seeds, and no rule broke yet`;
-      dialog.querySelector("progress").value = seeds / SEEDS_MAX;
-      const report = await ask("search", { protocol, setup: { ...setup, seed: seeds }, seeds: SEEDS_AT_ONCE });
+    while (!search.over) {
+      search = await ask("search", { protocol, search });
       if (stopped()) return;
+      const { report, beyond } = search;
       if (report.found) return await found(report.found, stopped);
+      const far = beyond ? `Seed ${beyond.seed} breaks ${beyond.mechanism}. What comes of it? ${beyond.seeds} seeds more` : `${report.seeds} seeds, and no rule broke yet`;
+      dialog.querySelector("p").textContent = far;
+      dialog.querySelector("progress").value = (beyond ?? report).seeds / SEEDS_MAX;
     }
-    const why = setup.variants.length ? "" : " Choose a way to break the protocol, and search again.";
+    const { seeds } = search.report;
+    const why = setup.variants.length ? "" : " Tick a mistake under “Break the protocol”, and search again.";
     lessonText("No counterexample", `No rule broke in ${seeds} seeds.${why}`);
   } finally {
     if (!stopped()) dialog.close();
@@ -558,7 +561,7 @@ async function found(first, stopped) {
   byId("progress").close();
   const { beyond } = first;
   const alone = beyond?.mechanism === rule ? ` That is the mistake itself; nothing that anybody relies on broke in ${beyond.seeds} seeds.` : "";
-  const words = `${smallest.run.setup.n} processes. Found with seed ${first.run.setup.seed} after ${first.events} events; cut down to ${smallest.events}. ${smallest.broken.rule}: ${smallest.broken.what ?? what}. You see the last of them; go back for the beginning.`;
+  const words = `${smallest.run.setup.n} processes. Found with seed ${first.run.setup.seed} after ${first.events} events; cut down to ${smallest.events} with seed ${smallest.run.setup.seed}. ${smallest.broken.rule}: ${smallest.broken.what ?? what}. You see the last of them; Home goes to the beginning.`;
   lessonText("Counterexample", words + alone);
   await load(smallest.run, { k: Math.max(smallest.events - LEAD_IN, 0), play: true });
 }

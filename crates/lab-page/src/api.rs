@@ -1,7 +1,7 @@
 //! What the page asks: JSON in, JSON out. Every question stands for itself.
 
 use bytes::Bytes;
-use lab::check::{self, Found};
+use lab::check::{self, Found, Search};
 use lab::compare;
 use lab::facade::{Outcome, Run, RunError, Subject, Tell};
 use lab::flp::{self, Bounds};
@@ -11,8 +11,8 @@ use lab::{registry, shrink, tax, tour};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Seeds in one question: the page asks again, and shows how far it is.
-const SEEDS_MAX: u64 = 1_000;
+/// Seeds in one answer: the page asks again, shows how far it is, and asks no more when it is stopped.
+const SEEDS_AT_ONCE: u64 = 100;
 /// Runs that a counterexample is cut down by.
 const SHRINK_RUNS_MAX: u64 = 3_000;
 /// Stages of the adversary.
@@ -48,8 +48,6 @@ struct OfProtocol {
     protocol: String,
     #[serde(default)]
     setup: Setup,
-    #[serde(default)]
-    seeds: u64,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +55,13 @@ struct OfProtocol {
 struct OfVariant {
     protocol: String,
     variant: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Searched {
+    protocol: String,
+    search: Search,
 }
 
 #[derive(Deserialize)]
@@ -109,9 +114,9 @@ pub(crate) fn answer(question: &str, body: &[u8]) -> Result<Answer, Refusal> {
             json(&check::setup_of(registry::find(&asked.protocol)?, &asked.variant)?)
         }
         "search" => {
-            let asked: OfProtocol = read(body)?;
-            let subject = registry::find(&asked.protocol)?;
-            json(&check::search(subject, &asked.setup, asked.seeds.min(SEEDS_MAX))?)
+            let Searched { protocol, mut search } = read(body)?;
+            search.go_on(registry::find(&protocol)?, SEEDS_AT_ONCE)?;
+            json(&search)
         }
         "shrink" => {
             let found: Found = read(body)?;
@@ -171,11 +176,14 @@ mod tests {
         assert!(protocols.as_array().unwrap().iter().any(|about| about["name"] == "paxos"));
         let of = serde_json::json!({ "protocol": "paxos", "variant": "forget-promise" });
         let setup = ask("variant", &of);
-        let search = serde_json::json!({ "protocol": "paxos", "setup": setup, "seeds": 1000 });
-        let report = ask("search", &search);
-        let smallest = ask("shrink", &report["found"]);
+        let mut search = serde_json::json!({ "setup": setup, "seeds": 1000 });
+        while search["over"] != true {
+            search = ask("search", &serde_json::json!({ "protocol": "paxos", "search": search }));
+        }
+        let found = &search["report"]["found"];
+        let smallest = ask("shrink", found);
         let outcome = ask("run", &smallest["run"]);
-        assert_eq!(outcome["broken"]["rule"], report["found"]["broken"]["rule"]);
+        assert_eq!(outcome["broken"]["rule"], found["broken"]["rule"]);
         assert!(outcome["trace"]["events"].as_array().unwrap().len() > 5);
     }
 

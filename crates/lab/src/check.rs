@@ -16,7 +16,7 @@ pub const BEYOND_SEEDS_MAX: u64 = 10_000;
 pub const BEYOND_EVENTS_MAX: u64 = 10_000_000;
 
 /// What came of many seeds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// How many seeds were run.
     pub seeds: u64,
@@ -68,7 +68,7 @@ impl Found {
 /// What is wrong with the setup.
 pub fn check(subject: &dyn Subject, setup: &Setup, seeds: u64) -> Result<Report, RunError> {
     let mut report = Report { seeds: 0, events: 0, found: None };
-    for seed in setup.seed..setup.seed.saturating_add(seeds) {
+    for seed in (0..seeds).map_while(|nth| setup.seed.checked_add(nth)) {
         let run = subject.generate(&Setup { seed, ..setup.clone() })?;
         let outcome = subject.run(&run, Tell::End)?;
         report.seeds += 1;
@@ -89,53 +89,102 @@ pub fn check(subject: &dyn Subject, setup: &Setup, seeds: u64) -> Result<Report,
 /// # Errors
 /// What is wrong with the setup.
 pub fn search(subject: &dyn Subject, setup: &Setup, seeds: u64) -> Result<Report, RunError> {
-    if !setup.watched.is_empty() {
-        return check(subject, setup, seeds);
+    let mut search = Search::new(setup.clone(), seeds);
+    while !search.over {
+        search.go_on(subject, seeds.max(1))?;
     }
-    let about = subject.about();
-    let watched = about.consequences().map(str::to_owned).collect();
-    let relied_on = Setup { watched, ..setup.clone() };
-    let mut report = Report { seeds: 0, events: 0, found: None };
-    let mut first: Option<(Setup, Beyond)> = None;
-    for seed in setup.seed.. {
-        let enough = match &first {
-            Some((_, beyond)) => {
-                beyond.seeds >= BEYOND_SEEDS_MAX || beyond.events >= BEYOND_EVENTS_MAX
+    Ok(search.report)
+}
+
+/// A [`search`] that is made in parts, so that whoever waits for it can see how far it is, and can stop it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// What is searched, from which seed on.
+    pub setup: Setup,
+    /// How many seeds are looked at while no rule breaks.
+    pub seeds: u64,
+    /// How far it is, and what it has found when it is over.
+    #[serde(default)]
+    pub report: Report,
+    /// The rule of the mechanism that broke, and how long it has gone on since.
+    #[serde(default)]
+    pub beyond: Option<Beyond>,
+    /// There is nothing more to look at.
+    #[serde(default)]
+    pub over: bool,
+}
+
+impl Search {
+    /// One that has not begun.
+    #[must_use]
+    pub fn new(setup: Setup, seeds: u64) -> Self {
+        Self { setup, seeds, report: Report::default(), beyond: None, over: false }
+    }
+
+    /// Goes on for so many seeds at most.
+    ///
+    /// # Errors
+    /// What is wrong with the setup.
+    pub fn go_on(&mut self, subject: &dyn Subject, seeds: u64) -> Result<(), RunError> {
+        let named = !self.setup.watched.is_empty();
+        let about = subject.about();
+        let mut relied_on = self.setup.clone();
+        if !named {
+            relied_on.watched = about.consequences().map(str::to_owned).collect();
+        }
+        for _ in 0..seeds {
+            let seed = self.setup.seed.checked_add(self.report.seeds);
+            let Some(seed) = seed.filter(|_| !self.is_enough()) else {
+                return self.fall_back(subject);
+            };
+            let mut run = subject.generate(&Setup { seed, ..relied_on.clone() })?;
+            let outcome = subject.run(&run, Tell::End)?;
+            self.report.seeds += 1;
+            self.report.events += outcome.events;
+            if self.beyond.is_none() && !named {
+                let mechanism = broken_mechanism(about, &outcome);
+                self.beyond =
+                    mechanism.map(|mechanism| Beyond { mechanism, seed, seeds: 0, events: 0 });
             }
-            None => report.seeds >= seeds,
-        };
-        if enough {
-            break;
+            if let Some(beyond) = &mut self.beyond {
+                beyond.seeds += 1;
+                beyond.events += outcome.events;
+            }
+            let wanted = |broken: &Broken| {
+                named || about.kind_of(&broken.rule) == Some(RuleKind::Consequence)
+            };
+            if let Some(broken) = outcome.broken.filter(wanted) {
+                if !named {
+                    // Whatever is changed in it, it goes on to what it was found for.
+                    run.setup.watched = [broken.rule.clone()].into();
+                }
+                let (events, beyond) = (outcome.events, self.beyond.clone());
+                self.report.found = Some(Found { run, broken, events, beyond });
+                self.over = true;
+                return Ok(());
+            }
         }
-        let mut run = subject.generate(&Setup { seed, ..relied_on.clone() })?;
-        let outcome = subject.run(&run, Tell::End)?;
-        report.seeds += 1;
-        report.events += outcome.events;
-        let mechanism = broken_mechanism(about, &outcome);
-        if let Some(mechanism) = mechanism.filter(|_| first.is_none()) {
-            let beyond = Beyond { mechanism, seed, seeds: 0, events: 0 };
-            first = Some((Setup { watched: setup.watched.clone(), ..run.setup.clone() }, beyond));
-        }
-        if let Some((_, beyond)) = &mut first {
-            beyond.seeds += 1;
-            beyond.events += outcome.events;
-        }
-        let relied_on =
-            |broken: &Broken| about.kind_of(&broken.rule) == Some(RuleKind::Consequence);
-        if let Some(broken) = outcome.broken.filter(relied_on) {
-            // Whatever is changed in it, it goes on to what it was found for.
-            run.setup.watched = [broken.rule.clone()].into();
-            let beyond = first.map(|(_, beyond)| beyond);
-            report.found = Some(Found { run, broken, events: outcome.events, beyond });
-            return Ok(report);
+        Ok(())
+    }
+
+    fn is_enough(&self) -> bool {
+        match &self.beyond {
+            Some(beyond) => beyond.seeds >= BEYOND_SEEDS_MAX || beyond.events >= BEYOND_EVENTS_MAX,
+            None => self.report.seeds >= self.seeds,
         }
     }
-    if let Some((setup, beyond)) = first {
-        // The seed once more, up to the rule that broke in it.
-        let again = check(subject, &setup, 1)?;
-        report.found = again.found.map(|found| Found { beyond: Some(beyond), ..found });
+
+    /// Nothing came of it: the seed of the mechanism's rule once more, up to that.
+    fn fall_back(&mut self, subject: &dyn Subject) -> Result<(), RunError> {
+        self.over = true;
+        if let Some(beyond) = &self.beyond {
+            let again = check(subject, &Setup { seed: beyond.seed, ..self.setup.clone() }, 1)?;
+            let beyond = Some(beyond.clone());
+            self.report.found = again.found.map(|found| Found { beyond, ..found });
+        }
+        Ok(())
     }
-    Ok(report)
 }
 
 /// The first rule that broke in a run, or the assertion that a process tripped over, unless it is one that somebody

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use lab::check::{self, Found, Report};
+use lab::check::{Beyond, Found, Report, Search};
 use lab::facade::{Outcome, Run, Subject, Tell};
 use lab::flp::{self, Bounds, Ending};
 use lab::protocol::Setup;
@@ -185,7 +185,11 @@ impl CheckArgs {
             json_line(&report)?;
         } else {
             let (seeds, events) = (report.seeds, report.events);
-            put(&format!("{seeds} seeds, {events} events, {:.1?}\n", begun.elapsed()))?;
+            let beyond = match seeds.checked_sub(self.seeds) {
+                Some(more @ 1..) => format!(" ({more} more, for what comes of a mistake)"),
+                _ => String::new(),
+            };
+            put(&format!("{seeds} seeds{beyond}, {events} events, {:.1?}\n", begun.elapsed()))?;
         }
         match report.found {
             None if json => Ok(()),
@@ -227,22 +231,21 @@ impl CheckArgs {
     fn report(&self) -> Result<Report> {
         let subject = self.setup.subject()?;
         let shown = !self.quiet && std::io::stderr().is_terminal();
-        let mut all = Report { seeds: 0, events: 0, found: None };
-        while all.seeds < self.seeds && all.found.is_none() {
-            let setup = self.setup.setup(self.first + all.seeds)?;
-            let seeds = SEEDS_AT_ONCE.min(self.seeds - all.seeds);
-            let report = check::search(subject, &setup, seeds).map_err(bad)?;
-            all.seeds += report.seeds;
-            all.events += report.events;
-            all.found = report.found;
-            if shown {
-                eprint!("\r{} of {} seeds", all.seeds, self.seeds);
+        let mut search = Search::new(self.setup.setup(self.first)?, self.seeds);
+        while !search.over {
+            search.go_on(subject, SEEDS_AT_ONCE).map_err(bad)?;
+            match &search.beyond {
+                _ if !shown => {}
+                Some(Beyond { mechanism, seed, seeds, .. }) => eprint!(
+                    "\r\x1b[Kseed {seed} breaks {mechanism}; what comes of it? {seeds} seeds"
+                ),
+                None => eprint!("\r\x1b[K{} of {} seeds", search.report.seeds, self.seeds),
             }
         }
         if shown {
             eprint!("\r\x1b[K");
         }
-        Ok(all)
+        Ok(search.report)
     }
 }
 

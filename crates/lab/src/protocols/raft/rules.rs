@@ -170,7 +170,9 @@ impl Memory {
             // Of an earlier term than it was committed in, a leader may be without it.
             let holds = own == Some(committed) || within >= term;
             verdict.require("leader-completeness", holds, || {
-                format!("{id} leads term {term} without {index}@{committed}")
+                format!(
+                    "entry {index} of term {committed} was committed, and {id} leads term {term} without it"
+                )
             });
         }
     }
@@ -207,7 +209,9 @@ impl Memory {
             let Some(term) = raft.term_at(index) else { continue };
             let (first, _) = *self.committed.entry(index).or_insert((term, raft.term()));
             verdict.require("commit-is-final", first == term, || {
-                format!("{index}@{first} was committed, and at {id} {index}@{term} is")
+                format!(
+                    "entry {index} of term {first} was committed, and at {id} entry {index} of term {term} is"
+                )
             });
         }
         let news = commit > before.max(raft.truncated().index);
@@ -215,7 +219,8 @@ impl Memory {
         let at = LogPosition { index: commit, term };
         let counted = known.led.as_ref().is_some_and(|(led, _)| *led == raft.term());
         verdict.require("commit-own-term", !counted || term == raft.term(), || {
-            format!("{id} leads term {} and counts replicas of {at}", raft.term())
+            let led = raft.term();
+            format!("{id} leads term {led} and counts replicas of entry {commit}, which is of term {term}")
         });
         let holds = |place: &usize| holds(&seen.nodes[*place].disk, at);
         let holders: BTreeSet<ReplicaId> =
