@@ -86,8 +86,9 @@ pub fn reigns<P: Protocol>(script: &mut Script, setup: &Setup, dice: &mut Dice) 
         acts.extend(down.take().map(|node| (at_us, What::Restart(node))));
         let mut reign =
             Reign { leader, n: setup.n, at_us, ends_us: at_us + length_us - 1, acts: &mut acts };
-        if dice.chance(200) {
-            reign.contested(rivals[usize::try_from(nth + 1).unwrap_or(0) % rivals.len()], dice);
+        if setup.n > 1 && dice.chance(200) {
+            let rival = rivals[usize::try_from(nth + 1).unwrap_or(0) % rivals.len()];
+            reign.contested(rival, P::ABOUT.bears.crashes, dice);
         } else {
             reign.cut_short(beat_us + 1_000 * dice.below(3), dice);
         }
@@ -155,7 +156,7 @@ impl Reign<'_> {
     }
 
     /// Another means to lead as well, the two do not hear each other, and somebody restarts meanwhile.
-    fn contested(&mut self, rival: NodeId, dice: &mut Dice) {
+    fn contested(&mut self, rival: NodeId, crashes: bool, dice: &mut Dice) {
         let leader = self.leader;
         self.push(0, What::Cut { from: leader, to: rival });
         self.push(0, What::Cut { from: rival, to: leader });
@@ -163,7 +164,7 @@ impl Reign<'_> {
         self.push(dice.within(500, 4_000), What::Expire(rival));
         let others: Vec<NodeId> =
             NodeId::all(self.n).filter(|&it| it != leader && it != rival).collect();
-        if let Some(&other) = dice.pick(&others) {
+        if let Some(&other) = dice.pick(&others).filter(|_| crashes) {
             self.push(dice.within(1_000, 6_000), What::Restart(other));
         }
     }

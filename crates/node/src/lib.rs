@@ -17,6 +17,7 @@ mod metrics;
 mod mutants;
 mod runtime;
 mod transport;
+#[cfg(any(test, feature = "versions"))]
 pub mod versions;
 mod wire;
 

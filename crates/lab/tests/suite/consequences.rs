@@ -33,6 +33,9 @@ fn found(subject: &dyn Subject, variant: &str) -> lab::check::Found {
 
 #[test]
 fn every_mistake_is_followed_to_what_it_does() {
+    for (name, variant) in MECHANISM_ONLY {
+        assert!(setup_of(subject(name), variant).is_ok(), "{name} has no mistake {variant}");
+    }
     let mut fell_back = Vec::new();
     for &subject in registry::PROTOCOLS {
         let about = subject.about();
