@@ -125,8 +125,14 @@ fn a_visitor_cuts_the_leader_off() -> Result<()> {
 #[test]
 #[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
 fn a_visitor_finds_a_counterexample() -> Result<()> {
-    let (lab, browser) = (Lab::open()?, Browser::start(1400, 1000)?);
+    let (lab, browser) = (Lab::open()?, Browser::start(1400, 900)?);
     lab.visit(&browser)?;
+    browser.resize(1400, 757)?;
+    drawn(&browser, 1400)?;
+    // On a small laptop's screen all that is needed for it is seen at once.
+    let seen = "['#play', '#search', '#variants label', '#rules li.held'].filter(selector => \
+                document.querySelector(selector).getBoundingClientRect().bottom > innerHeight)";
+    assert_eq!(browser.eval(seen)?, serde_json::json!([]));
     browser.eval("document.getElementById('speed').value = '1'")?;
     browser.click("input[name=commit-old-term]")?;
     let broken = "lab.setup.variants.includes('commit-old-term')";
@@ -189,6 +195,13 @@ fn the_keyboard_is_enough() -> Result<()> {
     browser.wait("a client has asked", SOON, "lab.run.script.acts.some(act => act.what.client)")?;
     browser.keys(END)?;
     assert_eq!(number(&browser, "lab.k")?, number(&browser, "lab.recording.length")?);
+    // The mistakes are a key away.
+    browser.keys("b ")?;
+    let ticked = "lab.setup.variants.length === 1";
+    browser.wait("a mistake is made", SOON, ticked)?;
+    browser.keys(" ")?;
+    browser.wait("and taken back", SOON, "lab.setup.variants.length === 0")?;
+    browser.eval("document.activeElement.blur()")?;
     browser.keys("?")?;
     browser.wait("the keys are shown", SOON, "document.getElementById('keys').open")?;
     browser.keys(ESCAPE)?;

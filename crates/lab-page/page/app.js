@@ -560,10 +560,11 @@ async function found(first, stopped) {
   if (stopped()) return;
   byId("progress").close();
   const { beyond } = first;
-  const alone = beyond?.mechanism === rule ? ` That is the mistake itself; nothing that anybody relies on broke in ${beyond.seeds} seeds.` : "";
+  const alone = beyond?.mechanism === rule ? ` That is of the mechanism: no promise broke in ${beyond.seeds} seeds.` : "";
   const words = `${smallest.run.setup.n} processes. Found with seed ${first.run.setup.seed} after ${first.events} events; cut down to ${smallest.events} with seed ${smallest.run.setup.seed}. ${smallest.broken.rule}: ${smallest.broken.what ?? what}. You see the last of them; Home goes to the beginning.`;
   lessonText("Counterexample", words + alone);
   await load(smallest.run, { k: Math.max(smallest.events - LEAD_IN, 0), play: true });
+  byId("board").scrollIntoView({ block: "nearest" });
 }
 
 function adversaryWords({ ending, certificate, verified }) {
@@ -640,6 +641,7 @@ function compareForm() {
 const KEYS = {
   " ": toggle, ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => step(-Infinity), End: () => step(Infinity),
   c: deeds.crash, p: deeds.pause, x: deeds.cutOff, t: deeds.traitor, e: deeds.expire, w: deeds.write, h: deeds.heal, f: fork,
+  b: () => (byId("variants").querySelector("input") ?? byId("search")).focus(),
   "?": () => byId("keys").showModal(),
 };
 
@@ -683,10 +685,12 @@ function wire() {
   on("tour-next", "click", () => visit(app.step + 1).catch(fail));
   on("tour-back", "click", () => visit(app.step - 1).catch(fail));
   // By hand: the address is the run's.
-  document.querySelector(".skip").addEventListener("click", (event) => {
-    event.preventDefault();
-    byId("stage").focus();
-  });
+  for (const skip of document.querySelectorAll(".skip")) {
+    skip.addEventListener("click", (event) => {
+      event.preventDefault();
+      document.querySelector(skip.hash).focus();
+    });
+  }
   on("help", "click", () => byId("keys").showModal());
   on("link", "click", async () => {
     await remember(true);

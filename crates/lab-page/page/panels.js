@@ -19,10 +19,10 @@ export function keepingFocus(box, rebuild, instead) {
   same?.focus({ preventScroll: true });
 }
 
-// What somebody relies on first, then how the protocol sees to it.
+// What is promised first, then how the protocol sees to it.
 const KINDS = [
-  ["consequence", "what is promised"],
-  ["mechanism", "how the promise is kept"],
+  ["promise", "promises"],
+  ["mechanism", "the mechanism that keeps them"],
 ];
 
 export function rules(list, about, watched) {
@@ -35,16 +35,16 @@ export function rules(list, about, watched) {
 }
 
 function ruleItem(rule) {
-  const item = make("li", { title: rule.says }, make("span", {}, make("b", { textContent: rule.name }), make("small")));
+  const says = make("details", {}, make("summary", { textContent: rule.name, title: rule.says }), make("p", { textContent: rule.says }));
+  const item = make("li", {}, make("div", {}, says, make("small")));
   item.dataset.rule = rule.name;
   item.dataset.kind = rule.kind;
   return item;
 }
 
-// Names the state of each rule after k events; gives back the first that broke, and the first of those that somebody
-// relies on.
+// Names the state of each rule after k events; gives back the first promise that broke, and the first of the others.
 export function judge(list, recording, k) {
-  const firsts = { consequence: null, mechanism: null };
+  const firsts = { promise: null, mechanism: null };
   for (const item of list.querySelectorAll("[data-rule]")) {
     const broken = recording.brokenAt(item.dataset.rule, k);
     item.className = broken ? "broke" : "held";
@@ -55,7 +55,7 @@ export function judge(list, recording, k) {
     const { kind } = item.dataset;
     if (broken && (!firsts[kind] || broken.event < firsts[kind].event)) firsts[kind] = broken;
   }
-  return { harm: firsts.consequence, mistake: firsts.mechanism ?? recording.brokenAt("assertion", k) ?? null };
+  return { harm: firsts.promise, mistake: firsts.mechanism ?? recording.brokenAt("assertion", k) ?? null };
 }
 
 // What is wrong, in a line: the harm, and the rule that it began with.
@@ -116,7 +116,7 @@ export function variants(box, about, chosen, change) {
     input.addEventListener("change", () => change(variant.name, input.checked));
     return make("label", {}, input, make("span", {}, variant.name, make("small", { textContent: variant.says })));
   });
-  box.replaceChildren(...(items.length ? items : [make("p", { textContent: "This one has no broken variants." })]));
+  box.replaceChildren(...(items.length ? items : [make("p", { textContent: "No mistake is known for this one." })]));
 }
 
 const WEATHER = [

@@ -3,6 +3,7 @@
 import { Room } from "./labels.js";
 import { nodeName } from "./words.js";
 
+// Each kind of message has a colour; more kinds than colours, and they are squares instead of circles.
 const HUES = ["#2f7de1", "#d9622b", "#2a9d6f", "#a75bd4", "#c9a100", "#d6457f", "#4fb3c9", "#7d8a99"];
 const RADIUS_MAX = 26;
 const RADIUS_MIN = 13;
@@ -81,13 +82,15 @@ export class Stage {
   show(recording, count) {
     this.kinds.clear();
     for (const message of recording.messages) {
-      if (!this.kinds.has(message.kind)) this.kinds.set(message.kind, HUES[this.kinds.size % HUES.length]);
+      const nth = this.kinds.size;
+      if (!this.kinds.has(message.kind)) this.kinds.set(message.kind, { color: HUES[nth % HUES.length], square: nth >= HUES.length });
     }
     this.legend.replaceChildren(
-      ...[...this.kinds].map(([kind, color]) => {
+      ...[...this.kinds].map(([kind, { color, square }]) => {
         const item = document.createElement("li");
         const dot = document.createElement("i");
         dot.style.background = color;
+        dot.classList.toggle("square", square);
         item.append(dot, kind);
         return item;
       }),
@@ -223,9 +226,11 @@ export class Stage {
       const [x, y] = [a.x + (b.x - a.x) * part + dx, a.y + (b.y - a.y) * part + dy];
       const lost = message.end?.lost;
       context.globalAlpha = lost ? 1 - 0.75 * part : 1;
+      const { color, square } = this.kinds.get(message.kind);
       context.beginPath();
-      context.arc(x, y, DOT_RADIUS, 0, 2 * Math.PI);
-      context.fillStyle = this.kinds.get(message.kind);
+      if (square) context.rect(x - DOT_RADIUS, y - DOT_RADIUS, 2 * DOT_RADIUS, 2 * DOT_RADIUS);
+      else context.arc(x, y, DOT_RADIUS, 0, 2 * Math.PI);
+      context.fillStyle = color;
       if (lost) {
         context.strokeStyle = this.colors.bad;
         context.lineWidth = 2;

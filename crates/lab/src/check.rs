@@ -2,8 +2,8 @@
 //!
 //! [`check`] ends with the first rule that breaks, whichever it is: that is how a protocol is held to its rules.
 //! [`search`] is for whoever wants to see what a mistake does. A rule of the mechanism mostly says the mistake over
-//! again; so it goes on, with the same run and with other seeds, until a rule breaks that somebody relies on
-//! ([`RuleKind::Consequence`]), and falls back to the mechanism's if none does within its budget.
+//! again; so it goes on, with the same run and with other seeds, until a promise breaks
+//! ([`RuleKind::Promise`]), and falls back to the mechanism's if none does within its budget.
 
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ pub fn check(subject: &dyn Subject, setup: &Setup, seeds: u64) -> Result<Report,
     Ok(report)
 }
 
-/// As [`check`], but what it finds is the first run that breaks a rule that somebody relies on: it goes on past rules
+/// As [`check`], but what it finds is the first run that breaks a promise: it goes on past rules
 /// of the mechanism, for at most [`BEYOND_SEEDS_MAX`] seeds and [`BEYOND_EVENTS_MAX`] events after the first of
 /// them, beyond the `seeds` if it must. If nothing comes of it within that, it gives back the run that broke the
 /// mechanism's, and [`Found::fell_back`]. Rules that the setup names are searched for as they are.
@@ -129,16 +129,16 @@ impl Search {
     pub fn go_on(&mut self, subject: &dyn Subject, seeds: u64) -> Result<(), RunError> {
         let named = !self.setup.watched.is_empty();
         let about = subject.about();
-        let mut relied_on = self.setup.clone();
+        let mut promises = self.setup.clone();
         if !named {
-            relied_on.watched = about.consequences().map(str::to_owned).collect();
+            promises.watched = about.promises().map(str::to_owned).collect();
         }
         for _ in 0..seeds {
             let seed = self.setup.seed.checked_add(self.report.seeds);
             let Some(seed) = seed.filter(|_| !self.is_enough()) else {
                 return self.fall_back(subject);
             };
-            let mut run = subject.generate(&Setup { seed, ..relied_on.clone() })?;
+            let mut run = subject.generate(&Setup { seed, ..promises.clone() })?;
             let outcome = subject.run(&run, Tell::End)?;
             self.report.seeds += 1;
             self.report.events += outcome.events;
@@ -151,9 +151,8 @@ impl Search {
                 beyond.seeds += 1;
                 beyond.events += outcome.events;
             }
-            let wanted = |broken: &Broken| {
-                named || about.kind_of(&broken.rule) == Some(RuleKind::Consequence)
-            };
+            let wanted =
+                |broken: &Broken| named || about.kind_of(&broken.rule) == Some(RuleKind::Promise);
             if let Some(broken) = outcome.broken.filter(wanted) {
                 if !named {
                     // Whatever is changed in it, it goes on to what it was found for.
@@ -187,12 +186,11 @@ impl Search {
     }
 }
 
-/// The first rule that broke in a run, or the assertion that a process tripped over, unless it is one that somebody
-/// relies on.
+/// The first rule that broke in a run, or the assertion that a process tripped over, unless it is a promise.
 fn broken_mechanism(about: &About, outcome: &Outcome) -> Option<String> {
     let first = outcome.all_broken.first()?;
-    let relied_on = about.kind_of(&first.broken.rule) == Some(RuleKind::Consequence);
-    (!relied_on).then(|| first.broken.rule.clone())
+    let promise = about.kind_of(&first.broken.rule) == Some(RuleKind::Promise);
+    (!promise).then(|| first.broken.rule.clone())
 }
 
 /// The setup in which a variant of a protocol shows, as the protocol says.
@@ -200,8 +198,11 @@ fn broken_mechanism(about: &About, outcome: &Outcome) -> Option<String> {
 /// # Errors
 /// If there is no such variant.
 pub fn setup_of(subject: &dyn Subject, variant: &str) -> Result<Setup, RunError> {
-    let known = subject.about().variants.iter().find(|known| known.name == variant);
-    let known = known.ok_or_else(|| RunError::NoVariant(variant.to_owned()))?;
+    let variants = subject.about().variants;
+    let known = variants.iter().find(|known| known.name == variant);
+    let known = known.ok_or_else(|| {
+        RunError::unknown("mistake", variant, variants.iter().map(|known| known.name))
+    })?;
     let mut setup = Setup { n: known.n.unwrap_or(0), ..Setup::default() };
     setup.variants.insert(variant.to_owned());
     setup.knobs.extend(known.with.iter().map(|&(knob, value)| (knob.to_owned(), value)));

@@ -1,7 +1,7 @@
 //! Any protocol by its name: what the command line and the page drive.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -107,14 +107,11 @@ pub struct Outcome {
 /// Why a run cannot be made. Nothing was run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
-    /// No protocol has this name.
-    #[error("there is no protocol {0:?}")]
-    NoProtocol(String),
     /// The run is of another protocol than the one that was to run it.
     #[error("a run of {0:?} was given to another protocol")]
     OtherProtocol(String),
     /// The protocol does not run with so many processes.
-    #[error("{n} processes; it takes {min} to {max}")]
+    #[error("{n} processes are too {}; this protocol takes {min} to {max}", if .n < .min { "few" } else { "many" })]
     Nodes {
         /// How many.
         n: usize,
@@ -123,15 +120,16 @@ pub enum RunError {
         /// At most.
         max: usize,
     },
-    /// The protocol has no such variant.
-    #[error("there is no variant {0:?}")]
-    NoVariant(String),
-    /// The protocol has no such rule.
-    #[error("there is no rule {0:?}")]
-    NoRule(String),
-    /// The protocol has no such knob.
-    #[error("there is no knob {0:?}")]
-    NoKnob(String),
+    /// There is no such protocol; or it has no such variant, rule, knob or lesson.
+    #[error("there is no {what} {name:?}; there {}", listed(.known))]
+    Unknown {
+        /// What was asked for: "protocol", "mistake", "rule"...
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What there is.
+        known: Vec<&'static str>,
+    },
     /// A knob is set to what it cannot be.
     #[error("{knob} is {value}; it can be {min} to {max}")]
     Knob {
@@ -156,6 +154,39 @@ pub enum RunError {
     /// There is too much of something.
     #[error("too much: {0}")]
     TooMuch(&'static str),
+}
+
+/// Names one after the other, as the end of a sentence.
+fn listed(names: &[&'static str]) -> String {
+    match names {
+        [] => "is none".to_owned(),
+        [one] => format!("is {one}"),
+        many => format!("are {}", many.join(", ")),
+    }
+}
+
+impl RunError {
+    /// There is nothing of this name among these.
+    #[must_use]
+    pub fn unknown(
+        what: &'static str,
+        name: &str,
+        known: impl Iterator<Item = &'static str>,
+    ) -> Self {
+        Self::Unknown { what, name: name.to_owned(), known: known.collect() }
+    }
+}
+
+/// Names that must be among these.
+fn all_known<'a>(
+    what: &'static str,
+    mut names: impl Iterator<Item = &'a String>,
+    known: impl Iterator<Item = &'static str> + Clone,
+) -> Result<(), RunError> {
+    match names.find(|name| !known.clone().any(|one| one == name.as_str())) {
+        Some(name) => Err(RunError::unknown(what, name, known)),
+        None => Ok(()),
+    }
 }
 
 /// A protocol, any of them.
@@ -227,10 +258,9 @@ impl<P: Protocol> Subject for Of<P> {
         if !(min..=max).contains(&n) {
             return Err(RunError::Nodes { n, min, max });
         }
-        let known: BTreeSet<&str> = about.variants.iter().map(|variant| variant.name).collect();
-        if let Some(name) = setup.variants.iter().find(|name| !known.contains(name.as_str())) {
-            return Err(RunError::NoVariant(name.clone()));
-        }
+        all_known("mistake", setup.variants.iter(), about.variants.iter().map(|one| one.name))?;
+        all_known("setting", setup.knobs.keys(), about.knobs.iter().map(|one| one.name))?;
+        all_known("rule", setup.watched.iter(), about.rules.iter().map(|one| one.name))?;
         let mut knobs: BTreeMap<String, u64> = BTreeMap::new();
         for knob in about.knobs {
             let value = setup.knobs.get(knob.name).copied().unwrap_or(knob.default);
@@ -239,13 +269,6 @@ impl<P: Protocol> Subject for Of<P> {
                 return Err(RunError::Knob { knob: knob.name.to_owned(), value, min, max });
             }
             knobs.insert(knob.name.to_owned(), value);
-        }
-        if let Some(name) = setup.knobs.keys().find(|name| !knobs.contains_key(*name)) {
-            return Err(RunError::NoKnob(name.clone()));
-        }
-        let rules: BTreeSet<&str> = about.rules.iter().map(|rule| rule.name).collect();
-        if let Some(name) = setup.watched.iter().find(|name| !rules.contains(name.as_str())) {
-            return Err(RunError::NoRule(name.clone()));
         }
         Ok(Setup { n, knobs, ..setup.clone() })
     }

@@ -119,7 +119,7 @@ pub struct Rule {
     pub name: &'static str,
     /// In the paper's words.
     pub says: &'static str,
-    /// Whether it says how the protocol works, or what is had of it.
+    /// Whether it says how the protocol works, or what is promised.
     pub kind: RuleKind,
 }
 
@@ -131,9 +131,9 @@ pub enum RuleKind {
     /// How the protocol works: a step that it must take or not take, an invariant that its proof rests on. That one
     /// broke is a mistake, and nobody need have been harmed by it yet.
     Mechanism,
-    /// What whoever uses the protocol relies on: that one broke is the harm. Something committed is lost, two
+    /// What the protocol promises to whoever uses it: that one broke is the harm. Something committed is lost, two
     /// decide differently, a client is told what is not so, or is never told anything.
-    Consequence,
+    Promise,
 }
 
 impl Rule {
@@ -143,10 +143,10 @@ impl Rule {
         Self { name, says, kind: RuleKind::Mechanism }
     }
 
-    /// A property that is relied on.
+    /// A property that is promised to whoever uses the protocol.
     #[must_use]
-    pub const fn consequence(name: &'static str, says: &'static str) -> Self {
-        Self { name, says, kind: RuleKind::Consequence }
+    pub const fn promise(name: &'static str, says: &'static str) -> Self {
+        Self { name, says, kind: RuleKind::Promise }
     }
 }
 
@@ -157,10 +157,10 @@ impl About {
         self.rules.iter().find(|known| known.name == rule).map(|known| known.kind)
     }
 
-    /// The names of the rules that are relied on.
-    pub fn consequences(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let relied_on = self.rules.iter().filter(|rule| rule.kind == RuleKind::Consequence);
-        relied_on.map(|rule| rule.name)
+    /// The names of the rules that are promises.
+    pub fn promises(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let promises = self.rules.iter().filter(|rule| rule.kind == RuleKind::Promise);
+        promises.map(|rule| rule.name)
     }
 }
 

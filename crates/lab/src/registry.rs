@@ -29,5 +29,7 @@ pub static PROTOCOLS: &[&dyn Subject] = &[
 /// If there is none.
 pub fn find(name: &str) -> Result<&'static dyn Subject, RunError> {
     let found = PROTOCOLS.iter().find(|subject| subject.about().name == name);
-    found.copied().ok_or_else(|| RunError::NoProtocol(name.to_owned()))
+    found.copied().ok_or_else(|| {
+        RunError::unknown("protocol", name, PROTOCOLS.iter().map(|one| one.about().name))
+    })
 }

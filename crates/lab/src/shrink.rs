@@ -1,7 +1,8 @@
 //! The smallest run that still breaks the same rule.
 //!
 //! Delta debugging (Zeller and Hildebrandt 2002): leave out halves of the acts, then quarters, down to single
-//! ones, for as long as the rule still breaks. Then calm the weather, part by part; take fewer processes;
+//! ones, for as long as the rule still breaks. Then calm the weather, part by part; take fewer processes; leave
+//! out the time between acts in which nothing but timers happen;
 //! and, since chance is half of what a run is, try other seeds for the same script and keep the one that
 //! breaks the rule in the fewest events.
 
@@ -13,6 +14,8 @@ use crate::script::{Act, Script, Weather, What, When};
 
 /// Other seeds that are tried for a shrunk script.
 const SEEDS: u64 = 32;
+/// Less time than this between two acts is not worth another run.
+const GAP_US_MIN: u64 = 1_000;
 
 /// Leaves out of a run what is not needed to break its rule. Runs it `runs_max` times at most.
 ///
@@ -29,6 +32,7 @@ pub fn shrink(subject: &dyn Subject, found: &Found, runs_max: u64) -> Result<Fou
         shrinking.nodes();
         shrinking.seeds();
         shrinking.sooner();
+        shrinking.tighter();
     }
     Ok(shrinking.best)
 }
@@ -44,11 +48,23 @@ fn found_size(found: &Found) -> usize {
 
 /// When the first act is done by time.
 fn first_us(found: &Found) -> u64 {
-    let us = |act: &Act| match act.when {
+    found.run.script.acts.iter().filter_map(act_us).min().unwrap_or(0)
+}
+
+fn act_us(act: &Act) -> Option<u64> {
+    match act.when {
         When::Us(us) => Some(us),
         When::Event(_) => None,
-    };
-    found.run.script.acts.iter().filter_map(us).min().unwrap_or(0)
+    }
+}
+
+/// The first act by time that is done then or later, but for the very first, and how long after the one before it.
+fn next_gap(acts: &[Act], from: u64) -> Option<(u64, u64)> {
+    let times = || acts.iter().filter_map(act_us);
+    let first = times().min()?;
+    let at = times().filter(|&us| us > first && us >= from).min()?;
+    let before = times().filter(|&us| us < at).max()?;
+    Some((at, at - before))
 }
 
 struct Shrinking<'a> {
@@ -140,6 +156,32 @@ impl Shrinking<'_> {
                 }
             }
         });
+    }
+
+    /// No more time between one act and the next than is needed, in halves.
+    fn tighter(&mut self) {
+        let mut from = 0;
+        while let Some((at, gap)) = next_gap(&self.best.run.script.acts, from) {
+            let without = |cut: u64| {
+                move |found: &mut Found| {
+                    for act in &mut found.run.script.acts {
+                        if let When::Us(us) = &mut act.when
+                            && *us >= at
+                        {
+                            *us -= cut;
+                        }
+                    }
+                }
+            };
+            let cuts = [gap, gap / 2, gap / 4];
+            let cut = cuts.into_iter().find(|&cut| cut > 0 && self.try_with(without(cut)));
+            // What went is tried for more, as long as there is enough of it to see.
+            from = match cut {
+                Some(cut) if cut < gap && gap - cut > GAP_US_MIN => at - cut,
+                Some(cut) => at - cut + 1,
+                None => at + 1,
+            };
+        }
     }
 
     fn seeds(&mut self) {

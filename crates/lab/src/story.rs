@@ -11,10 +11,16 @@ use std::fmt::Write as _;
 use crate::engine::Lost;
 use crate::trace::{Status, Trace};
 
+/// Columns of a story; only a word that is longer goes beyond.
+pub const COLUMNS: usize = 80;
+/// What happened begins here, and what is said of it.
+const MARGIN: &str = "                   ";
+/// And goes on here, on the next line.
+const FURTHER: usize = MARGIN.len() + 4;
+
 /// The story of a run, its last line the rule that broke, if any.
 #[must_use]
 pub fn tell(trace: &Trace, broken: Option<&str>) -> String {
-    const MARGIN: &str = "                   ";
     let mut story = String::new();
     for event in &trace.events {
         let (ms, us) = (event.at_us / 1000, event.at_us % 1000);
@@ -50,8 +56,24 @@ pub fn tell(trace: &Trace, broken: Option<&str>) -> String {
     story
 }
 
+/// A line, or as many as it takes.
 fn line(story: &mut String, text: &str) {
-    let _infallible = writeln!(story, "{}", text.trim_end());
+    let mut rest = text.trim_end();
+    let mut indent = 0;
+    while let Some(at) = cut_at(rest, COLUMNS - indent) {
+        let _infallible = writeln!(story, "{:indent$}{}", "", rest[..at].trim_end());
+        rest = rest[at..].trim_start();
+        indent = FURTHER;
+    }
+    let _infallible = writeln!(story, "{:indent$}{rest}", "");
+}
+
+/// The last blank at which so many columns are not exceeded, or the first there is; none if all of it fits.
+fn cut_at(text: &str, columns: usize) -> Option<usize> {
+    let begun = text.len() - text.trim_start().len();
+    let (end, _) = text.char_indices().nth(columns)?;
+    let blanks = || text.match_indices(' ').map(|(at, _)| at).filter(|&at| at > begun);
+    blanks().take_while(|&at| at <= end).last().or_else(|| blanks().next())
 }
 
 /// Messages that left, those that say the same together.

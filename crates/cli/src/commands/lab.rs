@@ -44,7 +44,7 @@ pub(crate) struct LabArgs {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum LabCommand {
-    /// Every protocol: its rules, the ways to break it, its settings and lessons
+    /// Every protocol: its rules, mistakes, settings and lessons
     List {
         /// This one alone
         protocol: Option<String>,
@@ -91,11 +91,11 @@ struct SetupArgs {
     /// Processes; 0 is as many as the protocol has by itself
     #[arg(long, value_name = "N", default_value_t = 0)]
     n: usize,
-    /// Break the protocol in this way; may be given again
-    #[arg(long, value_name = "VARIANT")]
+    /// Build this mistake into the protocol; may be given again
+    #[arg(long, value_name = "MISTAKE")]
     broken: Vec<String>,
-    /// Set a knob of the protocol; may be given again
-    #[arg(long, value_name = "KNOB=VALUE", value_parser = knob)]
+    /// Set a setting of the protocol; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = knob)]
     set: Vec<(String, u64)>,
     /// End a run only when this rule breaks, or others named so
     #[arg(long, value_name = "RULE")]
@@ -103,7 +103,7 @@ struct SetupArgs {
 }
 
 fn knob(text: &str) -> std::result::Result<(String, u64), String> {
-    let (name, value) = text.split_once('=').ok_or("it is KNOB=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
     let value = value.parse().map_err(|_| format!("{value:?} is not a number"))?;
     Ok((name.to_owned(), value))
 }
@@ -113,11 +113,11 @@ impl SetupArgs {
         find(&self.protocol)
     }
 
-    /// As asked for; a variant that shows only in some setup has that one, unless told otherwise.
+    /// As asked for; a mistake that shows only in some setup has that one, unless told otherwise.
     fn setup(&self, seed: u64) -> Result<Setup> {
         let subject = self.subject()?;
         let mut setup = match &self.broken[..] {
-            [variant] => check::setup_of(subject, variant).map_err(bad)?,
+            [mistake] => check::setup_of(subject, mistake).map_err(bad)?,
             _ => Setup::default(),
         };
         setup.seed = seed;
@@ -132,10 +132,7 @@ impl SetupArgs {
 }
 
 fn find(name: &str) -> Result<&'static dyn Subject> {
-    registry::find(name).map_err(|error| {
-        let known: Vec<&str> = registry::PROTOCOLS.iter().map(|one| one.about().name).collect();
-        Exit::bad_args(format!("{error}; there are {}", known.join(", ")))
-    })
+    registry::find(name).map_err(bad)
 }
 
 fn bad(error: RunError) -> Exit {
@@ -235,17 +232,23 @@ fn list(protocol: Option<&str>, json: bool) -> Result<()> {
             let rules = about.rules.iter().filter(move |rule| rule.kind == kind);
             rules.map(|rule| (own(rule.name), rule.says)).collect()
         };
-        part("Rules: what is relied on", rules(RuleKind::Consequence));
-        part("Rules: how it works", rules(RuleKind::Mechanism));
-        part("Broken", about.variants.iter().map(|one| (own(one.name), one.says)).collect());
+        part("Rules that are promises", rules(RuleKind::Promise));
+        part("Rules of the mechanism, which keeps them", rules(RuleKind::Mechanism));
+        part(
+            "Mistakes, for --broken",
+            about.variants.iter().map(|one| (own(one.name), one.says)).collect(),
+        );
         let knob =
             |knob: &lab::protocol::Knob| (format!("{}={}", knob.name, knob.default), knob.says);
-        part("Knobs", about.knobs.iter().map(knob).collect());
+        part("Settings, for --set", about.knobs.iter().map(knob).collect());
         let operation = |op: &lab::protocol::Operation| {
             (format!("{}({})", op.name, op.args.join(", ")), op.says)
         };
         part("Operations", about.operations.iter().map(operation).collect());
-        part("Lessons", about.lessons.iter().map(|one| (own(one.name), one.says)).collect());
+        part(
+            "Lessons, for run --lesson",
+            about.lessons.iter().map(|one| (own(one.name), one.says)).collect(),
+        );
         text += &format!("\n{}", essay(about.essay));
     }
     put(&text)

@@ -49,7 +49,7 @@ pub fn attack(name: &str, bounds: Bounds) -> Result<Attack, RunError> {
             let value = |bit: &wait_for_all::Bit| bit.0;
             attack_on::<Everyone>([Some(0), Some(1), Some(1)], value, bounds)
         }
-        _ => Err(RunError::NoProtocol(name.to_owned())),
+        _ => Err(RunError::unknown("protocol that can be attacked", name, TARGETS.iter().copied())),
     }
 }
 

@@ -88,7 +88,7 @@ impl Protocol for Everyone {
         paper: "The protocol that the theorem does not have to forbid",
         essay: "Everyone tells everyone its input, waits for all, and decides the least. It never disagrees. If one \
                 process crashes before all have heard of it, nobody decides: it blocks after one crash.",
-        rules: &[Rule::consequence("agreement", "No two processes decide different values.")],
+        rules: &[Rule::promise("agreement", "No two processes decide different values.")],
         variants: &[Variant::new("impatient", "Waits for all but one, to live with a crash.", 500)],
         knobs: &[],
         operations: &[Operation {

@@ -386,11 +386,11 @@ impl Observer {
 }
 
 const RULES: &[Rule] = &[
-    Rule::consequence("agreement", "No two processes decide different values."),
-    Rule::consequence("validity", "What is decided was somebody's input."),
+    Rule::promise("agreement", "No two processes decide different values."),
+    Rule::promise("validity", "What is decided was somebody's input."),
     Rule::mechanism("one-d", "In one round no two processes send D with different values."),
-    Rule::consequence("equal-inputs", "If all inputs are equal, every process decides in round 1."),
-    Rule::consequence("all-decide", "Whoever does not crash decides (with probability 1)."),
+    Rule::promise("equal-inputs", "If all inputs are equal, every process decides in round 1."),
+    Rule::promise("all-decide", "Whoever does not crash decides (with probability 1)."),
 ];
 
 const VARIANTS: &[Variant] = &[

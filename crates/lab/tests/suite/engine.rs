@@ -111,12 +111,19 @@ fn what_cannot_be_run_is_refused_with_the_reason() {
     assert_eq!(RunError::NoNode(0), refused(&stranger));
     let op = What::Client { node: NodeId(0), op: "sing".into(), args: vec![] };
     assert_eq!(RunError::NoOperation(0), refused(&run(vec![Act::at_ms(0, op)])));
-    assert_eq!(RunError::NoVariant("x".into()), refused(&run(vec![]).broken("x")));
-    assert_eq!(RunError::NoKnob("x".into()), refused(&run(vec![]).with("x", 1)));
-    assert_eq!(RunError::NoRule("x".into()), refused(&run(vec![]).watching("x")));
+    for (what, run) in [
+        ("mistake", run(vec![]).broken("x")),
+        ("setting", run(vec![]).with("x", 1)),
+        ("rule", run(vec![]).watching("x")),
+    ] {
+        let error = refused(&run);
+        assert!(matches!(&error, RunError::Unknown { what: said, .. } if *said == what));
+        // What there is, is said.
+        assert!(error.to_string().contains("; there are "), "{error}");
+    }
     let none = Run { protocol: "x".into(), ..run(vec![]) };
     assert_eq!(RunError::OtherProtocol("x".into()), refused(&none));
-    assert!(matches!(find("x"), Err(RunError::NoProtocol(_))));
+    assert!(matches!(find("x"), Err(RunError::Unknown { what: "protocol", .. })));
 }
 
 /// One write, every message a millisecond: what a leader saves, and what the distance costs.

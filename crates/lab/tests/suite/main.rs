@@ -4,7 +4,6 @@
 
 mod benor;
 mod commit_wait;
-mod consequences;
 mod engine;
 mod faults;
 mod flp;
@@ -16,6 +15,7 @@ mod lock;
 mod multi_paxos;
 mod paxos;
 mod pbft;
+mod promises;
 mod raft;
 mod stories;
 mod support;

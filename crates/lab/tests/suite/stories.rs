@@ -32,6 +32,8 @@ fn is_prose(subject: &dyn Subject, run: &Run) {
     for line in story.lines() {
         let shown = DEBUG.iter().find(|debug| line.contains(**debug));
         assert_eq!(None, shown, "{}, seed {}: {line}", run.protocol, run.setup.seed);
+        let fits = line.chars().count() <= story::COLUMNS || !line.trim().contains(' ');
+        assert!(fits, "{}, seed {}: {line}", run.protocol, run.setup.seed);
     }
     for event in trace.events.iter().filter(|event| event.sort == "expired") {
         let name = event.text.strip_prefix("timer: ").unwrap();

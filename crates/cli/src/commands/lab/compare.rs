@@ -89,6 +89,9 @@ fn table(rows: &[Row]) -> String {
             text += &wrapped("  broke", 2, &broken.to_string());
         }
     }
+    if rows.iter().any(|row| row.n != rows[0].n) {
+        text += "\nNot all of them have as many processes: --n gives all the same.\n";
+    }
     text += "\nMedian and longest say how long answers took, in ms. A round is a message that\nan answer had to wait for. Writes are to disks, of all processes. Lost is what\nwas answered and is gone in the end.\n";
     text
 }

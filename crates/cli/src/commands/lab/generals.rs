@@ -16,7 +16,11 @@ const SHRINK_RUNS_MAX: u64 = 2_000;
 /// Oral or signed messages, and traitors.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-With oral messages no more than m of 3m + 1 generals may be traitors; with signed ones m of m + 2.
+With oral messages no more than m of 3m + 1 generals may be traitors; with
+signed ones m of m + 2.
+
+Exit status: 0 the loyal ones agreed however they were lied to, 1 they did not,
+128 the arguments do not fit.
 
 Examples:
   quorate lab byzantine --n 4 --m 1 --traitors 1            holds
@@ -24,7 +28,7 @@ Examples:
   quorate lab byzantine --n 3 --m 1 --traitors 1 --signed   unless they sign")]
 pub(super) struct GeneralsArgs {
     /// Generals, the commander included
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = generals)]
     n: usize,
     /// The m of OM(m) or SM(m): rounds of relaying
     #[arg(long, value_name = "M", default_value_t = 1)]
@@ -43,11 +47,12 @@ pub(super) struct GeneralsArgs {
 impl GeneralsArgs {
     pub(super) fn run(self, json: bool) -> Result<()> {
         let subject = find(if self.signed { "generals-signed" } else { "generals-oral" })?;
+        let traitors = match self.traitors {
+            1 => "1 traitor".to_owned(),
+            many => format!("{many} traitors"),
+        };
         if self.traitors > self.n as u64 {
-            return Err(Exit::bad_args(format!(
-                "{} traitors among {} generals",
-                self.traitors, self.n
-            )));
+            return Err(Exit::bad_args(format!("{traitors} among {} generals", self.n)));
         }
         let name = if self.signed { "SM" } else { "OM" };
         let knobs = [("m".to_owned(), self.m), ("traitors".to_owned(), self.traitors)];
@@ -61,12 +66,18 @@ impl GeneralsArgs {
             .map(|found| shrink::shrink(subject, found, SHRINK_RUNS_MAX))
             .transpose()
             .map_err(bad)?;
+        let broken = smallest.as_ref().map(|smallest| smallest.broken.to_string());
+        let ended = || match &broken {
+            None => Ok(()),
+            Some(broken) => Err(Exit::failed(format!("a rule broke: {broken}"))),
+        };
         if json {
             let messages = loyal.tally.sent;
             let seeds = report.seeds;
-            return json_line(
+            json_line(
                 &serde_json::json!({ "messages": messages, "seeds": seeds, "found": smallest }),
-            );
+            )?;
+            return ended();
         }
         put(&format!(
             "{name}({}) with {} generals: {} messages if all are loyal.\n",
@@ -74,17 +85,26 @@ impl GeneralsArgs {
         ))?;
         let Some(smallest) = smallest else {
             return put(&format!(
-                "With up to {} traitors the loyal ones agreed in all {} ways of\ntreason that were tried.\n",
-                self.traitors, report.seeds
+                "With up to {traitors} the loyal ones agreed in all {} ways of\ntreason that were tried.\n",
+                report.seeds
             ));
         };
         put(&format!(
-            "With up to {} traitors they do not agree; way {} of treason, cut down:\n\n",
-            self.traitors, report.seeds
+            "With up to {traitors} they do not agree; way {} of treason, cut down:\n\n",
+            report.seeds
         ))?;
         let outcome = subject.run(&smallest.run, Tell::All).map_err(bad)?;
-        let broken = smallest.broken.to_string();
-        put(&outcome.trace.map(|trace| story::tell(&trace, Some(&broken))).unwrap_or_default())
+        put(&outcome.trace.map(|t| story::tell(&t, broken.as_deref())).unwrap_or_default())?;
+        ended()
+    }
+}
+
+/// None would be as many as the protocol has by itself, which nobody asks for here.
+fn generals(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("there must be generals".to_owned()),
+        Ok(n) => Ok(n),
+        Err(_) => Err(format!("{text:?} is not a number")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lab::check::{Beyond, Found, Report, Search};
-use lab::facade::{Outcome, Run, Subject, Tell};
+use lab::facade::{Outcome, Run, RunError, Subject, Tell};
 use lab::flp::{self, Bounds, Ending};
 use lab::protocol::Setup;
 use lab::script::{End, Script, Weather};
@@ -124,8 +124,7 @@ impl RunArgs {
 fn lesson(subject: &dyn Subject, name: &str, setup: Setup) -> Result<Run> {
     let lessons = subject.about().lessons;
     let known = lessons.iter().find(|known| known.name == name).ok_or_else(|| {
-        let names: Vec<&str> = lessons.iter().map(|known| known.name).collect();
-        Exit::bad_args(format!("there is no lesson {name:?}; there are {}", names.join(", ")))
+        bad(RunError::unknown("lesson", name, lessons.iter().map(|known| known.name)))
     })?;
     let mut run = (known.run)();
     run.setup.variants.extend(setup.variants);
@@ -151,10 +150,10 @@ fn tell(outcome: &Outcome) -> Result<()> {
 /// Many runs.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-A rule says how the protocol works (a mechanism) or what is had of it (a
-consequence). After the first seed that breaks a mechanism's, the search goes
-on for a consequence, for 10,000 seeds and 10,000,000 events at most, and says
-so if it finds none. With --rule it looks for that rule alone.
+A rule is a promise to whoever uses the protocol, or says how it works (a
+mechanism). After the first seed that breaks a mechanism, the search goes on for
+a broken promise, for 10,000 seeds and 10,000,000 events at most, and says so if
+it finds none. With --rule it looks for that rule alone.
 
 Exit status: check 0 if every rule holds and 1 if one broke, shrink 0 if one
 broke and 1 if none did; 128 the arguments do not fit.
@@ -249,17 +248,16 @@ impl CheckArgs {
     }
 }
 
-/// How the search went on past a mechanism's rule, in words.
+/// How the search went on past a broken mechanism, in words.
 fn beyond(found: &Found) -> String {
     match &found.beyond {
         Some(beyond) if found.fell_back() => format!(
-            "\n(a rule of the mechanism; nothing came of it in {} seeds and {} events)",
+            "\n(a mechanism; no promise broke in {} seeds and {} events)",
             beyond.seeds, beyond.events
         ),
-        Some(beyond) => format!(
-            "\n(the mechanism's rule {} broke first, in seed {})",
-            beyond.mechanism, beyond.seed
-        ),
+        Some(beyond) => {
+            format!("\n(the mechanism {} broke first, in seed {})", beyond.mechanism, beyond.seed)
+        }
         None => String::new(),
     }
 }

@@ -32,7 +32,7 @@ pub struct CommitWait {
 }
 
 const RULES: &[Rule] = &[
-    Rule::consequence(
+    Rule::promise(
         "external-consistency",
         "If a transaction was answered before another began, it has the lower timestamp.",
     ),
@@ -41,7 +41,7 @@ const RULES: &[Rule] = &[
         "A transaction's timestamp is no lower than the true time at which its request came.",
     ),
     Rule::mechanism("commit-wait", "No client is told before true time has passed the timestamp."),
-    Rule::consequence("ends-when-calm", "Once all is calm, every leader has answered its clients."),
+    Rule::promise("ends-when-calm", "Once all is calm, every leader has answered its clients."),
 ];
 
 const VARIANTS: &[Variant] = &[

@@ -58,12 +58,12 @@ impl fmt::Display for Order {
 }
 
 const RULES: &[Rule] = &[
-    Rule::consequence("ic1", "All loyal lieutenants obey the same order."),
-    Rule::consequence(
+    Rule::promise("ic1", "All loyal lieutenants obey the same order."),
+    Rule::promise(
         "ic2",
         "If the commanding general is loyal, then every loyal lieutenant obeys the order he sends.",
     ),
-    Rule::consequence("all-decide", "Every loyal lieutenant decides."),
+    Rule::promise("all-decide", "Every loyal lieutenant decides."),
 ];
 
 const OPERATIONS: &[Operation] = &[Operation {

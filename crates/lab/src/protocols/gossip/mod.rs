@@ -48,11 +48,11 @@ const RULES: &[Rule] = &[
         "majority-elects",
         "A replica takes over only with the votes of a majority of masters.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "lost-only-in-failover",
         "An acknowledged write is lost only if its slot has changed hands since.",
     ),
-    Rule::consequence("agree-when-calm", "Once all is calm, all agree who serves which slots."),
+    Rule::promise("agree-when-calm", "Once all is calm, all agree who serves which slots."),
 ];
 
 const VARIANTS: &[Variant] = &[

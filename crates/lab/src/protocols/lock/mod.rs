@@ -33,7 +33,7 @@ pub struct Lock {
 
 const RULES: &[Rule] = &[
     Rule::mechanism("tokens-rise", "Each grant has a higher sequencer than all grants before it."),
-    Rule::consequence(
+    Rule::promise(
         "one-holder",
         "The lock is granted to nobody while the lease of another runs that has not given it back.",
     ),
@@ -41,15 +41,12 @@ const RULES: &[Rule] = &[
         "stale-is-refused",
         "The file server does nothing under a sequencer lower than the highest that it has seen.",
     ),
-    Rule::consequence(
-        "no-lost-update",
-        "What is written was computed from what it is written over.",
-    ),
-    Rule::consequence(
+    Rule::promise("no-lost-update", "What is written was computed from what it is written over."),
+    Rule::promise(
         "told-is-done",
         "A client that is told that its update is done: it is in the file.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "ends-when-calm",
         "Once all is calm, every update that a client still wants is done.",
     ),

@@ -3,13 +3,13 @@
 use crate::protocol::{Knob, Rule, Variant};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule::consequence(
+    Rule::promise(
         "chosen-once",
         "In a slot only a single value is chosen: no two are ever accepted by a majority, each in one \
                ballot.",
     ),
-    Rule::consequence("proposed", "Only what a client asked for may be chosen, or a no-op."),
-    Rule::mechanism(
+    Rule::promise("proposed", "Only what a client asked for may be chosen, or a no-op."),
+    Rule::promise(
         "applied-is-chosen",
         "A replica applies in a slot only what is chosen there: a majority accepted it in one ballot.",
     ),
@@ -17,15 +17,15 @@ pub(super) const RULES: &[Rule] = &[
         "in-order",
         "A replica applies slot after slot, and leaves none out but for a snapshot of them.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "same-prefix",
         "Replicas that have applied the same slots are in the same state: what comes of the chosen values.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "applied-once",
         "A command takes effect once, though it may be chosen in two slots.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "acknowledged",
         "What a client was told to be written is chosen, and every replica that has applied that slot has \
                it.",
@@ -58,7 +58,7 @@ pub(super) const RULES: &[Rule] = &[
         "one-prepare",
         "Phase 1 is for all slots: a ballot is begun only by a replica that waited for a leader in vain.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "ends-when-calm",
         "Once all is calm somebody leads, all apply the same slots, and every client is answered.",
     ),

@@ -29,9 +29,9 @@ pub struct Paxos {
 }
 
 const RULES: &[Rule] = &[
-    Rule::consequence("chosen-once", "Only a single value is chosen."),
-    Rule::consequence("proposed", "Only a value that has been proposed may be chosen."),
-    Rule::consequence(
+    Rule::promise("chosen-once", "Only a single value is chosen."),
+    Rule::promise("proposed", "Only a value that has been proposed may be chosen."),
+    Rule::promise(
         "learned-is-chosen",
         "A process never learns that a value has been chosen unless it actually has been: a majority \
                accepted it in one ballot.",
@@ -49,7 +49,7 @@ const RULES: &[Rule] = &[
         "highest-ballot",
         "The value proposed is that of the highest-numbered proposal among the promises, if there is one.",
     ),
-    Rule::consequence("ends-when-calm", "Once all is calm, who proposes learns what is chosen."),
+    Rule::promise("ends-when-calm", "Once all is calm, who proposes learns what is chosen."),
 ];
 
 const VARIANTS: &[Variant] = &[

@@ -43,7 +43,7 @@ pub struct Pbft {
 }
 
 const RULES: &[Rule] = &[
-    Rule::consequence(
+    Rule::promise(
         "agreement",
         "Loyal replicas execute the same request under each sequence number, and are in the same state \
                after it.",
@@ -75,13 +75,13 @@ const RULES: &[Rule] = &[
         "tells-prepared",
         "A view-change has a certificate for all that its sender has prepared since its stable checkpoint.",
     ),
-    Rule::consequence("asked", "Only what a client asked for is executed."),
-    Rule::consequence("exactly-once", "No request is executed twice."),
-    Rule::consequence(
+    Rule::promise("asked", "Only what a client asked for is executed."),
+    Rule::promise("exactly-once", "No request is executed twice."),
+    Rule::promise(
         "believed-is-computed",
         "A client believes a result only if a loyal replica computed it.",
     ),
-    Rule::consequence("answered", "Once all is calm, every client is answered (§4.5.2)."),
+    Rule::promise("answered", "Once all is calm, every client is answered (§4.5.2)."),
 ];
 
 const VARIANTS: &[Variant] = &[

@@ -102,12 +102,12 @@ const RULES: &[Rule] = &[
         "If two logs contain an entry with the same index and term, then the logs are identical in all \
                entries up through the given index.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "leader-completeness",
         "If a log entry is committed in a given term, then that entry will be present in the logs of \
                the leaders for all higher-numbered terms.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "state-machine-safety",
         "If a server has applied a log entry at a given index to its state machine, no other server \
                will ever apply a different log entry for the same index.",
@@ -122,10 +122,7 @@ const RULES: &[Rule] = &[
         "commit-own-term",
         "Only log entries from the leader's current term are committed by counting replicas.",
     ),
-    Rule::consequence(
-        "commit-is-final",
-        "What is committed stays: no two entries of one index are.",
-    ),
+    Rule::promise("commit-is-final", "What is committed stays: no two entries of one index are."),
     Rule::mechanism(
         "commit-is-backed",
         "What is committed is on the disks of a majority of the voters.",
@@ -134,9 +131,9 @@ const RULES: &[Rule] = &[
         "one-change",
         "No log has two membership changes that are not known to be committed.",
     ),
-    Rule::consequence("fresh-reads", "A read sees all that was committed when it was asked for."),
+    Rule::promise("fresh-reads", "A read sees all that was committed when it was asked for."),
     Rule::mechanism("no-evidence", "No replica stops because it saw that safety is broken."),
-    Rule::consequence(
+    Rule::promise(
         "ends-when-calm",
         "Once all is calm there is a leader, and all apply what is committed.",
     ),
@@ -175,7 +172,7 @@ const VARIANTS: &[Variant] = &[
         "forget-vote-at-step-down",
         "Who steps down within a term forgets whom it voted for. Harmless alone: as long as leaders do not \
          step down within a term (check_quorum), who does had voted for itself, and no vote counts for two \
-         who are elected.",
+         who are elected: searches end at the mechanism.",
         2_000,
         PLAIN,
         5,

@@ -36,36 +36,36 @@ pub struct Zab {
 }
 
 const RULES: &[Rule] = &[
-    Rule::consequence(
+    Rule::promise(
         "integrity",
         "If some process delivers <v, z>, then some process has broadcast <v, z>.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "total-order",
         "If some process delivers <v, z> before <v', z'>, then any process that delivers <v', z'> also \
                delivers <v, z>, and delivers it before <v', z'>.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "agreement",
         "If some process delivers <v, z> and some process delivers <v', z'>, then the first one delivers \
                <v', z'> or the second one delivers <v, z>.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "local-primary-order",
         "If a primary broadcasts <v, z> before <v', z'>, then a process that delivers <v', z'> has \
                delivered <v, z> before.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "global-primary-order",
         "If a primary broadcasts <v, z> and a later primary broadcasts <v', z'>, then a process that \
                delivers both delivers <v, z> before <v', z'>.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "primary-integrity",
         "If a primary broadcasts <v, z> and some process delivers <v', z'> of an earlier primary, then \
                the primary has delivered <v', z'> before it broadcast <v, z>.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "state-as-computed",
         "A process delivers a state change in the state in which the primary computed it.",
     ),
@@ -92,7 +92,7 @@ const RULES: &[Rule] = &[
         "Whose currentEpoch is e has accepted the initial history of epoch e.",
     ),
     Rule::mechanism("acks-are-durable", "What a follower acknowledges is on its disk."),
-    Rule::consequence(
+    Rule::promise(
         "ends-when-calm",
         "Once all is calm there is a primary, and everyone delivers all that it has broadcast.",
     ),

@@ -38,7 +38,7 @@ pub struct Isr {
 
 const RULES: &[Rule] = &[
     Rule::mechanism("one-leader-an-epoch", "No two brokers lead under the same leader epoch."),
-    Rule::consequence(
+    Rule::promise(
         "committed-once",
         "Below the high watermark all logs are the same: no two records can be read at one offset.",
     ),
@@ -46,7 +46,7 @@ const RULES: &[Rule] = &[
         "isr-has-committed",
         "Every in-sync replica, that is every one that may come to lead, has every committed record.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "acknowledged-survives",
         "A record that was acknowledged with acks=all is in the log of whoever leads, as long as one in-sync \
                replica survives.",
@@ -55,15 +55,15 @@ const RULES: &[Rule] = &[
         "one-lineage",
         "If two logs have the same record at the same offset, they are the same up to there.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "min-insync",
         "What is acknowledged is in the logs of at least `min_insync` replicas.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "watermark-forward",
         "What leaders tell to be the latest offset never goes back (KIP-207).",
     ),
-    Rule::consequence(
+    Rule::promise(
         "ends-when-calm",
         "Once all is calm there is a leader, all replicas are in sync, and all that is in a log can be read.",
     ),

@@ -42,12 +42,12 @@ const RULES: &[Rule] = &[
         "If two logs contain a record with the same offset and epoch, then the logs are identical in all \
                records up through the given offset.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "leader-completeness",
         "If a record is committed in a given epoch, then it will be present in the logs of the leaders for all \
                higher-numbered epochs.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "state-machine-safety",
         "If a voter has applied a record at a given offset to its state machine, no other will ever apply a \
                different one for the same offset.",
@@ -65,11 +65,11 @@ const RULES: &[Rule] = &[
         "commit-is-backed",
         "What is below a leader's high watermark is on the disks of a majority of the voters.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "acknowledged-survives",
         "A record that a client was told to be committed is in the log of whoever leads later.",
     ),
-    Rule::consequence(
+    Rule::promise(
         "ends-when-calm",
         "Once all is calm there is a leader, and all have applied its whole log.",
     ),
