@@ -93,6 +93,10 @@ mutants! {
     ReleasedBeforeServingEnds,
     /// A candidate, which may lead in its term, releases followers in it.
     ReleasedByCandidate,
+    /// The word of a leader whose store has lost all support keeps others from campaigning.
+    WithdrawnHearsLeader,
+    /// A leader waits for its disk for ever.
+    LeaderWaitsForDisk,
     /// A range lease is taken before an entry of the own term is committed and applied.
     LeaseBeforeTermApplied,
 }

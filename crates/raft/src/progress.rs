@@ -179,6 +179,12 @@ impl Progress {
         self.gone.is_some_and(|gone| self.heard <= gone || now >= self.heard + patience)
     }
 
+    /// Whether it does not answer, though its store is there, for so long: its disk may hang. It has not bound
+    /// itself, so it has timers of its own and will speak when it can.
+    pub(crate) fn is_silent(&self, now: Duration, patience: Duration) -> bool {
+        self.fortified.is_none() && self.gone.is_none() && now >= self.heard + patience
+    }
+
     /// Whether it stands by this leader, as far as anyone knows.
     pub(crate) fn stands_by(&self) -> bool {
         self.fortified.is_some() && self.gone.is_none()

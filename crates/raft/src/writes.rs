@@ -12,12 +12,14 @@
 //! So each write remembers how far its entries still stand, and is clamped when they are cut.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::types::{HardState, LogIndex, ReplicaId, Term, WriteToken};
 
 #[derive(Debug)]
 struct Write {
     token: WriteToken,
+    begun: Duration,
     /// The last entry it makes durable, if it still stands.
     entries_to: Option<LogIndex>,
     /// Term and vote on disk after it.
@@ -59,8 +61,14 @@ impl Writes {
         self.durable_ballot.0 >= term
     }
 
+    /// When the oldest write that is under way began.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.under_way.front().map(|write| write.begun)
+    }
+
     pub(crate) fn begin(
         &mut self,
+        begun: Duration,
         hard_state: Option<HardState>,
         entries_to: Option<LogIndex>,
     ) -> WriteToken {
@@ -68,7 +76,7 @@ impl Writes {
         self.next = WriteToken(token.0 + 1);
         self.hard_state = hard_state.unwrap_or(self.hard_state);
         let ballot = (self.hard_state.term, self.hard_state.vote);
-        self.under_way.push_back(Write { token, entries_to, ballot });
+        self.under_way.push_back(Write { token, begun, entries_to, ballot });
         token
     }
 
@@ -120,10 +128,10 @@ mod tests {
     #[test]
     fn a_completion_covers_what_came_before() {
         let mut writes = writes();
-        let first = writes.begin(None, Some(LogIndex(3)));
-        let barrier = writes.begin(None, None);
+        let first = writes.begin(Duration::ZERO, None, Some(LogIndex(3)));
+        let barrier = writes.begin(Duration::ZERO, None, None);
         let ballot = HardState { term: Term(2), ..HardState::default() };
-        let last = writes.begin(Some(ballot), Some(LogIndex(5)));
+        let last = writes.begin(Duration::ZERO, Some(ballot), Some(LogIndex(5)));
         assert!(first < barrier && barrier < last);
         assert_eq!(Some(LogIndex(3)), writes.complete(barrier));
         assert!(!writes.is_durable(Term(2), None));
@@ -135,9 +143,9 @@ mod tests {
     #[test]
     fn what_is_cut_is_not_made_durable_by_an_earlier_write() {
         let mut writes = writes();
-        let before = writes.begin(None, Some(LogIndex(7)));
+        let before = writes.begin(Duration::ZERO, None, Some(LogIndex(7)));
         writes.cut_from(LogIndex(6));
-        let after = writes.begin(None, Some(LogIndex(8)));
+        let after = writes.begin(Duration::ZERO, None, Some(LogIndex(8)));
         assert_eq!(Some(LogIndex(5)), writes.complete(before));
         assert_eq!(Some(LogIndex(8)), writes.complete(after));
     }

@@ -38,6 +38,7 @@ pub const CLAIMS: &[&str] = &[
     "kill",
     "leader isolated",
     "leadership moved",
+    "leases looked at after an event",
     "leases looked at when somebody was elected",
     "log full",
     "log has room again",

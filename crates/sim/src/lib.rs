@@ -32,7 +32,7 @@
 //! # Caveats
 //!
 //! - One member is lost for good at a time, by rot or with its disk; another takes its place.
-//! - One version of the code runs on all members: there is no other yet to mix it with.
+//! - Members of other versions are ours with other frames (`node::versions`): there is no older binary to mix with.
 //! - Messages of other hours come when the plan is over: the world sleeps, and wakes to them.
 //!
 //! Sources: FoundationDB's and TigerBeetle's simulators; Groce et al., "Swarm Testing" (ISSTA

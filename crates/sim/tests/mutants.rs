@@ -43,6 +43,8 @@ fn not_yet(mutant: Mutant) -> bool {
                 | Raft::ReleasedBeforeServingEnds
                 | Raft::ReleasedByCandidate
                 | Raft::LeaseBeforeTermApplied
+                | Raft::WithdrawnHearsLeader
+                | Raft::LeaderWaitsForDisk
                 | Raft::OverwrittenCountsDurable
         ),
         Mutant::Storage(mutant) => matches!(

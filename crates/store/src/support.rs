@@ -396,7 +396,7 @@ impl Store {
         let Some(replica) = self.replicas.get(&range) else { return false };
         let raft = &replica.raft;
         let moot = raft.is_leader()
-            || raft.leader().is_some()
+            || (raft.leader().is_some() && !raft.has_withdrawn())
             || raft.binding().is_some()
             || raft.role() == RoleKind::Candidate;
         if moot {

@@ -1,6 +1,7 @@
 //! Three cores on a table: every frame is delivered, held or lost by hand.
 
 mod chance;
+mod hung_disk;
 mod range_snapshots;
 mod range_work;
 mod versions;
@@ -47,6 +48,13 @@ fn replica(node: u64) -> ReplicaId {
 }
 
 fn core(node: u64) -> Core<MemEngine> {
+    let (config, raft, machine) =
+        parts(node, raft::Config::new(replica(node), 11 * node), Reads::Quorum);
+    Core::new(config, raft, machine)
+}
+
+/// What a member is made of, just founded.
+fn parts(node: u64, raft: raft::Config, reads: Reads) -> (CoreConfig, Raft, Machine<MemEngine>) {
     let state = mvcc::State::open(Arc::new(MemEngine::new())).unwrap();
     let config = etcd::Config { member_id: node, limits: etcd::Limits::default(), seed: 7 * node };
     let mut machine = Machine::open(state, config);
@@ -60,17 +68,16 @@ fn core(node: u64) -> Core<MemEngine> {
     let membership = Membership::of_voters(NODES.map(replica));
     let row = membership_row(&membership);
     machine.apply_with(Duration::ZERO, at.index.0, at.term.0, &effects, Some(row)).unwrap();
-    let config = raft::Config::new(replica(node), 11 * node);
-    let raft = Raft::new(Duration::ZERO, config, Restored::founding(membership)).unwrap();
+    let raft = Raft::new(Duration::ZERO, raft, Restored::founding(membership)).unwrap();
     let config = CoreConfig {
         node: NodeId(node),
         request_timeout: Duration::from_secs(7),
         catchup_entries: 100,
         range_catchup_entries: RANGE_CATCHUP,
         process: PROCESS + u32::try_from(node).unwrap(),
-        reads: Reads::Quorum,
+        reads,
     };
-    Core::new(config, raft, machine)
+    (config, raft, machine)
 }
 
 impl Table {

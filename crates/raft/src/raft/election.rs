@@ -199,9 +199,11 @@ impl Raft {
             self.become_follower(term, None);
             return;
         }
-        if let Role::PreCandidate(ballots) = &mut self.role
-            && campaign_term == self.term.next()
-        {
+        let ballots = match &mut self.role {
+            Role::PreCandidate(ballots) => Some(ballots),
+            _ => self.poll.as_deref_mut(),
+        };
+        if let Some(ballots) = ballots.filter(|_| campaign_term == self.term.next()) {
             ballots.record(from, granted);
             self.refused |= !granted;
             self.count_pre_votes();
@@ -209,7 +211,13 @@ impl Raft {
     }
 
     fn count_pre_votes(&mut self) {
-        let Role::PreCandidate(ballots) = &self.role else { return };
+        let ballots = match &self.role {
+            Role::PreCandidate(ballots) => ballots,
+            _ => match &self.poll {
+                Some(poll) if self.may_campaign() => poll,
+                _ => return,
+            },
+        };
         match ballots.verdict(self.quorums()) {
             Verdict::Won => {
                 self.campaign(false);
@@ -217,6 +225,7 @@ impl Raft {
                     self.become_leader();
                 }
             }
+            Verdict::Lost if self.poll.take().is_some() => {}
             Verdict::Lost => self.concede(),
             Verdict::Open => {}
         }

@@ -67,7 +67,13 @@
 //!   before.
 //! - A former leader that campaigns shows by it that it does not lead, and a later leader shows
 //!   that nobody else does.
-//! - A follower whose store withdraws its support has timers again.
+//! - A follower whose store withdraws its support has timers again, and what that leader still says does not
+//!   set them back: its disk may hang, and all others write what it sends (a store asks for support no more
+//!   when its own record cannot be written). Once it binds itself anew, or in another term, that is over.
+//! - A follower that does not answer though its store is there, as when its disk hangs, is asked ever so often
+//!   (`PROBE_TIMEOUTS`), and when it is heard of.
+//! - A leader whose own write is not done for an election timeout ends its leadership, if the others are a
+//!   quorum without it.
 //!
 //! # Caveats
 //!
@@ -100,6 +106,18 @@ pub(super) struct Releasing {
     /// How often it was repeated; each time is twice as far away.
     repeats: u8,
 }
+
+/// What a leader owes to a peer so that it stays a follower, and is one that can be counted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Heartbeats,
+    /// One now and then: it does not answer, and the others are enough.
+    Probes,
+}
+
+/// Election timeouts between two probes of a peer that is silent.
+const PROBE_TIMEOUTS: u32 = 8;
 
 /// So often the time between repeated releases is doubled: 64 election timeouts.
 const RELEASE_DOUBLED_MAX: u8 = 6;
@@ -142,6 +160,8 @@ impl Raft {
             return;
         }
         self.binding = Some(Binding { leader, epoch });
+        self.withdrawn = false;
+        self.poll = None;
         self.tell_that_it_stands_by();
     }
 
@@ -173,6 +193,7 @@ impl Raft {
     pub(super) fn on_support_withdrawn(&mut self, epoch: Epoch) {
         if self.binding.is_some_and(|binding| binding.epoch <= epoch) {
             self.unbind();
+            self.withdrawn = true;
         }
     }
 
@@ -291,8 +312,16 @@ impl Raft {
     /// Heartbeats to those who need them; asks those again who are not bound.
     pub(super) fn beat(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let in_need = leader.peers.ids().filter(|&id| self.needs_heartbeat(leader, id));
+        let probes = leader.probe_deadline.is_some_and(|deadline| self.now >= deadline);
+        let in_need = leader.peers.ids().filter(|&id| match self.need(leader, id) {
+            Need::Heartbeats => true,
+            Need::Probes => probes,
+            Need::Nothing => false,
+        });
         let in_need: Vec<ReplicaId> = in_need.collect();
+        if let Some(leader) = self.as_leader_mut().filter(|_| probes) {
+            leader.probe_deadline = None;
+        }
         self.send_heartbeats(|id| in_need.contains(&id));
         for id in in_need {
             if let Some(peer) = self.peer_mut(id) {
@@ -301,24 +330,34 @@ impl Raft {
         }
     }
 
-    fn needs_heartbeat(&self, leader: &Leader, id: ReplicaId) -> bool {
-        let Some(peer) = leader.peers.get(id) else { return false };
+    fn need(&self, leader: &Leader, id: ReplicaId) -> Need {
+        let Some(peer) = leader.peers.get(id) else { return Need::Nothing };
         if !self.config.fortify {
-            return true;
+            return Need::Heartbeats;
         }
+        let timeout = self.config.election_timeout;
         let quiet = peer.is_quiet(self.log.last_index(), self.log.committed())
             && !leader.reads.wait_for(peer.round);
         let at_rest = quiet && peer.stands_by();
-        !at_rest && !peer.is_absent(self.now, self.config.election_timeout)
+        if at_rest || peer.is_absent(self.now, timeout) {
+            Need::Nothing
+        } else if peer.is_silent(self.now, 2 * timeout) && self.is_stood_by(leader) {
+            Need::Probes
+        } else {
+            Need::Heartbeats
+        }
     }
 
-    /// Whether time has to pass for this leader: somebody needs heartbeats, or a quorum has to
-    /// answer them.
+    /// Whether time has to pass for this leader: somebody needs heartbeats, a quorum has to answer them, or
+    /// its own disk has to.
     pub(super) fn rest_or_beat(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let in_need = leader.peers.ids().any(|id| self.needs_heartbeat(leader, id));
-        let alone = self.config.check_quorum && !self.is_stood_by(leader);
-        let beats = in_need || alone;
+        let needs = |need| leader.peers.ids().any(|id| self.need(leader, id) == need);
+        let (in_need, silent) = (needs(Need::Heartbeats), needs(Need::Probes));
+        let check = self.config.check_quorum;
+        let alone = check && !self.is_stood_by(leader);
+        let writes = check && self.writes.oldest().is_some();
+        let beats = in_need || alone || writes;
         let waits = self.membership.auto_leave && !self.support_has_caught_up(leader);
         let change_deadline = waits.then_some(leader.lease.given);
         let deadline = self.now + self.config.heartbeat_interval;
@@ -327,6 +366,8 @@ impl Raft {
             leader.heartbeat_deadline = deadline;
         }
         leader.beats = beats;
+        let probe = self.now + self.config.election_timeout * PROBE_TIMEOUTS;
+        leader.probe_deadline = silent.then(|| leader.probe_deadline.unwrap_or(probe));
         leader.lease.change_deadline = change_deadline;
     }
 

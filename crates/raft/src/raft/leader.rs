@@ -31,6 +31,8 @@ pub(super) struct Leader {
     pub(super) heartbeat_deadline: Duration,
     /// Whether anybody needs heartbeats, or their answers are needed.
     pub(super) beats: bool,
+    /// When those that are silent are to be asked once more.
+    pub(super) probe_deadline: Option<Duration>,
     pub(super) lease: Lease,
     pub(super) transfer: Option<Transfer>,
     pub(super) reads: Reads,
@@ -44,7 +46,8 @@ impl Leader {
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let heartbeat = (self.beats && !self.peers.is_empty()).then_some(self.heartbeat_deadline);
         let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);
-        heartbeat.into_iter().chain(transfer).chain(self.lease.change_deadline).min()
+        let others = [heartbeat, transfer, self.probe_deadline, self.lease.change_deadline];
+        others.into_iter().flatten().min()
     }
 
     pub(super) fn delivered(&mut self, entry: &Entry) {
@@ -66,6 +69,7 @@ impl Raft {
             term_start,
             heartbeat_deadline: self.now + self.config.heartbeat_interval,
             beats: true,
+            probe_deadline: None,
             lease: Lease::default(),
             transfer: None,
             reads: Reads::default(),
@@ -115,6 +119,13 @@ impl Raft {
         let bytes: usize = payloads.iter().map(Payload::size_bytes).sum();
         let undelivered = leader.undelivered_bytes;
         if undelivered > 0 && undelivered + bytes > self.config.uncommitted_bytes_max {
+            return Err(Refused::TooManyUncommitted);
+        }
+        // What a quorum has committed and the own disk has not is held in memory, too.
+        let waits = self.log.durable() < self.log.last_index();
+        let held_max =
+            self.config.recent_bytes_max.saturating_add(self.config.uncommitted_bytes_max);
+        if waits && self.log.tail_bytes() + bytes > held_max {
             return Err(Refused::TooManyUncommitted);
         }
         let mut changes = payloads.iter().filter_map(|payload| match payload {
@@ -254,8 +265,11 @@ impl Raft {
     pub(super) fn on_leader_timeout(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let deadline = self.now + self.config.heartbeat_interval;
-        if self.now >= leader.heartbeat_deadline {
-            if self.config.check_quorum && !self.hears_quorum(leader) {
+        let probes = leader.probe_deadline.is_some_and(|deadline| self.now >= deadline);
+        if self.now >= leader.heartbeat_deadline || probes {
+            let waits = self.is_held_up() && !self.broken(Mutant::LeaderWaitsForDisk);
+            let of_use = self.hears_quorum(leader) && !waits;
+            if self.config.check_quorum && !of_use {
                 self.become_follower(self.term, None);
                 return;
             }
@@ -265,6 +279,14 @@ impl Raft {
             }
         }
         self.abort_late_transfer();
+    }
+
+    /// Whether a write of its own is not done for an election timeout, and the others could go on without it.
+    /// A leader that waits for its disk cannot tell how long, and keeps what it cannot write in memory.
+    fn is_held_up(&self) -> bool {
+        let own = self.config.id;
+        let overdue = |begun| self.now >= begun + self.config.election_timeout;
+        self.writes.oldest().is_some_and(overdue) && self.is_quorum(|id| id != own)
     }
 
     /// Thesis §6.2: "a leader steps down if an election timeout elapses without a successful

@@ -139,6 +139,10 @@ pub struct Raft {
     binding: Option<Binding>,
     /// That leader has told, in this life, that it counts on the binding.
     counted_on: bool,
+    /// Its store has withdrawn its support from that leader's, and this replica has not bound itself anew.
+    withdrawn: bool,
+    /// Pre-votes that it asked for since, though it hears that leader meanwhile.
+    poll: Option<Box<Ballots>>,
     /// The latest term whose leader has released this replica: it binds itself to it no more.
     released: Term,
     /// Followers that an ended leadership has not seen released yet.
@@ -221,6 +225,8 @@ impl Raft {
             vote,
             binding,
             counted_on: false,
+            withdrawn: false,
+            poll: None,
             released: Term::ZERO,
             releasing: None,
             role: Role::Follower { leader: binding.map(|binding| binding.leader), ack: None },
@@ -363,7 +369,7 @@ impl Raft {
             .then_some(hard_state);
         let entries = self.log.hand_out();
         let entries_to = log_changed.then(|| self.log.last_index());
-        let token = self.writes.begin(hard_state, entries_to);
+        let token = self.writes.begin(self.now, hard_state, entries_to);
         let hard_state = hard_state.map(|state| HardState {
             vote: state.vote.filter(|_| !self.broken(Mutant::VoteForgotten)),
             binding: state.binding.filter(|_| !self.broken(Mutant::BindingNotPersisted)),
@@ -446,10 +452,12 @@ impl Raft {
             self.then.clear();
             self.leader_contact = None;
             self.binding = None;
+            self.withdrawn = false;
         } else {
             let kept = self.vote.is_none() || self.vote == vote;
             assert!(kept || self.broken(Mutant::VoteErasedAtStepDown), "one vote for each term");
         }
+        self.poll = None;
         self.term = term;
         self.vote = vote;
         let left = std::mem::replace(&mut self.role, role);
@@ -498,6 +506,12 @@ impl Raft {
     /// Whom it is bound to in this term.
     pub fn binding(&self) -> Option<Binding> {
         self.binding
+    }
+
+    /// Whether its store has withdrawn its support from the store of this term's leader, and the replica has not
+    /// bound itself anew: then no word of that leader keeps it from campaigning.
+    pub fn has_withdrawn(&self) -> bool {
+        self.withdrawn
     }
 
     /// The role it plays.

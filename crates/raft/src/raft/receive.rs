@@ -140,6 +140,15 @@ impl Raft {
                 None
             }
             Role::Follower { leader, .. } => *leader,
+            Role::PreCandidate(ballots) if self.withdrawn => {
+                // The leader whose store has lost its support speaks. It is followed, but the question stands.
+                let poll = std::mem::take(ballots);
+                let deadline = self.election_deadline;
+                self.become_follower(self.term, Some(from));
+                self.election_deadline = deadline;
+                self.poll = Some(Box::new(poll));
+                None
+            }
             Role::PreCandidate(_) | Role::Candidate(_) => {
                 self.become_follower(self.term, Some(from));
                 None
@@ -153,17 +162,22 @@ impl Raft {
         self.vote = self.vote.or(Some(from));
         self.releasing = None;
         self.leader_contact = Some(self.now);
-        self.reset_election_deadline();
+        if !self.withdrawn {
+            self.reset_election_deadline();
+        }
         Ok(())
     }
 
     /// Whether a leader of this term was heard of lately: then nobody else's campaign is
-    /// supported. A leader hears itself; it steps down if it hears no quorum.
+    /// supported. A leader hears itself; it steps down if it hears no quorum. One whose store has lost the
+    /// support of this replica's is not heard.
     pub(super) fn hears_leader(&self) -> bool {
         let lately = |contact| self.now < contact + self.config.election_timeout;
         self.config.check_quorum
             && (self.is_leader()
-                || (self.leader().is_some() && self.leader_contact.is_some_and(lately)))
+                || (self.leader().is_some()
+                    && (!self.withdrawn || self.broken(Mutant::WithdrawnHearsLeader))
+                    && self.leader_contact.is_some_and(lately)))
     }
 }
 

@@ -136,6 +136,8 @@ fn case(mutant: Mutant) -> (Option<u8>, Shown) {
         Mutant::LeaseOfHalfAJoint => (Some(10), Within(500, changing)),
         Mutant::ReleasedBeforeServingEnds => (Some(10), Within(100, handed_over)),
         Mutant::ReleasedByCandidate => (Some(10), Within(500, fortified)),
+        Mutant::WithdrawnHearsLeader => (None, By(regressions::a_leader_without_support)),
+        Mutant::LeaderWaitsForDisk => (None, By(regressions::a_leader_without_a_disk)),
         Mutant::LeaseBeforeTermApplied => (Some(10), Within(100, fortified)),
         Mutant::CutWithoutConflict => (None, Within(50, any)),
     }

@@ -603,3 +603,63 @@ fn a_follower_that_has_left_the_term_is_not_taken_for_bound() {
         "it is told that there is a leader, and can say that it is ahead"
     );
 }
+
+/// Three replicas, two of them bound to the first, which leads.
+fn stood_by(mutant: Option<Mutant>) -> Table {
+    let mut table = Table::with(3, |config| (config.fortify, config.mutant) = (true, mutant));
+    table.elect(1);
+    let (term, leader) = (table.raft(1).term(), id(1));
+    for n in [2, 3] {
+        table.step(n, Input::Supported { term, leader, epoch: Epoch(1) });
+    }
+    table.settle();
+    table
+}
+
+/// The disk of a leader hangs, so its store asks for support no more. It speaks on, and the others write what it
+/// sends: they elect another all the same.
+pub(crate) fn a_leader_without_support(mutant: Option<Mutant>) -> Result<(), String> {
+    let mut table = stood_by(mutant);
+    let term = table.raft(1).term().0;
+    let heartbeat = Body::Heartbeat { commit: table.raft(1).last(), round: 0 };
+    for n in [2, 3] {
+        table.step(n, Input::SupportWithdrawn { epoch: Epoch(1) });
+        table.tell(1, n, term, heartbeat.clone());
+    }
+    table.step(2, Input::Campaign);
+    // Its next word is there before the answers are.
+    table.tell(1, 2, term, Body::Fortify);
+    table.settle_among(&[2, 3]);
+    if table.raft(2).is_leader() { Ok(()) } else { Err("the leader without support stays".into()) }
+}
+
+#[test]
+fn a_leader_that_has_lost_all_support_keeps_nobody_from_campaigning() {
+    assert_eq!(Ok(()), a_leader_without_support(None));
+}
+
+/// The others answer all that the leader sends; its own write is not done.
+pub(crate) fn a_leader_without_a_disk(mutant: Option<Mutant>) -> Result<(), String> {
+    let mut table = stood_by(mutant);
+    table.propose(1, vec![data("x")]).expect("it leads");
+    for _ in 0..30 {
+        for n in [2, 3] {
+            table.deliver(1, n);
+            table.sync(n);
+            table.deliver(n, 1);
+        }
+        let timeout = table.raft(1).next_deadline();
+        if !table.raft(1).is_leader() {
+            return Ok(());
+        }
+        let Some(deadline) = timeout else { return Err("it waits for nothing".into()) };
+        table.now = table.now.max(deadline);
+        table.step(1, Input::Timeout);
+    }
+    Err(format!("it leads still, {:?} later", table.now))
+}
+
+#[test]
+fn a_leader_whose_write_is_not_done_makes_room() {
+    assert_eq!(Ok(()), a_leader_without_a_disk(None));
+}

@@ -111,6 +111,9 @@ fn compare(compare: &pb::Compare) -> Compare {
 }
 
 /// What a client makes of an answer, or of none.
+///
+/// # Panics
+/// If an answer about keys makes no sense.
 pub(crate) fn outcome(reply: Option<&Result<Response, Error>>) -> Outcome {
     match reply {
         None => Outcome::Unknown,
@@ -119,7 +122,7 @@ pub(crate) fn outcome(reply: Option<&Result<Response, Error>>) -> Outcome {
             let revision = response.header_mut().map_or(0, |header| header.revision);
             match answer(&response) {
                 Some(answer) => Outcome::Ok { revision: Revision(revision), answer },
-                None => Outcome::Unknown,
+                None => panic!("an answer that makes no sense: {response:?}"),
             }
         }
         Some(Err(error)) if error.effect() == Effect::Unknown => Outcome::Unknown,

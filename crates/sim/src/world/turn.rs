@@ -133,6 +133,7 @@ impl World {
             let line = format_args!("n{:x} leads term {}", id.0, hard_state.term);
             self.trace.tell(self.now, line);
         }
+        self.one_holder(id)?;
         self.stands(id, commit, hard_state);
         if let Some(host) = self.hosts.get_mut(&id) {
             (host.commit_checked, host.hard_state_seen) = (commit, hard_state);
@@ -166,6 +167,31 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Nobody else may believe that it holds the range lease, if this member does, which just did something. To ask
+    /// a leader for its lease is to have it remembered, as if it had served a read: so only half of the seeds are
+    /// asked.
+    fn one_holder(&mut self, id: NodeId) -> Result<(), Fault> {
+        let asked = self.plan.climate.support == crate::climate::Support::Leased
+            && self.plan.seed.is_multiple_of(2);
+        let holds = |id: NodeId, host: &mut Host| {
+            let local = host.clock.monotonic(self.now);
+            let process = host.process.as_mut().filter(|_| asked);
+            process.and_then(|process| process.core.lease(local)).map(|until| (id, until))
+        };
+        let Some(held) = self.hosts.get_mut(&id).and_then(|host| holds(id, host)) else {
+            return Ok(());
+        };
+        let others = self.hosts.iter_mut().filter(|(other, _)| **other != id);
+        let rival = others.into_iter().find_map(|(&other, host)| holds(other, host));
+        self.tally.count("leases looked at after an event");
+        match rival {
+            Some(rival) => {
+                Err(("one holder of the lease", format!("both {held:?} and {rival:?} hold it")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// For the record: who was elected among members of other versions.

@@ -293,6 +293,7 @@ impl Liveness {
     /// If a write completes that is not under way.
     pub fn step(&mut self, now: Duration, input: Input) {
         self.now = self.now.max(now);
+        let heard = matches!(input, Input::Receive(..));
         match input {
             Input::Timeout => {}
             Input::Peers(peers) => self.on_peers(peers),
@@ -306,9 +307,12 @@ impl Liveness {
             Input::Receive(..) => {}
             Input::Written(token) => self.on_written(token),
         }
-        // After the input: a heartbeat that is there in time counts although the promise it
-        // prolongs has just run out.
-        self.on_time();
+        // What is heard comes first: a heartbeat that is there counts although the promise that it prolongs
+        // has just run out, and others may lie behind it, as when the whole process stood still. Then the
+        // driver finds the deadline past.
+        if !heard {
+            self.on_time();
+        }
     }
 
     /// When to step [`Input::Timeout`] next; linear in the number of peers.

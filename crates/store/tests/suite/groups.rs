@@ -695,7 +695,7 @@ fn suffer(seed: u64, climate: Climate) -> Result<World, Broken> {
     Ok(world)
 }
 
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 23] = [
     "a range at rest",
     "crash",
     "election",
@@ -713,6 +713,7 @@ const KINDS: [&str; 22] = [
     "release",
     "replica added",
     "request for a vote",
+    "served beside a hung disk",
     "snapshot",
     "straggler",
     "transfer",

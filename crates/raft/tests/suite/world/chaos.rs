@@ -75,8 +75,13 @@ impl World {
             return MembershipChange::leave_joint();
         }
         let count = self.dice.of([1, 1, 1, 2, 3]);
+        let wiped = self.wiped.map(|(id, _)| id).filter(|id| self.nodes[id].destroyed);
         let steps = (0..count).map(|_| {
-            let id = replica(self.dice.within(1, SPARE_IDS));
+            // Whose disk is gone is remembered by the operator.
+            let id = match wiped {
+                Some(id) if self.dice.chance(300) => id,
+                _ => replica(self.dice.within(1, SPARE_IDS)),
+            };
             match self.dice.below(3) {
                 0 if membership.voters.len() > 2 && membership.contains(id) => {
                     MembershipStep::Remove(id)

@@ -142,7 +142,46 @@ impl World {
         }
         self.nobody_waits()?;
         self.tally.add("everything at rest");
-        Ok(())
+        self.a_disk_hangs()
+    }
+
+    /// Of a store that leads: what others can serve they serve, and soon say little; and when it is over, all is as
+    /// before.
+    fn a_disk_hangs(&mut self) -> Result<(), Broken> {
+        let leading = self.leading();
+        let (id, _) = leading[self.dice.size(0, leading.len() - 1)];
+        self.node(id).hung_until = self.now + Duration::from_secs(24);
+        self.pass(Duration::from_secs(14))?;
+        let before = self.sent;
+        self.pass(Duration::from_secs(8))?;
+        let said = self.sent - before;
+        let mut all = true;
+        for range in (1..=self.climate.ranges).map(RangeId) {
+            let (holders, enough) = self.holders_beside(id, range);
+            if enough && holders != 1 {
+                return Err(format!("{id:?} hangs, {holders} serve:\n{}", self.picture(range)));
+            }
+            all &= enough;
+            self.tally.add(if enough { "served beside a hung disk" } else { "too few beside it" });
+        }
+        // One that waits for its disk and cannot be done without goes on asking.
+        if all && said > 4 * self.climate.ranges * self.climate.stores {
+            return Err(format!("{said} messages of groups at rest beside a disk that hangs"));
+        }
+        self.pass(Duration::from_secs(10))?;
+        self.everybody_serves()
+    }
+
+    /// How many stores but that one hold the lease of the range, and whether its voters there are a quorum.
+    fn holders_beside(&mut self, id: NodeId, range: RangeId) -> (usize, bool) {
+        let others: Vec<NodeId> = self.nodes.keys().copied().filter(|&other| other != id).collect();
+        let enough: Vec<bool> = others
+            .iter()
+            .filter_map(|other| self.nodes[other].store.as_ref()?.replica(range))
+            .map(|replica| replica.raft().is_quorum(|voter| node_of(voter) != id))
+            .collect();
+        let enough = enough.contains(&true) && !enough.contains(&false);
+        (others.into_iter().filter(|&id| self.lease(id, range).is_some()).count(), enough)
     }
 
     /// The operator's part: whose store was down when it was added is added now. Nobody may lead: it may be
