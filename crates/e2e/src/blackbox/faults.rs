@@ -43,6 +43,7 @@ impl Field {
             Kind::Pause => self.pause().await?,
             Kind::PowerLoss => self.power_loss().await?,
             Kind::FullDisk => self.full_disk().await?,
+            Kind::HungDisk => self.hung_disk().await?,
             Kind::SyncError => self.sync_error().await?,
             Kind::BitRot => self.bit_rot().await?,
             Kind::ClockJump => self.clock_jump().await?,
@@ -277,6 +278,27 @@ impl Field {
             self.member(slot).start()?;
         }
         self.note(Kind::FullDisk, 1)
+    }
+
+    async fn hung_disk(&mut self) -> Result<()> {
+        let slot = self.one_victim().await;
+        let frozen = self.member(slot).volume.freeze()?;
+        let held = self.hold(4, 8).await;
+        let led = self.another_leads(slot).await;
+        let ms = frozen.thaw()?;
+        held.and(led)?;
+        self.note(Kind::HungDisk, ms)
+    }
+
+    /// Waits for another member to lead than that, in the latest term that anybody leads.
+    async fn another_leads(&mut self, than: Slot) -> Result<()> {
+        for _ in 0..50 {
+            if self.leader().await.is_some_and(|(slot, _)| slot != than) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        bail!("m{than}, whose disk hangs, leads still, or nobody does")
     }
 
     async fn sync_error(&mut self) -> Result<()> {

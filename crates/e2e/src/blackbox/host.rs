@@ -17,6 +17,7 @@ const INSIDE: &str = "QUORATE_BLACKBOX_INSIDE";
 /// What a run calls, and the Debian package that brings it.
 const TOOLS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
+    ("fsfreeze", "util-linux"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("mount", "mount"),

@@ -25,6 +25,8 @@ pub enum Kind {
     PowerLoss,
     /// There is no room on the disk.
     FullDisk,
+    /// The disk takes no writes, and no sync ends, for longer than an election takes. Another must lead.
+    HungDisk,
     /// fsync and fdatasync fail. The member must end; then the power is lost, because nothing was synced.
     SyncError,
     /// Bits turn in the files of a stopped member; later it is replaced.
@@ -53,6 +55,7 @@ impl Kind {
         Self::Pause,
         Self::PowerLoss,
         Self::FullDisk,
+        Self::HungDisk,
         Self::SyncError,
         Self::BitRot,
         Self::ClockJump,
@@ -81,6 +84,7 @@ impl Kind {
             Self::Pause => ("pause", "ms that processes stood still (state T)"),
             Self::PowerLoss => ("power loss", "disks that lost what was not synced"),
             Self::FullDisk => ("full disk", "disks without room"),
+            Self::HungDisk => ("hung disk", "ms that a sync took"),
             Self::SyncError => ("sync error", "syncs refused with EIO"),
             Self::BitRot => ("bit rot", "bits turned on disk"),
             Self::ClockJump => ("clock jump", "reads of a moved clock"),

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -16,6 +17,8 @@ use crate::server::wait_for;
 pub const MEBIBYTES: u64 = 768;
 const BIG_BYTES: u64 = 4 << 10;
 const CANARY: &str = "canary";
+/// What is written while the disk hangs.
+const STUCK: &str = "stuck";
 const BALLAST: &str = "ballast";
 const DATA: &str = "data";
 
@@ -136,6 +139,17 @@ impl Volume {
         Ok(File::open(&self.at)?.sync_all()?)
     }
 
+    /// Has it take no writes; those that are begun wait.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn freeze(&self) -> Result<Frozen> {
+        call("fsfreeze", ["-f".as_ref(), self.at.as_os_str()])?;
+        let path = self.at.join(STUCK);
+        let stuck = Some(std::thread::spawn(move || write_and_sync(&path)));
+        Ok(Frozen { at: self.at.clone(), stuck })
+    }
+
     /// Unmounts it for good and removes the file; nothing uses it any more.
     ///
     /// # Errors
@@ -178,6 +192,45 @@ impl Volume {
         }
         Ok(done)
     }
+}
+
+/// A disk that takes no writes until this is gone.
+#[derive(Debug)]
+pub struct Frozen {
+    at: PathBuf,
+    /// A write and its sync: how long they took.
+    stuck: Option<JoinHandle<std::io::Result<Duration>>>,
+}
+
+impl Frozen {
+    /// Lets writes through again. Returns how many milliseconds one has waited.
+    ///
+    /// # Errors
+    /// When the system refuses, or the write has failed.
+    pub fn thaw(mut self) -> Result<u64> {
+        call("fsfreeze", ["-u".as_ref(), self.at.as_os_str()])?;
+        let stuck = self.stuck.take().context("the disk hangs once")?;
+        let took = stuck.join().ok().context("the write has panicked")??;
+        std::fs::remove_file(self.at.join(STUCK))?;
+        Ok(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Drop for Frozen {
+    /// Whatever happens, nobody hangs on it for ever: not even signal 9 would end it.
+    fn drop(&mut self) {
+        if self.stuck.is_some() {
+            let _best_effort = call("fsfreeze", ["-u".as_ref(), self.at.as_os_str()]);
+        }
+    }
+}
+
+fn write_and_sync(path: &Path) -> std::io::Result<Duration> {
+    let began = Instant::now();
+    let file = File::create(path)?;
+    file.write_all_at(b"x", 0)?;
+    file.sync_all()?;
+    Ok(began.elapsed())
 }
 
 /// Files that are not empty.
