@@ -6,9 +6,9 @@ use hunt::Hunt;
 use sim::mutants::{Mutant, all, live};
 
 /// Seeds a mutant may live through.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 200;
 
-/// Whether nobody notices a mutant here in so many seeds. The harness of the crate that is broken
+/// Whether nobody can be sure to notice a mutant here in so many seeds. The harness of the crate that is broken
 /// catches every one of them. One that is noticed here has to leave this list.
 ///
 /// - Joint configurations: a member is added or removed by a change of one, so there is none.
@@ -16,6 +16,7 @@ const SEEDS: u64 = 60;
 /// - Sessions: a member that comes again has another name.
 /// - Reads before the term is committed: the core serves nothing before that, whatever Raft says.
 /// - Reads unconfirmed: noticed, but it takes hundreds of seeds (a stale read, judged by the history).
+/// - What binds a replica to a leader, and leases: noticed, two of them within a hundred seeds.
 /// - The others: rarer coincidences than these climates bring about.
 fn not_yet(mutant: Mutant) -> bool {
     use node::Mutant as Node;
@@ -24,8 +25,7 @@ fn not_yet(mutant: Mutant) -> bool {
     match mutant {
         Mutant::Raft(mutant) => matches!(
             mutant,
-            Raft::VoteByLengthFirst
-                | Raft::JointHalfIgnored
+            Raft::JointHalfIgnored
                 | Raft::MembershipUnguarded
                 | Raft::MembershipBeforeTermCommitted
                 | Raft::CampaignUndelivered
@@ -36,8 +36,8 @@ fn not_yet(mutant: Mutant) -> bool {
                 | Raft::ReadUnconfirmed
                 | Raft::ReadBeforeTermCommitted
                 | Raft::BindingNotPersisted
-                | Raft::VoteThoughBound
                 | Raft::LeaseCountsUnbound
+                | Raft::VoteThoughBound
                 | Raft::LeaseUnderOldMembership
                 | Raft::LeaseOfHalfAJoint
                 | Raft::ReleasedBeforeServingEnds
@@ -62,10 +62,8 @@ fn not_yet(mutant: Mutant) -> bool {
         Mutant::Node(mutant) => matches!(
             mutant,
             Node::ServeEarly
-                | Node::ReadUnapplied
                 | Node::AnswerWhateverStands
                 | Node::SpeculationKept
-                | Node::ForwardedAgain
                 | Node::AnswerUnapplied
                 | Node::PointFromAnybody
         ),
