@@ -1,6 +1,7 @@
 //! Three cores on a table: every frame is delivered, held or lost by hand.
 
 mod chance;
+mod large_entries;
 mod range_snapshots;
 mod range_work;
 mod versions;
@@ -47,8 +48,12 @@ fn replica(node: u64) -> ReplicaId {
 }
 
 fn core(node: u64) -> Core<MemEngine> {
+    core_with(node, etcd::Limits::default(), storage::log::Options::default().entry_bytes_max())
+}
+
+fn core_with(node: u64, limits: etcd::Limits, entry_bytes_max: usize) -> Core<MemEngine> {
     let state = mvcc::State::open(Arc::new(MemEngine::new())).unwrap();
-    let config = etcd::Config { member_id: node, limits: etcd::Limits::default(), seed: 7 * node };
+    let config = etcd::Config { member_id: node, limits, seed: 7 * node };
     let mut machine = Machine::open(state, config);
     let members = NODES.map(|id| FoundingMember {
         id,
@@ -68,6 +73,7 @@ fn core(node: u64) -> Core<MemEngine> {
         catchup_entries: 100,
         range_catchup_entries: RANGE_CATCHUP,
         process: PROCESS + u32::try_from(node).unwrap(),
+        entry_bytes_max,
         reads: Reads::Quorum,
     };
     Core::new(config, raft, machine)

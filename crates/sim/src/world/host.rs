@@ -453,6 +453,7 @@ impl Host {
             catchup_entries: climate.catchup_entries,
             range_catchup_entries: climate.catchup_entries,
             process: u32::try_from(self.incarnation).unwrap_or(u32::MAX),
+            entry_bytes_max: self.options(climate).entry_bytes_max(),
         };
         let revision = machine.view().revision();
         let door = Door::new(&climate.doors, self.id, seed, revision);
