@@ -90,6 +90,7 @@ mod tests {
             position: 0,
             candidates: candidates.to_vec(),
             lease: None,
+            part: false,
         };
         candidates.iter().map(orphan).collect()
     }
