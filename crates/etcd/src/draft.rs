@@ -22,6 +22,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use mvcc::{Change, KeySpan, LeaseId, ReadError, Record, Revision, View};
 
+use crate::effects::{NUMBERS_BYTES, change_bytes, row_bytes};
 use crate::error::Error;
 use crate::meta;
 use crate::mutant::{self, Mutant};
@@ -45,6 +46,9 @@ pub(crate) struct Draft<'a> {
     /// The keys changed, in order; those changed twice are here twice.
     order: Vec<Bytes>,
     rows: BTreeMap<Bytes, Option<Bytes>>,
+    /// What its effects take, at most: what is written twice counts twice.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 /// What came out of a draft.
@@ -54,6 +58,8 @@ pub(crate) struct Written {
     pub(crate) changes: Vec<Change>,
     pub(crate) versions: BTreeMap<Bytes, Option<Record>>,
     pub(crate) rows: BTreeMap<Bytes, Option<Bytes>>,
+    /// What it takes as effects, at most.
+    pub(crate) bytes: usize,
 }
 
 impl From<ReadError> for Error {
@@ -81,7 +87,22 @@ impl<'a> Draft<'a> {
             own: BTreeMap::new(),
             order: Vec::new(),
             rows: BTreeMap::new(),
+            bytes: NUMBERS_BYTES,
+            bytes_max: usize::MAX,
         }
+    }
+
+    /// The same, and its effects may take so many bytes.
+    pub(crate) fn within(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
+    }
+
+    /// Bytes that its effects may still take.
+    pub(crate) fn room(&self) -> Result<usize, Error> {
+        if mutant::on(Mutant::EffectsUnbounded) {
+            return Ok(usize::MAX);
+        }
+        self.bytes_max.checked_sub(self.bytes).ok_or(Error::RequestTooLarge)
     }
 
     /// The applied state.
@@ -197,17 +218,35 @@ impl<'a> Draft<'a> {
 
     /// The meta rows whose key begins with `prefix`, in key order.
     pub(crate) fn meta_scan(&self, prefix: &[u8]) -> Result<BTreeMap<Bytes, Bytes>, Error> {
-        let mut rows: BTreeMap<Bytes, Bytes> =
-            self.view.meta_scan(prefix)?.collect::<Result<_, _>>()?;
-        let overlay = self.overlay.into_iter().flat_map(|overlay| overlay.meta_scan(prefix));
-        let own = self.rows.iter().map(|(key, value)| (key, value.as_ref()));
-        for (key, value) in overlay.chain(own.filter(|(key, _)| key.starts_with(prefix))) {
-            match value {
-                Some(value) => rows.insert(key.clone(), value.clone()),
-                None => rows.remove(key),
-            };
-        }
-        Ok(rows)
+        self.meta_rows(prefix)?.collect()
+    }
+
+    /// The same, one by one.
+    pub(crate) fn meta_rows(
+        &self,
+        prefix: &[u8],
+    ) -> Result<impl Iterator<Item = Result<(Bytes, Bytes), Error>>, Error> {
+        let mut lower = self.view.meta_scan(prefix)?.peekable();
+        let own = self.rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+        let own = own.take_while(move |(key, _)| key.starts_with(prefix));
+        let own = own.map(|(key, value)| (key, value.as_ref()));
+        let overlay = self.overlay.into_iter().flat_map(move |overlay| overlay.meta_scan(prefix));
+        let mut upper = Merged { first: own.peekable(), second: overlay.peekable() }.peekable();
+        Ok(std::iter::from_fn(move || {
+            loop {
+                match (lower.peek(), upper.peek()) {
+                    (Some(Ok((below, _))), Some((above, _))) if below == *above => {
+                        lower.next();
+                    }
+                    (Some(Ok((below, _))), Some((above, _))) if below > *above => {}
+                    (None, Some(_)) => {}
+                    _ => return lower.next().map(|row| row.map_err(Error::from)),
+                }
+                if let Some((key, Some(value))) = upper.next() {
+                    return Some(Ok((key.clone(), value.clone())));
+                }
+            }
+        }))
     }
 
     /// Writes a version of `key`, whose version now is `previous`.
@@ -226,6 +265,12 @@ impl<'a> Draft<'a> {
         self.change(key.clone(), previous.is_some(), Some(record));
     }
 
+    /// What [`Draft::delete`] adds to the effects.
+    pub(crate) fn deletion_bytes(key: &[u8], lease: Option<LeaseId>) -> usize {
+        let detached = lease.map_or(0, |lease| row_bytes(&meta::attached(lease, key), None));
+        change_bytes(key.len()) + detached
+    }
+
     /// Deletes `record`, which is the version of its key now.
     pub(crate) fn delete(&mut self, record: &Record) {
         let key = record.key();
@@ -236,6 +281,8 @@ impl<'a> Draft<'a> {
     }
 
     fn change(&mut self, key: Bytes, existed: bool, record: Option<Record>) {
+        let bytes = record.as_ref().map_or(key.len(), |record| record.encoded.len());
+        self.bytes += change_bytes(bytes);
         self.order.push(key.clone());
         let existed = self.own.get(&key).map_or(existed, |own| own.existed);
         self.own.insert(key, Own { existed, record });
@@ -255,6 +302,7 @@ impl<'a> Draft<'a> {
 
     /// Writes a meta row; `None` removes it.
     pub(crate) fn set(&mut self, key: Bytes, value: Option<Bytes>) {
+        self.bytes += row_bytes(&key, value.as_deref());
         self.rows.insert(key, value);
     }
 
@@ -263,8 +311,10 @@ impl<'a> Draft<'a> {
         self.order.is_empty() && self.rows.is_empty()
     }
 
-    /// The outcome: every key once, at the place of its last change.
-    pub(crate) fn finish(self) -> Written {
+    /// The outcome: every key once, at the place of its last change. Refused if its effects take
+    /// more bytes than they may.
+    pub(crate) fn finish(self) -> Result<Written, Error> {
+        self.room()?;
         let changed = !self.order.is_empty() || mutant::on(Mutant::EmptyTakesRevision);
         let revision = changed.then(|| self.base.next());
         let mut changes = Vec::with_capacity(self.order.len());
@@ -287,7 +337,7 @@ impl<'a> Draft<'a> {
         }
         changes.reverse();
         let versions = self.own.into_iter().map(|(key, own)| (key, own.record)).collect();
-        Written { revision, changes, versions, rows: self.rows }
+        Ok(Written { revision, changes, versions, rows: self.rows, bytes: self.bytes })
     }
 }
 
@@ -299,14 +349,14 @@ struct Merged<A: Iterator, B: Iterator> {
 
 type Item<'a> = (&'a Bytes, Option<&'a Record>);
 
-impl<'a, A, B> Iterator for Merged<A, B>
+impl<'a, V: 'a, A, B> Iterator for Merged<A, B>
 where
-    A: Iterator<Item = Item<'a>>,
-    B: Iterator<Item = Item<'a>>,
+    A: Iterator<Item = (&'a Bytes, Option<&'a V>)>,
+    B: Iterator<Item = (&'a Bytes, Option<&'a V>)>,
 {
-    type Item = Item<'a>;
+    type Item = (&'a Bytes, Option<&'a V>);
 
-    fn next(&mut self) -> Option<Item<'a>> {
+    fn next(&mut self) -> Option<Self::Item> {
         let Some((first, _)) = self.first.peek() else { return self.second.next() };
         match self.second.peek() {
             Some((second, _)) if second < first => self.second.next(),

@@ -93,6 +93,24 @@ struct EffectsMessage {
 /// it say so: a member of an earlier version stops there, and does not apply a part.
 const FORMAT: u32 = 0;
 
+/// What effects take beside their changes and rows, at most: three numbers.
+pub(crate) const NUMBERS_BYTES: usize = 3 * 11;
+
+/// What a change takes: `bytes` is the length of the version, or of the key deleted.
+pub(crate) fn change_bytes(bytes: usize) -> usize {
+    field_bytes(field_bytes(bytes))
+}
+
+/// What a row takes, at most.
+pub(crate) fn row_bytes(key: &[u8], value: Option<&[u8]>) -> usize {
+    field_bytes(field_bytes(key.len()) + value.map_or(0, |value| field_bytes(value.len())))
+}
+
+/// A tag, a length, and so many bytes.
+fn field_bytes(bytes: usize) -> usize {
+    1 + prost::length_delimiter_len(bytes) + bytes
+}
+
 /// The effects of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Effects {

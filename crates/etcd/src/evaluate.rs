@@ -15,7 +15,7 @@ use proto::etcdserverpb::alarm_request::AlarmAction;
 
 use crate::draft::Draft;
 use crate::error::Error;
-use crate::lease;
+use crate::lease::{self, Ends};
 use crate::machine::{Leading, Machine};
 use crate::member::{self, Council, MemberChange};
 use crate::meta;
@@ -130,7 +130,8 @@ impl Desk<'_> {
     }
 
     fn draft(&self) -> Draft<'_> {
-        Draft::new(self.view, Some(&self.leading.overlay))
+        let draft = Draft::new(self.view, Some(&self.leading.overlay));
+        draft.within(self.config.limits.effects_bytes_max)
     }
 
     /// Refuses what is too large, or too much at once.
@@ -173,7 +174,7 @@ impl Desk<'_> {
         if draft.is_clean() {
             return Err(Error::NoSpace);
         }
-        let written = draft.finish();
+        let written = draft.finish()?;
         let effects = self.leading.propose(written, None, None);
         Ok(Some(Evaluated::Propose { effects, outcome: Box::new(Err(Error::NoSpace)) }))
     }
@@ -192,7 +193,7 @@ impl Desk<'_> {
         let mut draft = self.draft();
         txn::check_put(&draft, request)?;
         let response = Response::Put(txn::put(&mut draft, request)?);
-        let written = draft.finish();
+        let written = draft.finish()?;
         Ok(self.proposal(written, response, None))
     }
 
@@ -209,7 +210,7 @@ impl Desk<'_> {
         if draft.is_clean() {
             return Ok(answer(response));
         }
-        let written = draft.finish();
+        let written = draft.finish()?;
         Ok(self.proposal(written, response, None))
     }
 
@@ -230,7 +231,7 @@ impl Desk<'_> {
         if draft.is_clean() {
             return Ok(answer(response));
         }
-        let written = draft.finish();
+        let written = draft.finish()?;
         Ok(self.proposal(written, response, None))
     }
 
@@ -251,7 +252,7 @@ impl Desk<'_> {
             Some(Bytes::copy_from_slice(&request.revision.to_be_bytes())),
         );
         let response = pb::CompactionResponse { header: header(draft.base()) };
-        let written = draft.finish();
+        let written = draft.finish()?;
         let compact = (request.revision > 0).then_some(Revision(request.revision));
         let effects = self.leading.propose(written, compact, None);
         Ok(Evaluated::Propose { effects, outcome: Box::new(Ok(Response::Compact(response))) })
@@ -277,7 +278,7 @@ impl Desk<'_> {
             ttl: ttl_s,
             error: String::new(),
         };
-        let written = draft.finish();
+        let written = draft.finish()?;
         let event = LeaseEvent::Granted { id, ttl_s };
         Ok(self.proposal(written, Response::LeaseGrant(response), Some(event)))
     }
@@ -286,19 +287,24 @@ impl Desk<'_> {
         loop {
             self.leading.chosen += 1;
             let id = lease::choose_id(self.config.seed, self.leading.term, self.leading.chosen);
-            if lease::find(&self.draft(), id)?.is_none() {
+            if lease::row(&self.draft(), id)?.is_none() {
                 return Ok(id);
             }
         }
     }
 
+    /// Whole or not at all: who is answered may count on it that the keys are gone. A lease that
+    /// is too large for one entry is left to end by itself, in parts, when nobody keeps it alive.
     fn lease_revoke(&mut self, request: pb::LeaseRevokeRequest) -> Step {
         if let Err(refused) = self.admit(request.encoded_len()) {
             return Ok(refused);
         }
         self.heed_alarms(Write::Shrinks)?;
         let id = txn::lease_id(request.id).ok_or(Error::LeaseNotFound)?;
-        let effects = self.leading.revoke(self.view, id)?;
+        let mut draft = self.draft();
+        lease::revoke(&mut draft, id)?;
+        let written = draft.finish()?;
+        let effects = self.leading.end(id, Ends::Whole, written);
         let response = pb::LeaseRevokeResponse { header: header(self.draft().base()) };
         Ok(Evaluated::Propose { effects, outcome: Box::new(Ok(Response::LeaseRevoke(response))) })
     }
@@ -313,7 +319,10 @@ impl Desk<'_> {
         };
         match self.leading.deadlines.get(id) {
             Some(deadline) if deadline <= self.now => {
-                let effects = self.leading.revoke(self.view, id)?;
+                let mut draft = self.draft();
+                let ends = lease::end(&mut draft, id)?;
+                let written = draft.finish()?;
+                let effects = self.leading.end(id, ends, written);
                 let outcome = Box::new(Ok(Response::LeaseKeepAlive(response)));
                 return Ok(Evaluated::Propose { effects, outcome });
             }
@@ -350,7 +359,8 @@ impl Desk<'_> {
     /// All leases; those that end first come first, those not yet applied last.
     fn lease_leases(&mut self) -> Step {
         let draft = self.draft();
-        let all = lease::all(&draft)?;
+        let mut all = lease::all(&draft)?;
+        all.retain(|(_, row)| !row.ending);
         let alive = |id: &LeaseId| all.binary_search_by_key(id, |(id, _)| *id).is_ok();
         let running = self.leading.deadlines.in_order().filter(alive);
         let waiting = all.iter().map(|(id, _)| *id);
@@ -377,7 +387,7 @@ impl Desk<'_> {
         let id = self.council()?.add(&mut draft, request)?;
         let members = member::list(&draft)?;
         let member = members.iter().find(|member| member.id == id).cloned();
-        let written = draft.finish();
+        let written = draft.finish()?;
         let is_learner = request.is_learner;
         let change =
             if is_learner { MemberChange::AddLearner(id) } else { MemberChange::AddVoter(id) };
@@ -393,7 +403,7 @@ impl Desk<'_> {
         let mut draft = self.draft();
         self.council()?.remove(&mut draft, request.id)?;
         let members = member::list(&draft)?;
-        let written = draft.finish();
+        let written = draft.finish()?;
         let header = header_without_revision();
         let response = Response::MemberRemove(pb::MemberRemoveResponse { header, members });
         Ok(self.membership(MemberChange::Remove(request.id), written, response))
@@ -406,7 +416,7 @@ impl Desk<'_> {
         let mut draft = self.draft();
         self.council()?.promote(&mut draft, request.id)?;
         let members = member::list(&draft)?;
-        let written = draft.finish();
+        let written = draft.finish()?;
         let header = header_without_revision();
         let response = Response::MemberPromote(pb::MemberPromoteResponse { header, members });
         Ok(self.membership(MemberChange::AddVoter(request.id), written, response))
@@ -419,7 +429,7 @@ impl Desk<'_> {
         let mut draft = self.draft();
         self.council()?.update(&mut draft, request)?;
         let members = member::list(&draft)?;
-        let written = draft.finish();
+        let written = draft.finish()?;
         let header = header_without_revision();
         let response = Response::MemberUpdate(pb::MemberUpdateResponse { header, members });
         Ok(self.proposal(written, response, None))
@@ -437,7 +447,7 @@ impl Desk<'_> {
         row.name = request.name;
         row.client_urls = request.client_urls;
         member::set(&mut draft, request.member_id, row);
-        let written = draft.finish();
+        let written = draft.finish()?;
         Ok(self.proposal(written, Response::Published, None))
     }
 
@@ -456,7 +466,7 @@ impl Desk<'_> {
         if draft.is_clean() {
             return Ok(answer(response));
         }
-        let written = draft.finish();
+        let written = draft.finish()?;
         Ok(self.proposal(written, response, None))
     }
 

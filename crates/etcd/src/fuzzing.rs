@@ -50,7 +50,7 @@ fn effects_list() -> Vec<Effects> {
     };
     let commit = |revision, changes| Some(Commit { revision: Revision(revision), changes });
     let nothing = Effects { term: TERM, commit: None, rows: Vec::new(), compact: None };
-    let ttl = LeaseRow { ttl_s: 60 }.encode_to_vec().into();
+    let ttl = LeaseRow { ttl_s: 60, ending: false }.encode_to_vec().into();
     let member = MemberRow { name: "a".into(), ..Default::default() };
     vec![
         Effects { rows: vec![(meta::lease(lease), Some(ttl))], ..nothing.clone() },

@@ -16,9 +16,13 @@
 //!    gone for every request evaluated later.
 //! 4. A sign of life for a lease whose deadline has passed comes too late, even if nobody has
 //!    looked at the deadlines yet: the lease is revoked and the answer is TTL 0.
+//! 5. The entry that ends a lease lists its keys, and an entry has a bound
+//!    ([`Limits::effects_bytes_max`]). A lease with more keys ends in parts, at a revision each:
+//!    the first one marks the lease's row, which is all that is left of it for requests; the
+//!    last one removes it. A part is proposed when the one before it is applied, and a leader
+//!    that finds the mark goes on at once. A key that is put meanwhile, without a lease, stays.
 //!
-//! Caveat: the entry that ends a lease lists its keys. A lease with a million of them makes an
-//! entry of their size.
+//! Caveat: a client's revocation is never in parts, but refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,12 +33,17 @@ use prost::Message;
 use proto::etcdserverpb as pb;
 
 use crate::draft::Draft;
+use crate::effects::row_bytes;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::meta::{self, LeaseRow};
+use crate::mutant::{self, Mutant};
 
 /// After how long to look again at a lease whose revocation is in flight.
 pub(crate) const AGAIN: Duration = Duration::from_secs(3);
+
+/// After how long ends that Raft refused are proposed again, if nothing is applied before.
+pub(crate) const REFUSED: Duration = Duration::from_millis(100);
 
 /// When the leases end; the leader's alone.
 #[derive(Debug, Default)]
@@ -75,8 +84,13 @@ pub(crate) fn ttl(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// The lease's row.
+/// The row of a lease that has not ended.
 pub(crate) fn find(draft: &Draft<'_>, id: LeaseId) -> Result<Option<LeaseRow>, Error> {
+    Ok(row(draft, id)?.filter(|row| !row.ending))
+}
+
+/// The row of a lease, if only its end is not complete.
+pub(crate) fn row(draft: &Draft<'_>, id: LeaseId) -> Result<Option<LeaseRow>, Error> {
     draft.meta_get(&meta::lease(id))?.map(|row| decode(&row)).transpose()
 }
 
@@ -84,7 +98,7 @@ fn decode(row: &[u8]) -> Result<LeaseRow, Error> {
     LeaseRow::decode(row).map_err(|error| Error::Storage(format!("row of a lease: {error}")))
 }
 
-/// All leases, in the order of their ids.
+/// All leases, those whose end is not complete among them, in the order of their ids.
 pub(crate) fn all(draft: &Draft<'_>) -> Result<Vec<(LeaseId, LeaseRow)>, Error> {
     let rows = draft.meta_scan(meta::LEASES)?;
     rows.iter()
@@ -97,6 +111,7 @@ pub(crate) fn all(draft: &Draft<'_>) -> Result<Vec<(LeaseId, LeaseRow)>, Error> 
 }
 
 /// All leases of a view with the TTL each was granted, in seconds, in the order of their ids.
+/// Those whose end is not complete are among them: keys are still attached to them.
 ///
 /// # Errors
 /// If they cannot be read.
@@ -122,27 +137,63 @@ pub(crate) fn grant(
     if request.ttl > limits.max_lease_ttl_s {
         return Err(Error::LeaseTtlTooLarge);
     }
-    if find(draft, chosen)?.is_some() {
+    if row(draft, chosen)?.is_some() {
         return Err(Error::LeaseExist);
     }
     let ttl_s = request.ttl.max(limits.min_lease_ttl_s);
-    draft.set(meta::lease(chosen), Some(LeaseRow { ttl_s }.encode_to_vec().into()));
+    draft.set(meta::lease(chosen), Some(LeaseRow { ttl_s, ending: false }.encode_to_vec().into()));
     Ok(ttl_s)
 }
 
-/// Deletes a lease and all its keys.
+/// How much of a lease a draft has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    Whole,
+    Part,
+}
+
+/// Deletes a lease and all its keys; refused if the effects have no room for that.
 pub(crate) fn revoke(draft: &mut Draft<'_>, id: LeaseId) -> Result<(), Error> {
     if find(draft, id)?.is_none() {
         return Err(Error::LeaseNotFound);
     }
-    for key in keys(draft, id)? {
+    match end(draft, id)? {
+        Ends::Whole => Ok(()),
+        Ends::Part => Err(Error::RequestTooLarge),
+    }
+}
+
+/// Deletes as many keys of a lease as the effects have room for, in key order, and the lease
+/// with the last. Refused if there is no room for one.
+pub(crate) fn end(draft: &mut Draft<'_>, id: LeaseId) -> Result<Ends, Error> {
+    let row = row(draft, id)?.ok_or(Error::LeaseNotFound)?;
+    let ending = !mutant::on(Mutant::EndUnmarked);
+    let marked: Bytes = LeaseRow { ending, ..row }.encode_to_vec().into();
+    let mark_bytes = row_bytes(&meta::lease(id), Some(&marked));
+    let mut room = draft.room()?.checked_sub(mark_bytes).ok_or(Error::RequestTooLarge)?;
+    let mut fitting = Vec::new();
+    let mut ends = Ends::Whole;
+    let prefix = meta::attached_to(id);
+    for row in draft.meta_rows(&prefix)? {
+        let key = meta::attached_key(&row?.0);
+        let Some(left) = room.checked_sub(Draft::deletion_bytes(&key, Some(id))) else {
+            ends = Ends::Part;
+            break;
+        };
+        room = left;
+        fitting.push(key);
+    }
+    if ends == Ends::Part && fitting.is_empty() {
+        return Err(Error::RequestTooLarge);
+    }
+    for key in fitting {
         match draft.latest(&key)? {
             Some(record) if record.lease == Some(id) => draft.delete(&record),
             _ => return Err(Error::Storage(format!("key {key:?} is not of lease {}", id.0))),
         }
     }
-    draft.set(meta::lease(id), None);
-    Ok(())
+    draft.set(meta::lease(id), (ends == Ends::Part).then_some(marked));
+    Ok(ends)
 }
 
 /// An id for a lease whose client leaves it to the server: positive, and not likely the same for

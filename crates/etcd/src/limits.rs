@@ -11,6 +11,10 @@ pub struct Limits {
     pub max_txn_ops: usize,
     /// Bytes of a request that is proposed, as encoded in an entry of etcd's log.
     pub max_request_bytes: usize,
+    /// Bytes of the effects of a request, or of a part of a lease's end, as the entry carries
+    /// them. A request that would do more is refused. The log must take such an entry: the
+    /// default is half of a segment, and two of the largest are under way in any range.
+    pub effects_bytes_max: usize,
     /// A lease is granted at least this long, in seconds.
     pub min_lease_ttl_s: i64,
     /// A lease of more seconds is refused.
@@ -41,6 +45,7 @@ impl Default for Limits {
         Self {
             max_txn_ops: 128,
             max_request_bytes: 3 << 19,
+            effects_bytes_max: 16 << 20,
             min_lease_ttl_s: 2,
             max_lease_ttl_s: 9_000_000_000,
             max_expiries_at_once: 500,
@@ -53,5 +58,14 @@ impl Default for Limits {
             healthy_after: Duration::from_secs(5),
             stream_chunk_bytes: 1 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// The most that [`Limits::max_request_bytes`] may be. The effects of a put are a little
+    /// longer than the put, and those of a transaction a little for each operation.
+    #[must_use]
+    pub const fn request_bytes_max(&self) -> usize {
+        self.effects_bytes_max - self.effects_bytes_max / 16
     }
 }

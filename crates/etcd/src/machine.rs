@@ -32,7 +32,7 @@ use mvcc::{AppliedMark, Batch, Commit, LeaseId, Revision, State, View};
 use crate::draft::{Draft, Written};
 use crate::effects::{Effects, MalformedEffects};
 use crate::error::Error;
-use crate::lease::{self, Deadlines};
+use crate::lease::{self, Deadlines, Ends};
 use crate::limits::Limits;
 use crate::member::{self, ClusterFacts, FoundingMember};
 use crate::meta::{self, MemberRow};
@@ -80,6 +80,10 @@ pub(crate) struct Leading {
     pub(crate) term: u64,
     pub(crate) overlay: Overlay,
     pub(crate) deadlines: Deadlines,
+    /// When ends of leases were last looked for.
+    looked: Duration,
+    /// No lease ends before: Raft has refused to take the last ends.
+    not_before: Duration,
     /// Leases whose id was chosen here.
     pub(crate) chosen: u64,
     /// The alarms raised, with those in flight; `None` if they are to be looked up.
@@ -123,7 +127,7 @@ impl<E: Engine> Machine<E> {
         for id in rows.into_keys() {
             member::set(&mut draft, id, &MemberRow { removed: true, ..Default::default() });
         }
-        let rows = draft.finish().rows.into_iter().collect();
+        let rows = draft.finish()?.rows.into_iter().collect();
         Ok(Effects { term, commit: None, rows, compact: None }.encode())
     }
 
@@ -180,7 +184,7 @@ impl<E: Engine> Machine<E> {
     }
 
     /// The member leads in `term`, and has applied an entry of that term. Every lease gets its
-    /// whole TTL and the extension from `now` on.
+    /// whole TTL and the extension from `now` on; one whose end has begun is due at once.
     ///
     /// # Errors
     /// If the leases cannot be read; the member still follows then.
@@ -194,10 +198,19 @@ impl<E: Engine> Machine<E> {
         for (id, row) in lease::all(&Draft::new(&view, None))? {
             let ttl = lease::ttl(row.ttl_s) + self.config.limits.lease_extension;
             let ttl = if mutant::on(Mutant::NewLeaderEndsLeases) { Duration::ZERO } else { ttl };
-            deadlines.set(id, now + ttl);
+            let over = row.ending && !mutant::on(Mutant::NewLeaderForgetsEnds);
+            deadlines.set(id, if over { now } else { now + ttl });
         }
         let overlay = Overlay::default();
-        self.leading = Some(Leading { term, overlay, deadlines, chosen: 0, alarms: None });
+        self.leading = Some(Leading {
+            term,
+            overlay,
+            deadlines,
+            looked: now,
+            not_before: Duration::ZERO,
+            chosen: 0,
+            alarms: None,
+        });
         Ok(())
     }
 
@@ -214,8 +227,13 @@ impl<E: Engine> Machine<E> {
         let leading = self.leading.as_mut().expect("only a leader has proposed anything");
         for _ in 0..count {
             let pending = leading.overlay.pop_back().expect("as many proposals as are taken back");
-            if let Some(LeaseEvent::Revoked { id, deadline: Some(deadline) }) = pending.lease {
+            if let Some(
+                LeaseEvent::Revoked { id, deadline: Some(deadline) }
+                | LeaseEvent::RevokedInPart { id, deadline: Some(deadline) },
+            ) = pending.lease
+            {
                 leading.deadlines.set(id, deadline);
+                leading.not_before = leading.looked + lease::REFUSED;
             }
         }
         leading.alarms = None;
@@ -292,15 +310,21 @@ impl<E: Engine> Machine<E> {
         self.state.apply(Batch { index, term, ..Batch::default() });
     }
 
-    /// When [`Machine::expire`] has something to do next; `None` if no lease runs.
+    /// When [`Machine::expire`] has something to do next; `None` if no lease runs, or if an
+    /// entry must be applied first, because as many as may be are in flight.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let (deadline, _) = self.leading.as_ref()?.deadlines.first()?;
-        Some(deadline)
+        let leading = self.leading.as_ref()?;
+        if leading.overlay.len() >= self.config.limits.max_proposals_in_flight {
+            return None;
+        }
+        let (deadline, _) = leading.deadlines.first()?;
+        Some(deadline.max(leading.not_before))
     }
 
-    /// The effects that end the leases whose time is up, each an entry of its own. At most
-    /// [`Limits::max_expiries_at_once`]; call again while [`Machine::next_deadline`] has passed.
+    /// The effects that end the leases whose time is up, each an entry of its own, or a part of
+    /// one. At most [`Limits::max_expiries_at_once`], and none more once they have
+    /// [`Limits::effects_bytes_max`]; call again while [`Machine::next_deadline`] has passed.
     ///
     /// # Errors
     /// If the first of them cannot be read; if a later one, it is the next call's first.
@@ -310,18 +334,32 @@ impl<E: Engine> Machine<E> {
         let early = mutant::on(Mutant::EndEarly);
         let now = if early { now + Duration::from_secs(1) } else { now };
         let view = self.state.view();
-        let Some(leading) = self.leading.as_mut() else { return Ok(expired) };
+        let Some(leading) = self.leading.as_mut().filter(|leading| leading.not_before <= now)
+        else {
+            return Ok(expired);
+        };
+        leading.looked = now;
+        let mut bytes = 0;
         while expired.len() < limits.max_expiries_at_once
+            && bytes < limits.effects_bytes_max
             && leading.overlay.len() < limits.max_proposals_in_flight
         {
             match leading.deadlines.first() {
-                Some((deadline, id)) if deadline <= now => match leading.revoke(&view, id) {
-                    Ok(effects) => expired.push(effects),
-                    // Revoked in flight, and granted in flight when that was evaluated.
-                    Err(Error::LeaseNotFound) => leading.deadlines.set(id, now + lease::AGAIN),
-                    Err(error) if expired.is_empty() => return Err(error),
-                    Err(_) => break,
-                },
+                Some((deadline, id)) if deadline <= now => {
+                    match leading.expire(&view, id, limits) {
+                        Ok(effects) => {
+                            bytes += effects.len();
+                            expired.push(effects);
+                        }
+                        // Revoked in flight, and granted in flight when that was evaluated; or with a
+                        // key that no entry has room for, which comes from elsewhere.
+                        Err(Error::LeaseNotFound | Error::RequestTooLarge) => {
+                            leading.deadlines.set(id, now + lease::AGAIN);
+                        }
+                        Err(error) if expired.is_empty() => return Err(error),
+                        Err(_) => break,
+                    }
+                }
                 _ => break,
             }
         }
@@ -345,34 +383,49 @@ impl Leading {
         compact: Option<Revision>,
         lease: Option<LeaseEvent>,
     ) -> Bytes {
-        let Written { revision, changes, versions, rows } = written;
+        let Written { revision, changes, versions, rows, bytes } = written;
         let commit = revision.map(|revision| Commit { revision, changes });
         let list = rows.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         if rows.keys().any(|key| key.starts_with(meta::ALARMS)) {
             self.alarms = None;
         }
         self.overlay.push(revision, versions, rows, compact, lease);
-        Effects { term: self.term, commit, rows: list, compact }.encode()
+        let effects = Effects { term: self.term, commit, rows: list, compact }.encode();
+        assert!(effects.len() <= bytes, "effects are as long as was counted");
+        effects
     }
 
-    /// Proposes the end of a lease. Its deadline goes; it comes back if this is retracted.
-    pub(crate) fn revoke(&mut self, view: &View, id: LeaseId) -> Result<Bytes, Error> {
-        let mut draft = Draft::new(view, Some(&self.overlay));
-        lease::revoke(&mut draft, id)?;
-        let written = draft.finish();
+    /// Proposes what a draft has written of the end of a lease. Its deadline goes; it comes back
+    /// if this is retracted.
+    pub(crate) fn end(&mut self, id: LeaseId, ends: Ends, written: Written) -> Bytes {
         let deadline = self.deadlines.remove(id);
-        Ok(self.propose(written, None, Some(LeaseEvent::Revoked { id, deadline })))
+        let event = match ends {
+            Ends::Whole => LeaseEvent::Revoked { id, deadline },
+            Ends::Part => LeaseEvent::RevokedInPart { id, deadline },
+        };
+        self.propose(written, None, Some(event))
+    }
+
+    /// The lease's time is up: proposes its end, or as much of it as fits.
+    fn expire(&mut self, view: &View, id: LeaseId, limits: &Limits) -> Result<Bytes, Error> {
+        let draft = Draft::new(view, Some(&self.overlay));
+        let mut draft = draft.within(limits.effects_bytes_max);
+        let ends = lease::end(&mut draft, id)?;
+        let written = draft.finish()?;
+        Ok(self.end(id, ends, written))
     }
 
     fn applied(&mut self, now: Duration, revision: Option<Revision>) {
         let pending = self.overlay.pop_front().expect("an entry of this term was proposed here");
         assert_eq!(pending.revision, revision, "entries are applied in the order of proposals");
+        self.not_before = Duration::ZERO;
         match pending.lease {
             Some(LeaseEvent::Granted { id, ttl_s }) => {
                 self.deadlines.set(id, now + lease::ttl(ttl_s));
             }
             // It has one again if the grant was applied after the revocation was evaluated.
             Some(LeaseEvent::Revoked { id, .. }) => drop(self.deadlines.remove(id)),
+            Some(LeaseEvent::RevokedInPart { id, .. }) => self.deadlines.set(id, now),
             None => {}
         }
     }

@@ -29,6 +29,9 @@ pub(crate) struct LeaseRow {
     /// Seconds it lives without a sign of life; at least 1.
     #[prost(int64, tag = "1")]
     pub(crate) ttl_s: i64,
+    /// It has ended, and some of its keys are still to be deleted.
+    #[prost(bool, tag = "2")]
+    pub(crate) ending: bool,
 }
 
 /// A member, as it is stored. Removed ones stay: their ids are not used again.

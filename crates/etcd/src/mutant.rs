@@ -47,11 +47,17 @@ pub(crate) enum Mutant {
     NewLeaderEndsLeases,
     /// A lease ends a second before its time.
     EndEarly,
+    /// A lease that ends in parts lives on until the last.
+    EndUnmarked,
+    /// A new leader gives a lease that is ending its time again.
+    NewLeaderForgetsEnds,
+    /// Effects may have any size.
+    EffectsUnbounded,
 }
 
 #[cfg(test)]
 impl Mutant {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 24] = [
         Self::IgnoreOverlay,
         Self::OverlayTooNew,
         Self::CountApplied,
@@ -73,6 +79,9 @@ impl Mutant {
         Self::ForgetSignOfLife,
         Self::NewLeaderEndsLeases,
         Self::EndEarly,
+        Self::EndUnmarked,
+        Self::NewLeaderForgetsEnds,
+        Self::EffectsUnbounded,
     ];
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum LeaseEvent {
     /// It was taken out when the proposal was made, and comes back if that is taken back. None
     /// if the lease's grant was itself in flight.
     Revoked { id: LeaseId, deadline: Option<Duration> },
+    /// The same; what is left of the lease is due again when the proposal is applied.
+    RevokedInPart { id: LeaseId, deadline: Option<Duration> },
 }
 
 #[derive(Debug)]

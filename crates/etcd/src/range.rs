@@ -40,12 +40,23 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// All records, in key order.
-    pub(crate) fn records(&self, draft: &Draft<'_>, at: Revision) -> Result<Vec<Record>, Error> {
-        match self {
-            Self::One(key) => Ok(draft.get(key, at)?.into_iter().collect()),
-            Self::Span(span) => draft.scan(span, at)?.collect(),
+    /// All records as the draft sees them now, in key order, to be deleted: refused as soon as
+    /// there are more than its effects have room for.
+    pub(crate) fn to_delete(&self, draft: &Draft<'_>) -> Result<Vec<Record>, Error> {
+        let at = draft.revision();
+        let span = match self {
+            Self::One(key) => return Ok(draft.get(key, at)?.into_iter().collect()),
+            Self::Span(span) => span,
+        };
+        let mut records = Vec::new();
+        let mut room = draft.room()?;
+        for record in draft.scan(span, at)? {
+            let record = record?;
+            let bytes = Draft::deletion_bytes(&record.key(), record.lease);
+            room = room.checked_sub(bytes).ok_or(Error::RequestTooLarge)?;
+            records.push(record);
         }
+        Ok(records)
     }
 
     fn count(&self, draft: &Draft<'_>, at: Revision) -> Result<i64, Error> {

@@ -30,7 +30,7 @@ pub fn member_row(founder: &FoundingMember) -> Row {
 /// A lease of `ttl_s` seconds; at least one.
 #[must_use]
 pub fn lease_row(id: LeaseId, ttl_s: i64) -> Row {
-    (meta::lease(id), LeaseRow { ttl_s: ttl_s.max(1) }.encode_to_vec().into())
+    (meta::lease(id), LeaseRow { ttl_s: ttl_s.max(1), ending: false }.encode_to_vec().into())
 }
 
 /// A live key that is attached to a lease; only for a lease that there is.

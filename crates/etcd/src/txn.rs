@@ -4,7 +4,8 @@
 //! transactions included, is decided on the state before, which fixes the branches. Then the
 //! operations of those branches are checked, in order, on the state before: a read at a
 //! revision that cannot be read, a lease or a key that does not exist fails the whole. Then
-//! they run, each seeing what the ones before it wrote; nothing can fail any more.
+//! they run, each seeing what the ones before it wrote; nothing can fail any more, but that
+//! what they write is too much for an entry.
 //!
 //! The header of an inner transaction's answer is there and empty, as etcd's is.
 
@@ -22,7 +23,7 @@ use crate::error::Error;
 use crate::mutant::{self, Mutant};
 use crate::range::{self, Target};
 use crate::request::{header, header_without_revision};
-use crate::{meta, request};
+use crate::{lease, request};
 
 /// The lease a number on the wire means.
 pub(crate) fn lease_id(id: i64) -> Option<LeaseId> {
@@ -32,7 +33,7 @@ pub(crate) fn lease_id(id: i64) -> Option<LeaseId> {
 /// Whether the lease and the key that the put needs are there.
 pub(crate) fn check_put(draft: &Draft<'_>, request: &pb::PutRequest) -> Result<(), Error> {
     if let Some(lease) = lease_id(request.lease)
-        && draft.meta_get(&meta::lease(lease))?.is_none()
+        && lease::find(draft, lease)?.is_none()
     {
         return Err(Error::LeaseNotFound);
     }
@@ -58,6 +59,7 @@ pub(crate) fn put(
         None => lease_id(request.lease),
     };
     draft.put(&request.key, kept, &value, lease);
+    draft.room()?;
     if mutant::on(Mutant::PreviousTooNew) {
         let prev_kv = draft.latest(&request.key)?.filter(|_| request.prev_kv);
         let prev_kv = prev_kv.map(|written| written.encoded);
@@ -73,7 +75,7 @@ pub(crate) fn delete_range(
     request: &pb::DeleteRangeRequest,
 ) -> Result<wire::DeleteRangeResponse, Error> {
     let target = Target::new(&request.key, &request.range_end);
-    let records = target.records(draft, draft.revision())?;
+    let records = target.to_delete(draft)?;
     for record in &records {
         draft.delete(record);
     }

@@ -203,9 +203,49 @@ fn an_end_that_raft_refused_comes_again() {
     assert_eq!(solo.machine.next_deadline(), None);
     assert!(solo.leases().is_empty());
     solo.machine.retract(2);
-    assert_eq!(solo.machine.next_deadline(), Some(10 * SECOND));
     assert_eq!(solo.leases(), [1, 2]);
+    // After a while: whoever asks at once is refused again.
+    let again = solo.machine.next_deadline().unwrap();
+    assert!(again > 10 * SECOND && again <= 11 * SECOND, "{again:?}");
+    assert_eq!(solo.expire(), 0);
+    solo.now = again;
     assert_eq!(solo.expire(), 2);
+}
+
+#[test]
+fn ends_that_raft_refused_come_again_when_something_is_applied() {
+    let mut solo = Solo::new();
+    solo.grant(1, 10).unwrap();
+    solo.now = 10 * SECOND;
+    let Evaluated::Propose { effects, .. } =
+        solo.machine.evaluate(solo.now, Request::Put(put("a", "")))
+    else {
+        panic!("a put is proposed")
+    };
+    assert_eq!(solo.machine.expire(solo.now).unwrap().len(), 1);
+    solo.machine.retract(1);
+    assert!(solo.machine.next_deadline().unwrap() > solo.now);
+    solo.apply(effects);
+    assert_eq!(solo.machine.next_deadline(), Some(solo.now));
+    assert_eq!(solo.expire(), 1);
+}
+
+#[test]
+fn ends_wait_until_there_is_room_in_flight() {
+    let mut solo = Solo::with(Limits { max_proposals_in_flight: 2, ..Limits::default() });
+    for id in 1..=3 {
+        solo.grant(id, 10).unwrap();
+    }
+    solo.now = 10 * SECOND;
+    let flight = solo.machine.expire(solo.now).unwrap();
+    assert_eq!(flight.len(), 2);
+    assert_eq!(solo.machine.next_deadline(), None, "nothing but an applied entry changes that");
+    assert_eq!(solo.machine.expire(solo.now).unwrap(), [] as [Bytes; 0]);
+    for effects in flight {
+        solo.apply(effects);
+        assert_eq!(solo.machine.next_deadline(), Some(10 * SECOND));
+    }
+    assert_eq!(solo.expire(), 1);
 }
 
 #[test]
@@ -282,4 +322,174 @@ fn an_end_waits_for_a_revocation_in_flight() {
 #[test]
 fn no_lease_ends_before_its_time_and_none_after() {
     (0..300).for_each(support::leases::go);
+}
+
+/// Effects that end a lease of [`LARGE`] in several parts.
+const SMALL_BYTES: usize = 1000;
+/// Keys of such a lease.
+const LARGE: usize = 50;
+
+fn small() -> Limits {
+    Limits { effects_bytes_max: SMALL_BYTES, lease_extension: SECOND, ..Limits::default() }
+}
+
+/// With a lease 1 of 10 seconds that has [`LARGE`] keys, and whose time is up.
+fn with_a_large_lease() -> Solo {
+    let mut solo = Solo::with(small());
+    solo.grant(1, 10).unwrap();
+    for key in 0..LARGE {
+        solo.put(leased(&format!("key {key:03}"), 1)).unwrap();
+    }
+    solo.put(put("other", "")).unwrap();
+    solo.now = 10 * SECOND;
+    solo
+}
+
+/// Ends what is due, and says which keys went with each part.
+fn parts(solo: &mut Solo) -> Vec<Vec<Bytes>> {
+    let mut parts = Vec::new();
+    while solo.machine.next_deadline().is_some_and(|deadline| deadline <= solo.now) {
+        let due = solo.machine.expire(solo.now).unwrap();
+        assert_eq!(due.len(), 1, "the next part waits for the one before it");
+        assert!(solo.machine.expire(solo.now).unwrap().is_empty());
+        for effects in due {
+            assert!(effects.len() <= SMALL_BYTES, "{}", effects.len());
+            let before = solo.revision();
+            let commit = solo.apply(effects).commit.unwrap();
+            assert_eq!(commit.revision.0, before + 1);
+            assert!(commit.changes.iter().all(|change| change.record.is_none()));
+            parts.push(commit.changes.iter().map(|change| change.key.clone()).collect());
+        }
+    }
+    parts
+}
+
+fn large_keys() -> Vec<String> {
+    (0..LARGE).map(|key| format!("key {key:03}")).collect()
+}
+
+#[test]
+fn a_lease_with_more_keys_than_an_entry_holds_ends_in_parts() {
+    let mut solo = with_a_large_lease();
+    let parts = parts(&mut solo);
+    assert!(parts.len() > 2 && parts.iter().all(|part| !part.is_empty()), "{}", parts.len());
+    assert_eq!(parts.concat(), large_keys(), "each once, in key order");
+    assert_eq!(keys(&solo.range(span("a", "\0")).unwrap()), ["other"]);
+    assert_eq!(solo.machine.next_deadline(), None);
+    assert_eq!(solo.grant(1, 10).unwrap().id, 1);
+}
+
+#[test]
+fn a_lease_is_gone_with_the_first_part_of_its_end() {
+    let mut solo = with_a_large_lease();
+    let first = solo.machine.expire(solo.now).unwrap().remove(0);
+    for applied in [false, true] {
+        if applied {
+            solo.apply(first.clone());
+        }
+        assert_eq!(solo.put(leased("key 049", 1)), Err(Error::LeaseNotFound));
+        assert_eq!(solo.revoke(1), Err(Error::LeaseNotFound));
+        assert_eq!(solo.keep_alive(1), 0);
+        assert_eq!(solo.time_to_live(1).ttl, -1);
+        assert!(solo.leases().is_empty());
+        assert_eq!(solo.grant(1, 10), Err(Error::LeaseExist), "its keys are still attached");
+    }
+    // A key that is put now has left it.
+    solo.put(put("key 049", "plain")).unwrap();
+    parts(&mut solo);
+    assert_eq!(keys(&solo.range(span("a", "\0")).unwrap()), ["key 049", "other"]);
+}
+
+#[test]
+fn a_sign_of_life_after_the_end_begins_it_in_parts_too() {
+    let mut solo = with_a_large_lease();
+    assert_eq!(solo.keep_alive(1), 0);
+    let left = attached(&mut solo, 1);
+    assert!(left.is_empty(), "nothing is said of a lease that has ended: {left:?}");
+    let gone = LARGE - parts(&mut solo).concat().len();
+    assert!(gone > 0 && gone < LARGE, "{gone} went with the answer");
+    assert_eq!(keys(&solo.range(span("a", "\0")).unwrap()), ["other"]);
+}
+
+#[test]
+fn the_next_leader_goes_on_with_an_end_at_once() {
+    let mut old = with_a_large_lease();
+    let mut gone = Vec::new();
+    for _ in 0..2 {
+        let part = old.machine.expire(old.now).unwrap().remove(0);
+        let commit = old.apply(part).commit.unwrap();
+        gone.extend(commit.changes.iter().map(|change| change.key.clone()));
+    }
+    // What the old leader has in flight is lost.
+    assert_eq!(old.machine.expire(old.now).unwrap().len(), 1);
+    let mut new = Solo::with(small());
+    new.machine.follow();
+    for effects in old.log {
+        new.apply(effects);
+    }
+    new.index += 1;
+    new.term = 2;
+    new.now = 500 * SECOND;
+    new.machine.skip(new.index, new.term);
+    assert_eq!(new.machine.next_deadline(), None, "a follower ends no lease");
+    new.machine.lead(new.now, new.term).unwrap();
+    assert_eq!(new.machine.next_deadline(), Some(new.now));
+    assert!(new.leases().is_empty());
+    gone.extend(parts(&mut new).concat());
+    assert_eq!(gone, large_keys(), "each once, whoever leads");
+    assert_eq!(new.machine.next_deadline(), None);
+}
+
+#[test]
+fn a_part_that_raft_refused_comes_again() {
+    let mut solo = with_a_large_lease();
+    let first = solo.machine.expire(solo.now).unwrap();
+    solo.machine.retract(1);
+    assert_eq!(solo.leases(), [1]);
+    assert_eq!(attached(&mut solo, 1).len(), LARGE);
+    solo.now = solo.machine.next_deadline().unwrap();
+    assert_eq!(solo.machine.expire(solo.now).unwrap(), first);
+    solo.apply(first[0].clone());
+    assert_eq!(solo.machine.expire(solo.now).unwrap().len(), 1);
+    solo.machine.retract(1);
+    assert!(solo.leases().is_empty(), "its end has begun");
+    solo.now = solo.machine.next_deadline().unwrap();
+    parts(&mut solo);
+    assert_eq!(keys(&solo.range(span("a", "\0")).unwrap()), ["other"]);
+}
+
+#[test]
+fn a_revocation_that_no_entry_holds_is_refused_and_the_lease_ends_by_itself() {
+    let mut solo = with_a_large_lease();
+    solo.now = 9 * SECOND;
+    assert_eq!(solo.revoke(1), Err(Error::RequestTooLarge));
+    assert_eq!(solo.machine.in_flight(), 0);
+    assert_eq!((solo.leases(), attached(&mut solo, 1).len()), (vec![1], LARGE));
+    solo.now = 10 * SECOND;
+    assert_eq!(parts(&mut solo).concat(), large_keys());
+}
+
+#[test]
+fn many_ends_at_once_are_bounded_in_bytes() {
+    let mut solo = Solo::with(small());
+    for id in 1..=20 {
+        solo.grant(id, 10).unwrap();
+        for key in 0..5 {
+            solo.put(leased(&format!("{id} {key}"), id)).unwrap();
+        }
+    }
+    solo.now = 10 * SECOND;
+    let mut calls = 0;
+    loop {
+        let due = solo.machine.expire(solo.now).unwrap();
+        let bytes: usize = due.iter().map(Bytes::len).sum();
+        assert!(bytes < 2 * SMALL_BYTES, "{bytes}");
+        if due.is_empty() {
+            break;
+        }
+        calls += 1;
+        due.into_iter().for_each(|effects| drop(solo.apply(effects)));
+    }
+    assert!(calls > 3, "{calls}");
+    assert_eq!(solo.machine.state().live_keys(), 0);
 }

@@ -366,6 +366,69 @@ fn requests_have_a_size() {
     assert!(solo.range(get(&"k".repeat(2000))).is_ok());
 }
 
+/// A member whose entries are small, with so many keys.
+fn with_small_entries(count: usize) -> Solo {
+    let limits = Limits { effects_bytes_max: 1000, ..Limits::default() };
+    let mut solo = Solo::with(limits);
+    for key in 0..count {
+        solo.put(put(&format!("key {key:03}"), &"v".repeat(400))).unwrap();
+    }
+    solo
+}
+
+#[test]
+fn effects_have_a_size() {
+    let mut solo = with_small_entries(200);
+    let before = (solo.revision(), solo.log.len());
+    let mut all = del("\0", "\0");
+    assert_eq!(solo.delete(all.clone()), Err(Error::RequestTooLarge));
+    all.prev_kv = true;
+    assert_eq!(solo.delete(all), Err(Error::RequestTooLarge));
+    let halves = then(vec![del_op("key 000", "key 060"), del_op("key 060", "key 120")]);
+    assert_eq!(solo.txn(halves), Err(Error::RequestTooLarge));
+    let keep = |key: &str| pb::PutRequest { ignore_value: true, ..put(key, "") };
+    let kept = ["key 000", "key 001", "key 002"].map(|key| op(Op::RequestPut(keep(key))));
+    assert_eq!(
+        solo.txn(then(kept.to_vec())),
+        Err(Error::RequestTooLarge),
+        "small, and writes much"
+    );
+    assert_eq!(solo.put(put("k", &"v".repeat(1000))), Err(Error::RequestTooLarge));
+    assert_eq!(solo.machine.in_flight(), 0, "nothing is left of what was refused");
+    assert_eq!((solo.revision(), solo.log.len()), before);
+    // In smaller portions it works.
+    assert_eq!(solo.delete(del("key 000", "key 050")).unwrap().deleted, 50);
+    assert_eq!(solo.txn(then(kept[..1].to_vec())), Err(Error::KeyNotFound));
+    assert_eq!(solo.range(span("\0", "\0")).unwrap().count, 150);
+}
+
+#[test]
+fn effects_may_have_just_their_size() {
+    let mut solo = with_small_entries(0);
+    let mut longest = 0;
+    for length in 800..1000 {
+        match solo.put(put("k", &"v".repeat(length))) {
+            Ok(_) => longest = length,
+            Err(error) => assert_eq!(error, Error::RequestTooLarge),
+        }
+    }
+    let bytes = solo.log.last().unwrap().len();
+    assert!((950..=1000).contains(&bytes), "{bytes} bytes of a value of {longest}");
+    let mut solo = with_small_entries(200);
+    let mut deleted = 0;
+    for key in 0..200 {
+        match solo.delete(del("key 000", &format!("key {key:03}"))) {
+            Ok(response) => deleted = deleted.max(response.deleted),
+            Err(error) => assert_eq!(error, Error::RequestTooLarge),
+        }
+        for key in 0..deleted {
+            solo.put(put(&format!("key {key:03}"), "v")).unwrap();
+        }
+    }
+    let longest = solo.log.iter().map(bytes::Bytes::len).max().unwrap();
+    assert!((950..=1000).contains(&longest), "{longest} bytes of {deleted} deletions");
+}
+
 #[test]
 fn proposals_in_flight_are_bounded() {
     let mut machine = machine(Limits { max_proposals_in_flight: 2, ..Limits::default() });

@@ -4,7 +4,7 @@ mod support;
 
 use history::record::{
     Answer, Call, Change, ClientId, Commit, Commits, Event, History, LeaseGrant, LeaseId,
-    LeaseRevoke, NodeId, Operation, Outcome, Put, Revision, Time,
+    LeaseRevoke, NodeId, Operation, Outcome, Put, Revision, Step, Time, Txn,
 };
 use history::replay::{Rule, Settings, check};
 use rand::SeedableRng;
@@ -123,6 +123,55 @@ fn a_lease_granted_again_has_its_own_time() {
     assert!(report.is_clean(), "{report}");
     let report = check(&lease_granted_again(1_900), &Settings::default());
     assert!(report.breaks(Rule::LeaseEarly), "{report}");
+}
+
+/// Where an entry has a bound, a lease with many keys ends in several commits; elsewhere in one.
+#[test]
+fn a_lease_ends_in_parts_only_where_it_may() {
+    let mut history = lease_granted_again(2_100);
+    let put = |key: &str, value: &str| {
+        let change = Change::Put {
+            value: value.to_owned().into(),
+            create: Revision(2),
+            version: 1,
+            lease: Some(LeaseId(7)),
+        };
+        Event { key: key.to_owned().into(), change }
+    };
+    let gone = |key: &str| Event { key: key.to_owned().into(), change: Change::Delete };
+    let ends = |first: &str, second: &str| {
+        let commit = |revision: i64, events: Vec<Event>| Commit {
+            revision: Revision(revision),
+            events,
+            seen: Some(Time(2_100_000_000)),
+        };
+        Commits::of_fresh_store(vec![
+            commit(2, vec![put("a", "1"), put("b", "2")]),
+            commit(3, vec![gone(first)]),
+            commit(4, vec![gone(second)]),
+        ])
+    };
+    let write = |key: &str, value: &str| {
+        Step::Put(Put {
+            key: key.to_owned().into(),
+            value: value.to_owned().into(),
+            lease: Some(LeaseId(7)),
+            ..Put::default()
+        })
+    };
+    let txn = Txn { success: vec![write("a", "1"), write("b", "2")], ..Txn::default() };
+    let put = history.operations.last_mut().unwrap();
+    put.call = Call::Txn(txn);
+    put.outcome = Outcome::Unknown;
+    let in_parts = Settings { lease_ends_in_parts: true, ..Settings::default() };
+    history.commits = ends("a", "b");
+    let report = check(&history, &in_parts);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.seen.lease_ends, report.seen.lease_parts), (2, 1));
+    let report = check(&history, &Settings::default());
+    assert!(report.breaks(Rule::CommitUnexplained), "{report}");
+    history.commits = ends("b", "a");
+    assert!(check(&history, &in_parts).breaks(Rule::CommitUnexplained), "out of order");
 }
 
 /// What is written to disk comes back.

@@ -141,6 +141,30 @@ impl Config {
         self.validate_initial_cluster()
     }
 
+    /// What is wrong with the bounds of the API, if anything: unlike those of a new cluster they
+    /// are looked at whenever a member starts.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub fn validate_limits(&self) -> Result<(), String> {
+        let entry_bytes_max = storage::log::Options::default().entry_bytes_max();
+        let etcd::Limits { effects_bytes_max, max_request_bytes, .. } = self.limits;
+        if effects_bytes_max > entry_bytes_max - raft::Payload::OVERHEAD_BYTES {
+            return Err(format!(
+                "effects of {effects_bytes_max} bytes are more than the {entry_bytes_max} of the \
+                 longest entry of the log"
+            ));
+        }
+        let request_bytes_max = self.limits.request_bytes_max();
+        if max_request_bytes > request_bytes_max {
+            return Err(format!(
+                "--max-request-bytes={max_request_bytes} is more than an entry of the log holds: \
+                 the most is {request_bytes_max}"
+            ));
+        }
+        Ok(())
+    }
+
     fn validate_initial_cluster(&self) -> Result<(), String> {
         let mut seen = BTreeMap::new();
         for (name, urls) in &self.initial_cluster {

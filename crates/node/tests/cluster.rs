@@ -6,7 +6,8 @@ mod support;
 
 use std::time::Instant;
 
-use etcd::{Request, Response};
+use bytes::Bytes;
+use etcd::{Error, Request, Response};
 use node::{Handle, Node};
 use proto::etcdserverpb as pb;
 use support::{PATIENCE, configs, run};
@@ -180,4 +181,88 @@ fn three_nodes_serve_on_every_member_and_survive_the_leader() {
     for node in nodes {
         node.stop();
     }
+}
+
+/// A member, its threads and its disk: what does more than an entry of the log holds is refused or done in parts, and
+/// nobody ends of it.
+#[test]
+fn a_member_outlives_what_no_entry_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = &configs(dir.path(), 1)[0];
+    let node = Node::start(config).unwrap();
+    let handle = node.handle().clone();
+    let all = Bytes::from_static(b"\0");
+    run(async {
+        let grant = Request::LeaseGrant(pb::LeaseGrantRequest { ttl: 5, id: 7 });
+        handle.execute(grant).await.unwrap();
+        for letter in b'a'..=b'n' {
+            let key = Bytes::from(vec![letter; 1_400_000]);
+            let put = pb::PutRequest { key, lease: 7, ..Default::default() };
+            handle.execute(Request::Put(put)).await.unwrap();
+            let alive = Request::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id: 7 });
+            handle.execute(alive).await.unwrap();
+        }
+        let (key, range_end) = (all.clone(), all.clone());
+        let delete = pb::DeleteRangeRequest { key, range_end, prev_kv: false };
+        let refused = handle.execute(Request::DeleteRange(delete)).await;
+        assert_eq!(refused, Err(Error::RequestTooLarge));
+        let revoke = Request::LeaseRevoke(pb::LeaseRevokeRequest { id: 7 });
+        assert_eq!(handle.execute(revoke).await, Err(Error::RequestTooLarge));
+    });
+    // Its end is begun by one life of the member, and may be completed by the next.
+    let count = |node: &Node| node.handle().view().live_keys();
+    let began = Instant::now();
+    while count(&node) == 14 {
+        assert!(began.elapsed() < PATIENCE, "the lease does not end");
+        std::thread::yield_now();
+    }
+    node.stop();
+    drop(node);
+    let node = Node::start(config).unwrap();
+    while count(&node) > 0 {
+        assert!(began.elapsed() < 2 * PATIENCE, "the lease does not end whole: {}", count(&node));
+        std::thread::yield_now();
+    }
+    assert_eq!(run(put(node.handle(), "k", "v")), 19, "the end took three revisions");
+    node.stop();
+}
+
+/// What no log could hold is refused before anything is written.
+#[test]
+fn a_member_with_limits_that_cannot_work_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = configs(dir.path(), 1).remove(0);
+    config.limits.max_request_bytes = 20 << 20;
+    let refused = Node::start(&config).err().unwrap().to_string();
+    assert!(refused.contains("--max-request-bytes=20971520"), "{refused}");
+    assert!(refused.contains("the most is 15728640"), "{refused}");
+    config.limits.max_request_bytes = 15 << 20;
+    config.limits.effects_bytes_max = 32 << 20;
+    assert!(Node::start(&config).err().unwrap().to_string().contains("33554432"));
+    assert!(!config.data_dir.exists());
+}
+
+/// A put of the longest that may be allowed goes from a member that is asked to the leader, into every log, and to a
+/// member that was away.
+#[test]
+fn requests_of_the_longest_reach_every_member() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut configs = configs(dir.path(), 3);
+    for config in &mut configs {
+        config.limits.max_request_bytes = config.limits.request_bytes_max();
+    }
+    let bytes = configs[0].limits.max_request_bytes - 100;
+    let mut nodes: Vec<Node> = configs.iter().map(|config| Node::start(config).unwrap()).collect();
+    let first = leader(&nodes);
+    let (asked, away) = ((first + 1) % 3, (first + 2) % 3);
+    let handle = nodes[asked].handle().clone();
+    nodes.remove(away).stop();
+    let long = |letter: &str| letter.repeat(bytes);
+    for letter in ["x", "y", "z"] {
+        run(put(&handle, "k", &long(letter)));
+    }
+    nodes.insert(away, Node::start(&configs[away]).unwrap());
+    let found = run(get(nodes[away].handle(), "k")).unwrap();
+    assert!(found == long("z"), "{} bytes", found.len());
+    nodes.iter().for_each(Node::stop);
 }

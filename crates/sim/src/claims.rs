@@ -74,6 +74,7 @@ pub const CLAIMS: &[&str] = &[
     "power cut of all",
     "refused",
     "refused by a full disk",
+    "refused: too large",
     "rot",
     "read that gave other bytes",
     "misread at start",

@@ -73,6 +73,10 @@ pub struct Climate {
     pub append_bytes_max: usize,
     /// The longest value written, in bytes.
     pub value_bytes_max: u64,
+    /// Bytes of the effects of one entry, if they are fewer than usual. Requests are refused for it,
+    /// and leases end in parts.
+    #[serde(default)]
+    pub effects_bytes_max: Option<usize>,
     /// Who watches, and how they are served.
     #[serde(default)]
     pub doors: Doors,
@@ -320,6 +324,12 @@ fn one_of<T: Copy>(dice: &mut SplitMix64, choices: &[T]) -> T {
     choices[usize::try_from(at).unwrap_or(0)]
 }
 
+/// From dice of its own, so that the rest of a seed's world stays what it was.
+fn effects_bytes_max(seed: u64) -> Option<usize> {
+    let dice = &mut SplitMix64::new(seed ^ 0xeffe_c750);
+    one_of(dice, &[None, None, None, None, None, Some(200), Some(400), Some(1_000)])
+}
+
 impl RequestWeights {
     fn draw(dice: &mut SplitMix64) -> Self {
         Self {
@@ -410,6 +420,7 @@ impl Climate {
             request_timeout_us: one_of(dice, &[1_000_000, 5_000_000, 7_000_000]),
             append_bytes_max: one_of(dice, &[1, 200, 1 << 20]),
             value_bytes_max: one_of(dice, &[8, 40, 400, 2_000]),
+            effects_bytes_max: effects_bytes_max(seed),
             doors: Doors::draw(dice),
             ambush: Ambush::draw(dice),
             late_by_hours: dice.below(4) == 0,

@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use sim::{Plan, Tell};
+use sim::climate::RequestWeights;
+use sim::{Climate, Plan, Tally, Tell};
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -20,6 +21,30 @@ fn fresh_seeds_are_clean() {
             panic!("seed {seed}: {broken}\nreplay: cargo run -p quorate-sim -- replay {seed}");
         }
     }
+}
+
+/// Entries that hold few keys, and leases with many: they end in parts, whoever leads, and deletions are refused.
+#[test]
+fn leases_that_no_entry_holds_end_in_parts() {
+    let mut tally = Tally::default();
+    for seed in 1..=20 {
+        let mut climate = Climate::draw(seed);
+        climate.effects_bytes_max = Some(200);
+        climate.value_bytes_max = 8;
+        climate.keys = 100;
+        climate.clients = 16;
+        climate.requests = 2_000;
+        let RequestWeights { put, delete_range, grant, .. } = &mut climate.request_weights;
+        (*put, *delete_range, *grant) = (90, 1, 12);
+        let outcome = sim::live(&Plan::draw_in(seed, climate), Tell::Nothing);
+        if let Some(broken) = outcome.broken {
+            panic!("seed {seed}: {broken}");
+        }
+        tally.merge(&outcome.tally);
+    }
+    let parts = tally.of("judged: part of a lease's end");
+    let refused = tally.of("refused: too large");
+    assert!(parts > 20 && refused > 20, "{parts} parts, {refused} refused");
 }
 
 /// Plans that once broke a rule: why is in docs/known-bugs.md, under the file's name.

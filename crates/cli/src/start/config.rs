@@ -372,6 +372,13 @@ fn timing(flags: &Flags) -> std::result::Result<(Duration, Duration), String> {
 
 fn limits(flags: &Flags, warnings: &mut Vec<String>) -> std::result::Result<Limits, String> {
     let request_bytes = flags.max_request_bytes.unwrap_or(3 << 19);
+    let request_bytes_max = etcd::Limits::default().request_bytes_max() as u64;
+    if request_bytes > request_bytes_max {
+        return Err(format!(
+            "--max-request-bytes={request_bytes} is more than an entry of the log holds: the most \
+             is {request_bytes_max}"
+        ));
+    }
     if request_bytes > REQUEST_BYTES_RECOMMENDED_MAX {
         warnings.push(format!(
             "--max-request-bytes={request_bytes} exceeds the recommended {REQUEST_BYTES_RECOMMENDED_MAX}"
@@ -617,7 +624,7 @@ mod tests {
     fn limits_and_logs_are_read() {
         let config = start(|flags| {
             flags.quota_backend_bytes = Some(-1);
-            flags.max_request_bytes = Some(20 << 20);
+            flags.max_request_bytes = Some(15 << 20);
             flags.log_outputs = some("stdout,/tmp/x.log");
             flags.log_level = some("panic");
         })
@@ -630,6 +637,9 @@ mod tests {
         );
         assert_eq!(config.logging.level, LogLevel::Error);
         assert!(start(|flags| flags.max_txn_ops = Some(0)).is_err());
+        let refused = start(|flags| flags.max_request_bytes = Some((15 << 20) + 1)).unwrap_err();
+        assert!(refused.contains("--max-request-bytes=15728641"), "{refused}");
+        assert!(refused.contains("the most is 15728640"), "{refused}");
         assert!(start(|flags| flags.compaction_batch_limit = Some(0)).is_err());
         let warned = start(|flags| flags.snapshot_count = Some(9)).unwrap();
         assert!(warned.warnings[0].contains("--snapshot-count=9 is ignored"));

@@ -145,7 +145,7 @@ flags! {
             quota_backend_bytes: "quota-backend-bytes" "ETCD_QUOTA_BACKEND_BYTES" i64;
             /// Most operations of a transaction [default: 128]
             max_txn_ops: "max-txn-ops" "ETCD_MAX_TXN_OPS" u64;
-            /// Most bytes of a request [default: 1572864]
+            /// Most bytes of a request; more than 15728640 is refused [default: 1572864]
             max_request_bytes: "max-request-bytes" "ETCD_MAX_REQUEST_BYTES" u64;
             /// Most concurrent calls on one client connection [default: 4294967295]
             max_concurrent_streams: "max-concurrent-streams" "ETCD_MAX_CONCURRENT_STREAMS" u32;

@@ -24,7 +24,10 @@ pub(super) fn explain(case: &mut Case<'_>, ledger: &mut Ledger<'_>) {
                 ledger.took_effect[index] = Some(commit.revision);
                 Some(Owner::Operation(index))
             }
-            (None, Some(lease)) => Some(Owner::LeaseEnd(lease)),
+            (None, Some(lease)) => {
+                ledger.lease_parts += u64::from(orphan.part);
+                Some(Owner::LeaseEnd(lease))
+            }
             (None, None) => {
                 let violation = Violation::new(Rule::CommitUnexplained, commit.to_string());
                 case.blame(violation.at(commit.revision), &orphan.candidates);
@@ -87,6 +90,7 @@ mod tests {
             position: 0,
             candidates: candidates.to_vec(),
             lease: None,
+            part: false,
         };
         candidates.iter().map(orphan).collect()
     }

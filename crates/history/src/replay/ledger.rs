@@ -20,8 +20,10 @@ pub(super) struct Orphan {
     pub(super) position: usize,
     /// Unknown operations that would have had just these effects.
     pub(super) candidates: Vec<usize>,
-    /// The lease that had just these keys.
+    /// The lease that had just these keys, or had them first, where leases end in parts.
     pub(super) lease: Option<LeaseId>,
+    /// It had more.
+    pub(super) part: bool,
 }
 
 /// See the module.
@@ -41,6 +43,8 @@ pub(super) struct Ledger<'a> {
     /// Unknown operations whose effects no value tells.
     pub(super) silent: Silent<'a>,
     pub(super) orphans: Vec<Orphan>,
+    /// Commits that are a part of a lease's end, and not the last.
+    pub(super) lease_parts: u64,
 }
 
 impl<'a> Ledger<'a> {
@@ -55,6 +59,7 @@ impl<'a> Ledger<'a> {
             revokes: BTreeMap::new(),
             silent: Silent::default(),
             orphans: Vec::new(),
+            lease_parts: 0,
         };
         ledger.values(case);
         for index in 0..case.history.operations.len() {

@@ -56,6 +56,8 @@ pub struct Settings {
     /// By how much the clock that ends leases may be faster than the recorder's, in parts per million. (Promises
     /// are about durations; offsets do not matter.)
     pub lease_drift_ppm: u32,
+    /// Whether a lease with many keys may end in several commits, in key order. Real etcd ends it in one.
+    pub lease_ends_in_parts: bool,
     /// Whether the header of a watch's events claims that everything up to it was told, as that of a progress
     /// message does. Real etcd claims more than it has told while a watcher catches up over many revisions.
     pub event_headers_claim: bool,
@@ -67,6 +69,7 @@ impl Default for Settings {
             violations_max: 20,
             txn_events: TxnEvents::Each,
             lease_drift_ppm: 1_000,
+            lease_ends_in_parts: false,
             event_headers_claim: true,
         }
     }
@@ -89,6 +92,8 @@ pub struct Seen {
     pub answers: u64,
     /// Commits by the end of a lease.
     pub lease_ends: u64,
+    /// Of those, the ones that left a part of the lease's keys to the next.
+    pub lease_parts: u64,
     /// Events that watchers were told.
     pub watch_events: u64,
     /// Times that a watcher resumed.
@@ -238,6 +243,7 @@ impl<'a> Case<'a> {
                 (Outcome::Unknown, None) => seen.unknown_unseen += 1,
             }
         }
+        seen.lease_parts = ledger.lease_parts;
         seen.lease_ends = ledger
             .owners
             .iter()

@@ -318,7 +318,12 @@ fn unclaimed_delete(
         .collect();
     candidates.sort_unstable();
     candidates.dedup();
-    let lease = attached
-        .filter(|lease| state.attached(*lease).eq(commit.events.iter().map(|event| &event.key)));
-    ledger.orphans.push(Orphan { position, candidates, lease });
+    let mut part = false;
+    let lease = attached.filter(|lease| {
+        let mut keys = state.attached(*lease);
+        let its_first = commit.events.iter().all(|event| keys.next() == Some(&event.key));
+        part = keys.next().is_some();
+        its_first && (!part || case.settings.lease_ends_in_parts)
+    });
+    ledger.orphans.push(Orphan { position, candidates, lease, part });
 }

@@ -78,6 +78,9 @@ pub struct CoreConfig {
     /// A number that no earlier process of this member had. What is asked of peers is numbered
     /// from it on: an answer that was meant for an earlier process must find nobody.
     pub process: u32,
+    /// Bytes of the longest payload that the log takes, as [`raft::Payload::size_bytes`] counts:
+    /// nothing longer is proposed.
+    pub entry_bytes_max: usize,
     /// How a leader makes sure that it leads when it is asked to read.
     pub reads: Reads,
 }

@@ -207,20 +207,40 @@ impl<E: Engine> Turn<'_, E> {
             Evaluated::Refused(error) => self.answer(origin, Err(error)),
             Evaluated::Read(result) => self.answer_when_confirmed(origin, *result),
             Evaluated::Propose { effects, outcome } => {
-                self.group.routes.evaluated.push(Evaluation {
-                    payload: Payload::Data(effects),
-                    origin,
-                    outcome,
-                });
+                let payload = Payload::Data(effects);
+                self.evaluated(Evaluation { payload, origin, outcome });
             }
             Evaluated::Membership { change, effects, outcome } => {
                 // Alone in its batch, so that a refusal touches nothing else.
                 self.propose(now);
                 let payload = Payload::membership(membership_change(change, effects));
-                self.group.routes.evaluated.push(Evaluation { payload, origin, outcome });
+                self.evaluated(Evaluation { payload, origin, outcome });
                 self.propose(now);
             }
         }
+    }
+
+    /// Takes in what was just evaluated, to be proposed.
+    fn evaluated(&mut self, evaluation: Evaluation) {
+        if self.is_too_long(&evaluation.payload) {
+            self.group.machine.retract(1);
+            return self.answer(evaluation.origin, Err(Error::RequestTooLarge));
+        }
+        self.group.routes.evaluated.push(evaluation);
+    }
+
+    /// Evaluation bounds what it makes, well below this. A longer entry would end every member that
+    /// has to write it, so nothing depends on that alone.
+    fn is_too_long(&self, payload: &Payload) -> bool {
+        let (bytes, bytes_max) = (payload.size_bytes(), self.shared.config.entry_bytes_max);
+        if bytes > bytes_max {
+            tracing::error!(
+                bytes,
+                bytes_max,
+                "an entry that the log does not take is not proposed"
+            );
+        }
+        bytes > bytes_max
     }
 
     /// What evaluation needs to know of the members beside the replicated state.
@@ -245,12 +265,15 @@ impl<E: Engine> Turn<'_, E> {
         }
         let expired =
             self.group.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
-        for effects in expired {
-            self.group.routes.evaluated.push(Evaluation {
-                payload: Payload::Data(effects),
-                origin: Origin::None,
-                outcome: Box::new(Ok(Response::Published)),
-            });
+        let count = expired.len();
+        for (nth, effects) in expired.into_iter().enumerate() {
+            let payload = Payload::Data(effects);
+            if self.is_too_long(&payload) {
+                self.group.machine.retract(count - nth);
+                break;
+            }
+            let outcome = Box::new(Ok(Response::Published));
+            self.evaluated(Evaluation { payload, origin: Origin::None, outcome });
         }
         self.propose(now);
         Ok(())

@@ -24,7 +24,7 @@ pub(crate) const RANGES_MAX: u64 = 1_000_000;
 
 /// What is remembered of a range's entries in memory, at most: there are many ranges.
 const RECENT_BYTES_MAX: usize = 256 << 10;
-/// Its proposals under way.
+/// Its proposals under way, if two of the longest do not take more.
 const UNCOMMITTED_BYTES_MAX: usize = 4 << 20;
 /// Entries under way to a follower: a member that was away is sent those of many ranges at once.
 const INFLIGHT_BYTES_MAX: usize = 1 << 20;
@@ -92,7 +92,8 @@ pub(super) fn restore(
     let restored = ranges.restore(log, groups, &engine, limits)?;
     let shared = Arc::new(raft::Config {
         recent_bytes_max: RECENT_BYTES_MAX,
-        uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+        // Else an entry of the longest would have to wait for a moment without any other.
+        uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX.max(2 * machine.limits.effects_bytes_max),
         inflight_bytes_max: INFLIGHT_BYTES_MAX.min(raft_config.inflight_bytes_max),
         ..raft_config.clone()
     });

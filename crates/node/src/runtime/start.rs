@@ -116,6 +116,7 @@ impl Node {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: &Config) -> Result<Node, StartError> {
+        config.validate_limits().map_err(StartError::Config)?;
         let mut data = DataDir::open(RealDisk, &config.data_dir)?;
         refuse_unfinished(&data)?;
         refuse_etcd(&data)?;
@@ -456,6 +457,7 @@ fn restore(
         catchup_entries: config.snapshot_catchup_entries,
         range_catchup_entries: config.range_catchup_entries.min(config.snapshot_catchup_entries),
         process: process_number(seed),
+        entry_bytes_max: storage::log::Options::default().entry_bytes_max(),
         reads: config.reads,
     };
     let store = Store::open(Duration::ZERO, core_config.node, store_config(config), record)

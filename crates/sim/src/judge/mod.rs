@@ -35,6 +35,7 @@ pub(crate) fn judge(history: &History, plan: &Plan, tally: &mut Tally) -> Result
     let settings = replay::Settings {
         txn_events: TxnEvents::Outcome,
         lease_drift_ppm: lease_drift_ppm(plan),
+        lease_ends_in_parts: plan.climate.effects_bytes_max.is_some(),
         ..replay::Settings::default()
     };
     let report = replay::check(history, &settings);
@@ -47,6 +48,7 @@ pub(crate) fn judge(history: &History, plan: &Plan, tally: &mut Tally) -> Result
     tally.add("judged: unknown, had its effect", seen.unknown_applied);
     tally.add("judged: unknown, had none", seen.unknown_unseen);
     tally.add("judged: lease's end", seen.lease_ends);
+    tally.add("judged: part of a lease's end", seen.lease_parts);
     tally.add("judged: watch event", seen.watch_events);
     tally.add("judged: watch resumed", seen.watch_resumed);
     tally.add("judged: watch progress", seen.watch_progress);

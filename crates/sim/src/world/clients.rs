@@ -372,6 +372,7 @@ impl World {
         self.tally.count(match &reply {
             Ok(_) => kind(&asked),
             Err(error) if error.effect() == etcd::Effect::Unknown => "unknown",
+            Err(etcd::Error::RequestTooLarge) => "refused: too large",
             Err(_) => "refused",
         });
         if let Ok(response) = &mut reply {

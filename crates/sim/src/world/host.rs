@@ -430,6 +430,8 @@ impl Host {
             healthy_after: climate.election(),
             ..etcd::Limits::default()
         };
+        let effects_bytes_max = climate.effects_bytes_max.unwrap_or(limits.effects_bytes_max);
+        let limits = etcd::Limits { effects_bytes_max, ..limits };
         let config = etcd::Config { member_id: self.id.0, limits, seed };
         let machine = Machine::open(state, config);
         let replica = ReplicaId::new(self.id.0).ok_or("a member with id 0")?;
@@ -453,6 +455,7 @@ impl Host {
             catchup_entries: climate.catchup_entries,
             range_catchup_entries: climate.catchup_entries,
             process: u32::try_from(self.incarnation).unwrap_or(u32::MAX),
+            entry_bytes_max: self.options(climate).entry_bytes_max(),
         };
         let revision = machine.view().revision();
         let door = Door::new(&climate.doors, self.id, seed, revision);

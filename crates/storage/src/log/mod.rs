@@ -86,7 +86,9 @@ pub use error::{AppendError, Failed, OpenError, ReadError};
 pub use reader::LogReader;
 
 use crate::mutants::{self, Mutant};
-use format::{FRAME_HEADER_BYTES, Frame, FrameHeader, Position, SEGMENT_HEADER_BYTES};
+use format::{
+    FRAME_HEADER_BYTES, Frame, FrameHeader, Position, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
+};
 use index::Index;
 use segments::{Files, PrepareError, Segments};
 use unit::{Change, Unit};
@@ -109,6 +111,15 @@ pub struct Options {
     pub spares_max: usize,
     /// Bytes carried, and bytes of a new segment filled with zeros, before a sync at most.
     pub step_bytes: u32,
+}
+
+impl Options {
+    /// Bytes of the longest payload that [`Log::append`] takes: a record fills a segment at most.
+    #[must_use]
+    pub const fn entry_bytes_max(&self) -> usize {
+        let around = SEGMENT_HEADER_BYTES + 2 * FRAME_HEADER_BYTES + RECORD_HEADER_BYTES;
+        self.segment_bytes.saturating_sub(around) as usize
+    }
 }
 
 impl Default for Options {

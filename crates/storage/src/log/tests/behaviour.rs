@@ -121,13 +121,11 @@ fn a_unit_may_span_segments_and_an_entry_may_not() {
     let wide = [write(1, (1..=60).map(|index| data(index, 1, 700)).collect())];
     log.append(&wide).unwrap();
     model.apply(&wide);
-    let refused = log.append(&[write(1, vec![data(61, 1, 10), data(62, 1, 4096)])]);
-    let Err(AppendError::TooLarge { index, limit_bytes, .. }) = refused else {
-        panic!("{refused:?}")
-    };
+    let limit = small().entry_bytes_max();
+    let refused = log.append(&[write(1, vec![data(61, 1, 10), data(62, 1, limit + 1)])]);
+    let Err(AppendError::TooLarge { index, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!(index, LogIndex(62));
-    let limit = usize::try_from(limit_bytes).unwrap() - 36;
-    let widest = [write(1, vec![data(61, 1, limit - limit % 8)])];
+    let widest = [write(1, vec![data(61, 1, limit)])];
     log.append(&widest).unwrap();
     model.apply(&widest);
     assert_eq!(observe(&log), model, "nothing of what was refused is there");
