@@ -1,11 +1,8 @@
 //! Three cores on a table: every frame is delivered, held or lost by hand.
 
 mod chance;
-<<<<<<< HEAD
 mod hung_disk;
-=======
 mod large_entries;
->>>>>>> limits
 mod range_snapshots;
 mod range_work;
 mod versions;
@@ -52,20 +49,21 @@ fn replica(node: u64) -> ReplicaId {
 }
 
 fn core(node: u64) -> Core<MemEngine> {
-<<<<<<< HEAD
-    let (config, raft, machine) =
-        parts(node, raft::Config::new(replica(node), 11 * node), Reads::Quorum);
-    Core::new(config, raft, machine)
-}
-
-/// What a member is made of, just founded.
-fn parts(node: u64, raft: raft::Config, reads: Reads) -> (CoreConfig, Raft, Machine<MemEngine>) {
-=======
     core_with(node, etcd::Limits::default(), storage::log::Options::default().entry_bytes_max())
 }
 
 fn core_with(node: u64, limits: etcd::Limits, entry_bytes_max: usize) -> Core<MemEngine> {
->>>>>>> limits
+    let raft = raft::Config::new(replica(node), 11 * node);
+    let (config, raft, machine) = parts(node, raft, limits);
+    Core::new(CoreConfig { entry_bytes_max, ..config }, raft, machine)
+}
+
+/// What a member is made of, just founded.
+fn parts(
+    node: u64,
+    raft: raft::Config,
+    limits: etcd::Limits,
+) -> (CoreConfig, Raft, Machine<MemEngine>) {
     let state = mvcc::State::open(Arc::new(MemEngine::new())).unwrap();
     let config = etcd::Config { member_id: node, limits, seed: 7 * node };
     let mut machine = Machine::open(state, config);
@@ -86,12 +84,8 @@ fn core_with(node: u64, limits: etcd::Limits, entry_bytes_max: usize) -> Core<Me
         catchup_entries: 100,
         range_catchup_entries: RANGE_CATCHUP,
         process: PROCESS + u32::try_from(node).unwrap(),
-<<<<<<< HEAD
-        reads,
-=======
-        entry_bytes_max,
+        entry_bytes_max: storage::log::Options::default().entry_bytes_max(),
         reads: Reads::Quorum,
->>>>>>> limits
     };
     (config, raft, machine)
 }

@@ -31,7 +31,8 @@ fn supported() -> Table {
             uncommitted_bytes_max: HELD_MAX,
             ..raft::Config::new(replica(node), 11 * node)
         };
-        let (config, raft, machine) = parts(node, raft, Reads::Lease);
+        let (config, raft, machine) = parts(node, raft, etcd::Limits::default());
+        let config = CoreConfig { reads: Reads::Lease, ..config };
         let liveness = store::liveness::Config {
             heartbeat_interval: Duration::from_millis(100),
             support_duration: Duration::from_millis(700),
@@ -54,7 +55,7 @@ impl Table {
 
     /// A step of time: what was sent in the one before arrives. Writes of the node whose disk hangs are never
     /// done; gives back what it holds of its log.
-    fn pass(&mut self, hung: &mut Option<Hung>) {
+    fn go_on(&mut self, hung: &mut Option<Hung>) {
         self.now += STEP;
         for (from, to, frame) in std::mem::take(&mut self.frames) {
             self.step(to, Input::Frame(NodeId(from), frame));
@@ -96,11 +97,11 @@ impl Table {
         self.cores.values().all(|core| core.store().replicas().all(stands_by))
     }
 
-    fn pass_until(&mut self, what: &str, hung: &mut Option<Hung>, is: impl Fn(&Table) -> bool) {
+    fn go_on_until(&mut self, what: &str, hung: &mut Option<Hung>, is: impl Fn(&Table) -> bool) {
         let limit = self.now + PATIENCE;
         while !is(self) {
             assert!(self.now < limit, "{what}: not within {PATIENCE:?}");
-            self.pass(hung);
+            self.go_on(hung);
         }
     }
 
@@ -117,7 +118,7 @@ impl Table {
         let second = self.now + Duration::from_secs(1);
         let mut messages = 0;
         while self.now < second {
-            self.pass(hung);
+            self.go_on(hung);
             let frames = self.frames.iter().map(|(_, _, frame)| pb::Frame::decode(frame.clone()));
             messages += frames.map(|frame| frame.unwrap().messages.len()).sum::<usize>();
         }
@@ -129,13 +130,13 @@ impl Table {
 fn another_leads(load_every: Option<u32>, peace: Duration) {
     let mut table = supported();
     table.begin();
-    table.pass_until("somebody leads", &mut None, |table| {
+    table.go_on_until("somebody leads", &mut None, |table| {
         NODES.iter().any(|&node| table.serves(node))
     });
     let old = NODES.into_iter().find(|&node| table.serves(node)).unwrap();
     let hangs_at = table.now + peace;
     while table.now < hangs_at {
-        table.pass(&mut None);
+        table.go_on(&mut None);
     }
     let limit = table.now + PATIENCE;
     let mut hung = Hung::disk_of(old);
@@ -150,13 +151,13 @@ fn another_leads(load_every: Option<u32>, peace: Duration) {
             table.step(old, Input::Client(Token(steps.into()), Request::Put(put)));
             table.flush_in_vain(hung.as_mut().unwrap());
         }
-        table.pass(&mut hung);
+        table.go_on(&mut hung);
         let raft = table.cores[&old].store().replica(RangeId::DENSE).unwrap().raft();
         assert!(raft.recent_bytes() <= 2 * HELD_MAX, "{} bytes are held", raft.recent_bytes());
     }
     // The disk is there again, and so is the member.
     table.recover(hung.unwrap());
-    table.pass_until("it stands by the new leader", &mut None, Table::all_stand_by);
+    table.go_on_until("it stands by the new leader", &mut None, Table::all_stand_by);
 }
 
 #[test]
@@ -205,24 +206,24 @@ fn its_ranges_come_to_rest_elsewhere() {
     let all = usize::try_from(IDLE_RANGES).unwrap();
     let led =
         |table: &Table, nodes: &[u64]| nodes.iter().map(|&node| table.led(node)).sum::<usize>();
-    table.pass_until("all are led", &mut None, |table| led(table, &NODES) > all);
+    table.go_on_until("all are led", &mut None, |table| led(table, &NODES) > all);
     let rest = table.now + Duration::from_secs(10);
     while table.now < rest {
-        table.pass(&mut None);
+        table.go_on(&mut None);
     }
     assert!(table.led(1) > 0 && table.messages_of_a_second(&mut None) == 0);
     let mut hung = Hung::disk_of(1);
-    table.pass_until("others lead them all", &mut hung, |table| led(table, &[2, 3]) > all);
+    table.go_on_until("others lead them all", &mut hung, |table| led(table, &[2, 3]) > all);
     let rest = table.now + Duration::from_secs(4);
     while table.now < rest {
-        table.pass(&mut hung);
+        table.go_on(&mut hung);
     }
     assert_eq!(table.messages_of_a_second(&mut hung), 0, "messages of ranges at rest");
     table.recover(hung.unwrap());
-    table.pass_until("it stands by all of them", &mut None, Table::all_stand_by);
+    table.go_on_until("it stands by all of them", &mut None, Table::all_stand_by);
     let rest = table.now + Duration::from_secs(10);
     while table.now < rest {
-        table.pass(&mut None);
+        table.go_on(&mut None);
     }
     assert_eq!(table.messages_of_a_second(&mut None), 0, "all is at rest");
 }
