@@ -1,6 +1,7 @@
 //! Three cores on a table: every frame is delivered, held or lost by hand.
 
 mod chance;
+mod pins;
 mod range_snapshots;
 mod range_work;
 mod versions;
@@ -30,6 +31,12 @@ const PROCESS: u32 = 70;
 
 /// Entries kept in the log of a range beside the dense one.
 const RANGE_CATCHUP: u64 = 5;
+
+/// Entries kept in the log of the dense one.
+const CATCHUP: u64 = 100;
+
+/// Bytes of log kept behind snapshots on their way.
+const PINNED_BYTES_MAX: usize = 16 << 10;
 
 struct Table {
     now: Duration,
@@ -65,8 +72,9 @@ fn core(node: u64) -> Core<MemEngine> {
     let config = CoreConfig {
         node: NodeId(node),
         request_timeout: Duration::from_secs(7),
-        catchup_entries: 100,
+        catchup_entries: CATCHUP,
         range_catchup_entries: RANGE_CATCHUP,
+        pinned_bytes_max: PINNED_BYTES_MAX,
         process: PROCESS + u32::try_from(node).unwrap(),
         reads: Reads::Quorum,
     };
