@@ -180,6 +180,10 @@ impl CoreThread {
     }
 
     fn next_deadline(&self) -> Duration {
+        // Between two parts of a pass over many ranges, what has come meanwhile has its turn.
+        if !self.checkpoints.ranges_busy && self.core.ranges_go_on() {
+            return Duration::ZERO;
+        }
         let core = self.core.next_deadline();
         core.map_or(self.checkpoints.chores, |core| core.min(self.checkpoints.chores))
     }
