@@ -31,10 +31,21 @@ fn parse_cpu(stat: &str) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / TICKS_HZ)
 }
 
+/// Memory of a process, the pages of files that it has mapped included.
 pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
+/// Memory that is a process's own.
+pub(crate) fn rss_anon_mib(pid: u32) -> Result<f64> {
+    status_mib(pid, "RssAnon:")
+}
+
+fn status_mib(pid: u32, name: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("no number in VmRSS")?.parse()?;
+    let line = status.lines().find(|line| line.starts_with(name));
+    let line = line.with_context(|| format!("no {name}"))?;
+    let kib: f64 = line.split_whitespace().nth(1).context("no number behind it")?.parse()?;
     Ok(kib / 1024.0)
 }
 
@@ -48,6 +59,7 @@ mod tests {
         assert!((parse_cpu(stat).unwrap() - 2.0).abs() < 1e-9);
         assert!(parse_cpu("7 (x) S 1").is_err());
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
-        assert!(rss_mib(std::process::id()).unwrap() > 0.1);
+        let (all, own) = (rss_mib(std::process::id()), rss_anon_mib(std::process::id()));
+        assert!(0.0 < own.as_ref().copied().unwrap() && own.unwrap() < all.unwrap());
     }
 }

@@ -3,19 +3,23 @@
 //! Three real processes on loopback, founded with so many ranges beside the one that holds all
 //! keys. Measured, in this order:
 //!
-//! 1. the members without ranges, idle: what is not the ranges';
-//! 2. with them: how long until every range has a leader, how evenly the leaders lie, and then,
-//!    with nobody asking anything, CPU time, bytes to peers, and memory per replica;
-//! 3. one member killed with SIGKILL: how long until every range has a leader again, as the
+//! 1. memory of a replica, at rest and after load, with members of their own (`memory`);
+//! 2. the members without ranges, idle: what is not the ranges';
+//! 3. with them: how long until every range has a leader, how evenly the leaders lie, and then,
+//!    with nobody asking anything, CPU time and bytes to peers;
+//! 4. load on some of the ranges: puts, syncs of the log and entries per sync;
+//! 5. one member killed with SIGKILL: how long until every range has a leader again, as the
 //!    survivors count, how many bytes that takes at its worst, and what they cost idle while it
-//!    is away;
-//! 4. load on some of the ranges: puts, syncs of the log and entries per sync.
+//!    is away.
 //!
 //! # Caveats
 //!
 //! - The metrics are asked for every few milliseconds while leaders are awaited, which is work
 //!   too; during the idle windows nobody asks.
+//! - The memory of a process in an idle window holds what its allocator has not given back.
 //! - Loopback and one disk for three members: the figures are of the processes, not of a network.
+
+mod memory;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,6 +40,7 @@ Usage: cargo xtask ranges [OPTION VALUE]...
 
   --count N          ranges beside the one that holds all keys [default: 10000]
   --idle-seconds N   length of each idle window [default: 20]
+  --rest-seconds N   how long after its start a member's memory is looked at [default: 30]
   --kill 0|1         kill a member and watch the leaders come back [default: 1]
   --load N,N...      load on so many of the ranges each; none: no load [default: 1,100,10000]
   --load-seconds N   length of each load [default: 10]
@@ -56,6 +61,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 struct Options {
     count: u64,
     idle: Duration,
+    rest: Duration,
     kill: bool,
     loads: Vec<u64>,
     load_seconds: u64,
@@ -76,6 +82,7 @@ impl Options {
         let options = Self {
             count: given.number("--count", 10_000)?,
             idle: Duration::from_secs(given.number("--idle-seconds", 20)?),
+            rest: Duration::from_secs(given.number("--rest-seconds", 30)?),
             kill: given.number("--kill", 1_u64)? != 0,
             loads,
             load_seconds: given.number("--load-seconds", 10)?,
@@ -86,7 +93,7 @@ impl Options {
             out: given.take("--out").map(PathBuf::from),
         };
         given.finish()?;
-        ensure!(options.count > 0, "--count must not be 0");
+        ensure!(options.count >= 10, "--count must be 10 or more");
         let most = options.loads.iter().max().copied().unwrap_or(0);
         ensure!(most <= options.count, "--load {most}: there are only {} ranges", options.count);
         Ok(options)
@@ -96,7 +103,8 @@ impl Options {
 /// Runs the task.
 ///
 /// # Errors
-/// If a member does not come up, leaders do not come in time, or a measurement fails.
+/// If a member does not come up, leaders do not come in time, a measurement fails, or a replica at rest
+/// takes too much memory.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         print!("{HELP}");
@@ -108,12 +116,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         "Three members, {} ranges beside the one that holds all keys",
         options.count
     ));
-    let mut bare = Cluster::start(&options, 0)?;
+    let at_rest = memory::measure(&options, &mut table)?;
+    let mut bare = Cluster::start(&options, 0, &[])?;
     bare.leaders(1)?;
     let without = bare.idle(&options)?;
     drop(bare);
     table.idle("idle, no ranges", &without);
-    let mut cluster = Cluster::start(&options, options.count)?;
+    let mut cluster = Cluster::start(&options, options.count, &[])?;
     let (took, _) = cluster.leaders(options.count + 1)?;
     table.row(
         "from the start of the processes to a leader for every range, s",
@@ -128,11 +137,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     );
     let with = cluster.idle(&options)?;
     table.idle("idle, with ranges", &with);
-    let per_replica = |(with, without): (&Idle, &Idle)| {
-        (with.rss_mib - without.rss_mib) * f64::from(1 << 20) / figure(options.count)
-    };
-    let memory: Vec<f64> = with.iter().zip(&without).map(per_replica).collect();
-    table.row("memory for each replica, bytes", &memory, 0);
     for &ranges in &options.loads {
         cluster.load(ranges, &options, &mut table)?;
     }
@@ -144,7 +148,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if let Some(out) = &options.out {
         std::fs::write(out, &table.0).with_context(|| out.display().to_string())?;
     }
-    Ok(())
+    at_rest.judge(&options)
 }
 
 /// What a member did in an idle window.
@@ -208,7 +212,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(options: &Options, ranges: u64) -> Result<Self> {
+    fn start(options: &Options, ranges: u64, env: &[(&str, &str)]) -> Result<Self> {
         let dir = options.dir.join(format!("quorate-ranges-{}", std::process::id()));
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
@@ -217,7 +221,7 @@ impl Cluster {
         let began = Instant::now();
         let mut cluster = Self { began, members: BTreeMap::new(), dir };
         for number in 0..3 {
-            let member = start(options, &cluster.dir, number, ranges)?;
+            let member = start(options, &cluster.dir, number, ranges, env)?;
             cluster.members.insert(number.into(), member);
         }
         Ok(cluster)
@@ -395,7 +399,13 @@ impl Drop for Cluster {
     }
 }
 
-fn start(options: &Options, dir: &Path, number: u16, ranges: u64) -> Result<Member> {
+fn start(
+    options: &Options,
+    dir: &Path,
+    number: u16,
+    ranges: u64,
+    env: &[(&str, &str)],
+) -> Result<Member> {
     let url = |port: u16| format!("http://127.0.0.1:{port}");
     let (client, peer) = (options.port + number, |number: u16| options.port + 3 + number);
     let cluster: Vec<String> =
@@ -403,6 +413,7 @@ fn start(options: &Options, dir: &Path, number: u16, ranges: u64) -> Result<Memb
     let log_path = dir.join(format!("m{number}.log"));
     let log = std::fs::File::create(&log_path)?;
     let child = Command::new(&options.ours)
+        .envs(env.iter().copied())
         .arg("start")
         .arg("--data-dir")
         .arg(dir.join(format!("m{number}")))
@@ -462,6 +473,6 @@ impl Table {
         row("cores, by member", |idle| idle.cores, 4);
         row("bytes/s to peers", |idle| idle.bytes_per_second, 0);
         row("frames/s to peers", |idle| idle.frames_per_second, 1);
-        row("memory, MiB", |idle| idle.rss_mib, 0);
+        row("memory of the process, MiB", |idle| idle.rss_mib, 0);
     }
 }

@@ -67,6 +67,9 @@ pub struct Config {
     /// The same for each range beside the one that holds all user data, if it is fewer: there may be
     /// many of them, and each entry kept takes 16 bytes of memory beside its place in the log.
     pub range_catchup_entries: u64,
+    /// Bytes of log that are kept, beyond that, behind snapshots on their way, for all ranges together:
+    /// what a follower will need once it has installed one. With more, it may need another.
+    pub snapshot_pinned_bytes_max: usize,
     /// Changes that one step of the collection behind a compaction looks at.
     pub compaction_batch: usize,
     /// Bytes of the file system that must stay free, beside what is in memory and has to be written
@@ -108,6 +111,7 @@ impl Config {
             checkpoint_interval: Duration::from_secs(30),
             snapshot_catchup_entries: 5_000,
             range_catchup_entries: 500,
+            snapshot_pinned_bytes_max: 512 << 20,
             compaction_batch: mvcc::Limits::default().collect_changes,
             disk_reserve_bytes: 96 << 20,
             engine_cache_bytes: 128 << 20,

@@ -85,6 +85,7 @@ pub const CLAIMS: &[&str] = &[
     "snapshot cut off",
     "snapshot installed",
     "snapshot sent",
+    "snapshot without a pin",
     "state compared at one index",
     "unknown",
     "watch begun",
@@ -96,4 +97,5 @@ pub const CLAIMS: &[&str] = &[
     "watch: history read",
     "watch: progress",
     "watchers cut off",
+    "written behind a snapshot",
 ];

@@ -131,7 +131,11 @@ impl Store {
     /// If the range has a replica here already: two replicas of a range on one store would vote
     /// twice from one disk.
     pub fn add(&mut self, range: RangeId, raft: Raft, nodes: BTreeMap<ReplicaId, NodeId>) {
-        let before = self.replicas.insert(range, Box::new(Replica::new(raft, nodes)));
+        let mut replica = Box::new(Replica::new(raft, nodes));
+        if let Some((_, last)) = self.replicas.last_key_value() {
+            replica.share_nodes(last);
+        }
+        let before = self.replicas.insert(range, replica);
         assert!(before.is_none(), "range {range:?} has a replica here already");
         self.touched.insert(range);
         self.tell_if_withdrawn(range);

@@ -1,6 +1,7 @@
 //! One range's replica on this store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft::{Raft, ReplicaId};
@@ -10,8 +11,8 @@ use crate::types::NodeId;
 /// A member of a range's Raft group that lives on this store.
 pub struct Replica {
     pub(crate) raft: Raft,
-    /// Where the members of the group live: a few, in order.
-    pub(crate) nodes: Box<[(ReplicaId, NodeId)]>,
+    /// Where the members of the group live: a few, in order. Ranges of which the same is known share it.
+    pub(crate) nodes: Arc<[(ReplicaId, NodeId)]>,
     /// The deadline that the store's timer set holds for it.
     pub(crate) deadline: Option<Duration>,
 }
@@ -19,6 +20,13 @@ pub struct Replica {
 impl Replica {
     pub(crate) fn new(raft: Raft, nodes: BTreeMap<ReplicaId, NodeId>) -> Replica {
         Replica { raft, nodes: nodes.into_iter().collect(), deadline: None }
+    }
+
+    /// Holds where the members live together with another, if it knows the same.
+    pub(crate) fn share_nodes(&mut self, other: &Replica) {
+        if self.nodes == other.nodes {
+            self.nodes = Arc::clone(&other.nodes);
+        }
     }
 
     /// The consensus core, to be looked at.

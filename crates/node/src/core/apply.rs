@@ -146,6 +146,8 @@ impl<E: Engine> Turn<'_, E> {
         memberships: Option<&BTreeMap<LogIndex, Membership>>,
     ) -> Result<(), Fatal> {
         let Some(last) = entries.last().map(Entry::position) else { return Ok(()) };
+        let bytes_max = self.shared.config.pinned_bytes_max;
+        self.shared.pins.applied(self.group.range, &entries, bytes_max);
         for entry in entries {
             let LogPosition { index, term } = entry.position();
             let (effects, membership) = match &entry.payload {

@@ -15,6 +15,7 @@ use raft::{ReplicaId, RoleKind, Term};
 use store::{NodeId, RangeId, Store};
 
 use super::frames::FramesOut;
+use super::pins::Pins;
 use super::{CoreConfig, Effects, Origin, addresses, reads, route, snapshot};
 
 /// One range, as far as the core has to do with it.
@@ -82,6 +83,8 @@ pub(super) struct Shared {
     pub(super) heard_since: BTreeMap<NodeId, Duration>,
     /// The ranges beside the dense one that have asked something of each peer since it was last lost.
     pub(super) asked: BTreeMap<NodeId, BTreeSet<RangeId>>,
+    /// What snapshots on their way hold of the logs.
+    pub(super) pins: Pins,
     /// Frames under construction.
     pub(super) frames: FramesOut,
     pub(super) effects: Effects,

@@ -26,6 +26,7 @@ mod apply;
 mod effects;
 mod frames;
 mod group;
+mod pins;
 mod range_jobs;
 mod ranges;
 mod reads;
@@ -43,10 +44,7 @@ use etcd::{Error, Machine, Request};
 use mvcc::engine::Engine;
 use mvcc::engine::partition::Partition;
 use prost::Message as _;
-use raft::{
-    Body, FetchId, LogIndex, Membership, ReplicaId, RoleKind, SendSnapshot, SnapshotOutcome,
-    Stopped,
-};
+use raft::{Body, FetchId, LogIndex, Membership, ReplicaId, SnapshotOutcome, Stopped};
 use store::{Envelope, NodeId, RangeId, Store, WriteId};
 
 pub(crate) use apply::membership_row;
@@ -59,6 +57,7 @@ pub use snapshot::snapshot_message;
 
 use frames::FramesOut;
 use group::{Group, Shared, Turn};
+use pins::Pins;
 use ranges::Ranges;
 
 use crate::mutants::{self, Mutant};
@@ -75,6 +74,8 @@ pub struct CoreConfig {
     pub catchup_entries: u64,
     /// The same for each range beside the dense one.
     pub range_catchup_entries: u64,
+    /// Bytes of log that are kept, beyond that, behind snapshots on their way.
+    pub pinned_bytes_max: usize,
     /// A number that no earlier process of this member had. What is asked of peers is numbered
     /// from it on: an answer that was meant for an earlier process must find nobody.
     pub process: u32,
@@ -229,6 +230,7 @@ impl<E: Engine> Core<E> {
                 disk_full: false,
                 heard_since: BTreeMap::new(),
                 asked: BTreeMap::new(),
+                pins: Pins::default(),
                 frames: FramesOut::default(),
                 effects: Effects::default(),
                 confirmed_by_lease: 0,
@@ -356,7 +358,7 @@ impl<E: Engine> Core<E> {
                 self.raft_input(range, now, raft::Input::Fetched { id, entries })?;
             }
             Input::SnapshotSent(range, to, outcome) => {
-                self.raft_input(range, now, raft::Input::SnapshotSent { to, outcome })?;
+                self.snapshot_sent(now, range, to, outcome)?;
             }
             Input::SnapshotStaged(from, envelope, state) => {
                 self.snapshot_staged(now, from, envelope, state)?;
@@ -374,6 +376,7 @@ impl<E: Engine> Core<E> {
                     self.hand_over_ranges(now)?;
                 }
                 if full && !before {
+                    self.shared.pins.clear();
                     self.cut_logs(now)?;
                 }
             }
@@ -421,6 +424,7 @@ impl<E: Engine> Core<E> {
         if self.shared.heard_since.remove(&node).is_some() {
             self.shared.store.unreachable(now, node)?;
         }
+        self.unpin_lost(now, node)?;
         // Only where something was asked: there may be many ranges, and the peer may stay away for long.
         let asked = self.shared.asked.remove(&node).unwrap_or_default();
         for range in std::iter::once(RangeId::DENSE).chain(asked) {
@@ -486,6 +490,7 @@ impl<E: Engine> Core<E> {
                 break;
             }
         }
+        self.unpin_stepped(now)?;
         while let Some(range) = self.stepped.pop_first() {
             let deadlines = &mut self.deadlines;
             if range == RangeId::DENSE {
@@ -671,57 +676,6 @@ impl<E: Engine> Core<E> {
                 let answer = Err(Error::Storage(error.to_string()));
                 self.shared.answer(forward.range, 0, origin, answer);
             }
-        }
-        Ok(())
-    }
-
-    fn send_snapshot(&mut self, range: RangeId, send: SendSnapshot) {
-        let Some(replica) = self.shared.store.replica(range) else { return };
-        let Some(node) = replica.node_of(send.to) else { return };
-        let from = replica.raft().id();
-        self.shared.effects.snapshots.push(SnapshotOut { range, node, send, from });
-    }
-
-    /// Whether what becomes of a snapshot concerns anybody: whoever leads later asks anew.
-    #[must_use]
-    pub fn awaits(&self, out: &SnapshotOut) -> bool {
-        let raft = self.shared.store.replica(out.range).map(store::Replica::raft);
-        raft.is_some_and(|raft| raft.role() == RoleKind::Leader && raft.term() == out.send.term)
-    }
-
-    /// What is to be streamed of a snapshot that was asked for; `None` if it is not wanted any more:
-    /// it may have waited.
-    #[must_use]
-    pub fn snapshot_view(&self, out: &SnapshotOut) -> Option<mvcc::View> {
-        if !self.awaits(out) {
-            return None;
-        }
-        match out.range {
-            RangeId::DENSE => Some(self.machine().view()),
-            // A range that sleeps has lost nothing of its log: nobody is sent a snapshot of it.
-            range => self.machine_of(range).map(Machine::view),
-        }
-    }
-
-    /// The data of a snapshot is here. Consensus decides whether it is wanted.
-    fn snapshot_staged(
-        &mut self,
-        now: Duration,
-        from: NodeId,
-        envelope: Envelope,
-        state: Box<mvcc::State<E>>,
-    ) -> Result<(), Fatal> {
-        // What follows takes in the events of every range: what was evaluated is proposed before.
-        self.propose_touched(now);
-        let mut turn = self.dense();
-        if !turn.stage(&envelope, state) {
-            return Ok(());
-        }
-        self.shared.store.receive(now, from, envelope)?;
-        let output = self.shared.store.flush();
-        self.take(now, output)?;
-        if self.dense.staged.take().is_some() {
-            self.shared.effects.discarded = true;
         }
         Ok(())
     }

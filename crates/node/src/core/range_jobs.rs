@@ -142,8 +142,9 @@ impl<E: Engine> RangeJobs<E> {
 }
 
 impl<E: Engine> Core<E> {
-    /// The next part of what the ranges beside the dense one have to write; `None` if there is nothing. If
-    /// checkpoints are `due`, a pass of them begins. One part may be out at a time.
+    /// The next part of what the ranges beside the dense one have to write; `None` if there is nothing in it:
+    /// whether another part follows is for [`Core::ranges_go_on`] to say. If checkpoints are `due`, a pass of
+    /// them begins. One part may be out at a time.
     pub fn freeze_ranges(&mut self, due: bool) -> Option<RangeJobs<E>> {
         let writing = &mut self.ranges.writing;
         let checkpoints = matches!(writing.pass, Some((Pass::Checkpoints, _)));
@@ -151,16 +152,18 @@ impl<E: Engine> Core<E> {
             writing.pass = Some((Pass::Checkpoints, RangeId(0)));
             writing.wrote_before = std::mem::take(&mut writing.wrote);
         }
-        while let Some((pass, from)) = self.ranges.writing.pass {
-            let jobs = match pass {
-                Pass::Checkpoints => self.freeze_some(from),
-                Pass::Collection => self.collect_some(from),
-            };
-            if !jobs.is_idle() {
-                return Some(jobs);
-            }
-        }
-        None
+        let (pass, from) = self.ranges.writing.pass?;
+        let jobs = match pass {
+            Pass::Checkpoints => self.freeze_some(from),
+            Pass::Collection => self.collect_some(from),
+        };
+        (!jobs.is_idle()).then_some(jobs)
+    }
+
+    /// Whether a pass is under way: with no part out, the next one may be asked for.
+    #[must_use]
+    pub fn ranges_go_on(&self) -> bool {
+        self.ranges.writing.pass.is_some()
     }
 
     /// Notes that a part of a pass ends before `next`, or the pass.

@@ -58,6 +58,12 @@ pub struct Scanned {
 }
 
 impl Scan {
+    /// Of which range.
+    #[must_use]
+    pub fn range(&self) -> RangeId {
+        self.range
+    }
+
     /// Evaluates it: as long as it takes to read so many keys.
     #[must_use]
     pub fn run(self) -> Scanned {

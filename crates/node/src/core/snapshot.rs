@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use etcd::Machine;
 use mvcc::engine::Engine;
-use raft::{Body, LogIndex, LogPosition, Message, SnapshotMeta};
-use store::Envelope;
+use raft::{Body, LogIndex, LogPosition, Message, RoleKind, SendSnapshot, SnapshotMeta};
+use store::{Envelope, NodeId, RangeId};
 
 use super::group::Turn;
-use super::{Fatal, SnapshotOut, nodes_of, stored_membership};
+use super::{Core, Fatal, SnapshotOut, nodes_of, stored_membership};
 
 /// A snapshot that has arrived and that consensus has not accepted yet.
 pub(super) struct Staged<E: Engine> {
@@ -48,19 +48,11 @@ impl<E: Engine> Turn<'_, E> {
         self.cut(now)
     }
 
-    /// Cuts the log behind what is durable, but for what followers that lag may still ask for.
+    /// Cuts the log behind what is durable, but for what followers may still ask for: those that lag, and
+    /// those that a snapshot is on its way to.
     pub(super) fn cut(&mut self, now: Duration) -> Result<(), Fatal> {
-        let durable = self.group.machine.state().durable().index;
-        // Without room, followers that lag are given a snapshot rather than the log.
-        let kept = match (self.shared.disk_full, self.is_dense()) {
-            (true, _) => 0,
-            (false, true) => self.shared.config.catchup_entries,
-            (false, false) => self.shared.config.range_catchup_entries,
-        };
         let raft = self.raft();
-        // What a quorum has made durable is applied here, and may be in a checkpoint, before this
-        // member's own log has it on disk. The log is not cut ahead of its own writes.
-        let upto = LogIndex(durable.saturating_sub(kept)).min(raft.durable());
+        let upto = self.shared.pins.limit(self.group.range, raft, self.cuttable());
         let Some(term) = raft.term_at(upto).filter(|_| upto > raft.truncated().index) else {
             return Ok(());
         };
@@ -100,6 +92,67 @@ impl<E: Engine> Turn<'_, E> {
         }
         self.proposal_applied(snapshot.position.index, snapshot.position.term);
         self.give_confirmed();
+        Ok(())
+    }
+}
+
+impl<E: Engine> Core<E> {
+    /// A follower needs more than the log has.
+    pub(super) fn send_snapshot(&mut self, range: RangeId, send: SendSnapshot) {
+        let Some(replica) = self.shared.store.replica(range) else { return };
+        let Some(node) = replica.node_of(send.to) else { return };
+        let from = replica.raft().id();
+        // Whatever came of the one before.
+        self.shared.pins.remove(range, send.to);
+        self.shared.effects.snapshots.push(SnapshotOut { range, node, send, from });
+    }
+
+    /// Whether what becomes of a snapshot concerns anybody: whoever leads later asks anew.
+    #[must_use]
+    pub fn awaits(&self, out: &SnapshotOut) -> bool {
+        let raft = self.shared.store.replica(out.range).map(store::Replica::raft);
+        raft.is_some_and(|raft| raft.role() == RoleKind::Leader && raft.term() == out.send.term)
+    }
+
+    /// What is to be streamed of a snapshot that was asked for; `None` if it is not wanted any more:
+    /// it may have waited. From now on the log behind it is kept ([`pins`](super::pins)), and the
+    /// driver says what became of it by [`Input::SnapshotSent`](super::Input::SnapshotSent).
+    #[must_use]
+    pub fn snapshot_view(&mut self, out: &SnapshotOut) -> Option<mvcc::View> {
+        if !self.awaits(out) {
+            return None;
+        }
+        let view = match out.range {
+            RangeId::DENSE => self.machine().view(),
+            // A range that sleeps has lost nothing of its log: nobody is sent a snapshot of it.
+            range => self.machine_of(range)?.view(),
+        };
+        if !self.shared.disk_full {
+            self.shared.pins.pin(out, LogIndex(view.applied().index));
+        }
+        Some(view)
+    }
+
+    /// The data of a snapshot is here. Consensus decides whether it is wanted.
+    pub(super) fn snapshot_staged(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        envelope: Envelope,
+        state: Box<mvcc::State<E>>,
+    ) -> Result<(), Fatal> {
+        // What follows takes in the events of every range: what was evaluated is proposed before.
+        self.propose_touched(now);
+        let mut turn = self.dense();
+        if !turn.stage(&envelope, state) {
+            return Ok(());
+        }
+        self.shared.store.receive(now, from, envelope)?;
+        let output = self.shared.store.flush();
+        self.take(now, output)?;
+        if self.dense.staged.take().is_some() {
+            self.shared.effects.discarded = true;
+        }
         Ok(())
     }
 }

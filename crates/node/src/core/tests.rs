@@ -3,6 +3,7 @@
 mod chance;
 mod hung_disk;
 mod large_entries;
+mod pins;
 mod range_snapshots;
 mod range_work;
 mod versions;
@@ -32,6 +33,12 @@ const PROCESS: u32 = 70;
 
 /// Entries kept in the log of a range beside the dense one.
 const RANGE_CATCHUP: u64 = 5;
+
+/// Entries kept in the log of the dense one.
+const CATCHUP: u64 = 100;
+
+/// Bytes of log kept behind snapshots on their way.
+const PINNED_BYTES_MAX: usize = 16 << 10;
 
 struct Table {
     now: Duration,
@@ -81,8 +88,9 @@ fn parts(
     let config = CoreConfig {
         node: NodeId(node),
         request_timeout: Duration::from_secs(7),
-        catchup_entries: 100,
+        catchup_entries: CATCHUP,
         range_catchup_entries: RANGE_CATCHUP,
+        pinned_bytes_max: PINNED_BYTES_MAX,
         process: PROCESS + u32::try_from(node).unwrap(),
         entry_bytes_max: storage::log::Options::default().entry_bytes_max(),
         reads: Reads::Quorum,

@@ -16,10 +16,11 @@ use super::checkpoint::Job;
 use super::clock::Clock;
 use super::log_thread::{LogCommand, LogThreads};
 use super::queue::{Nothing, Receiver};
+use super::scans::Scans;
 use super::snapshots::{Lane, Outgoing, Snapshots, lane};
 use super::{Event, Inbox, Reply, guard};
 use crate::Engine;
-use crate::core::{Core, Effects, Fatal, Input, Scan, Standing, Token};
+use crate::core::{Core, Effects, Fatal, Input, Standing, Token};
 use crate::handle::Shared;
 use crate::transport::Transport;
 
@@ -46,7 +47,7 @@ pub(super) struct CoreThread {
     pub(super) transport: Arc<Transport>,
     pub(super) log: LogThreads,
     pub(super) jobs: Sender<Job>,
-    pub(super) scans: Sender<Scan>,
+    pub(super) scans: Scans,
     pub(super) snapshots: Snapshots,
     pub(super) outgoing: Outgoing,
     pub(super) waiting: Waiting,
@@ -180,6 +181,10 @@ impl CoreThread {
     }
 
     fn next_deadline(&self) -> Duration {
+        // Between two parts of a pass over many ranges, what has come meanwhile has its turn.
+        if !self.checkpoints.ranges_busy && self.core.ranges_go_on() {
+            return Duration::ZERO;
+        }
         let core = self.core.next_deadline();
         core.map_or(self.checkpoints.chores, |core| core.min(self.checkpoints.chores))
     }
@@ -303,7 +308,7 @@ impl CoreThread {
         }
         self.waiting.answer(effects.replies, effects.points);
         for scan in effects.scans {
-            let _ = self.scans.send(scan);
+            self.scans.send(scan);
         }
         for fetch in effects.fetch {
             let _ = self.log.fetches.send(fetch);

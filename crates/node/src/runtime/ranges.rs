@@ -97,11 +97,15 @@ pub(super) fn restore(
         inflight_bytes_max: INFLIGHT_BYTES_MAX.min(raft_config.inflight_bytes_max),
         ..raft_config.clone()
     });
-    let mut rafts = Vec::with_capacity(restored.len());
+    let mut rafts: Vec<(RangeId, Raft)> = Vec::with_capacity(restored.len());
     for (range, restored) in restored {
         let seed = raft_config.seed ^ range.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let raft = Raft::sharing(Duration::ZERO, Arc::clone(&shared), seed, restored)
+        let mut raft = Raft::sharing(Duration::ZERO, Arc::clone(&shared), seed, restored)
             .map_err(|error| StartError::Damaged(format!("range {}: {error}", range.0)))?;
+        // All have the members that founded the cluster.
+        if let Some((_, first)) = rafts.first() {
+            raft.share_membership(first);
+        }
         rafts.push((range, raft));
     }
     tracing::info!(count = rafts.len(), "ranges beside the dense one");

@@ -1,9 +1,15 @@
 //! Reads of many keys of a range beside the dense one: neither the core nor another range waits for them.
+//!
+//! They are evaluated by a few threads. A range may have thousands of them waiting: so ranges take turns,
+//! and one that reads much holds up another by one read for each thread.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
+use store::RangeId;
 
 use super::{Event, Inbox, guard};
 use crate::core::Scan;
@@ -11,21 +17,93 @@ use crate::core::Scan;
 /// Scans that are evaluated at once: one on each core of the machine, within these bounds.
 const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 
-/// Starts the threads, which end when the sender is dropped. Their queue is bounded by the requests that
-/// a member takes in.
-pub(super) fn spawn(inbox: &Inbox, threads: &mut Vec<JoinHandle<()>>) -> io::Result<Sender<Scan>> {
-    let (sender, scans) = crossbeam_channel::unbounded::<Scan>();
+/// What waits, by range; ranges in turn.
+struct Turns<T> {
+    waiting: BTreeMap<RangeId, VecDeque<T>>,
+    /// Those with something waiting, once each.
+    order: VecDeque<RangeId>,
+}
+
+impl<T> Turns<T> {
+    fn new() -> Turns<T> {
+        Turns { waiting: BTreeMap::new(), order: VecDeque::new() }
+    }
+
+    fn push(&mut self, range: RangeId, item: T) {
+        let queue = self.waiting.entry(range).or_default();
+        if queue.is_empty() {
+            self.order.push_back(range);
+        }
+        queue.push_back(item);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let range = self.order.pop_front()?;
+        let queue = self.waiting.get_mut(&range)?;
+        let item = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.remove(&range);
+        } else {
+            self.order.push_back(range);
+        }
+        item
+    }
+}
+
+/// Where scans are handed in. They are bounded by the requests that a member takes in.
+pub(super) struct Scans {
+    turns: Arc<Mutex<Turns<Scan>>>,
+    /// One for each that waits.
+    tickets: Sender<()>,
+}
+
+impl Scans {
+    pub(super) fn send(&self, scan: Scan) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.push(scan.range(), scan);
+        drop(turns);
+        let _ = self.tickets.send(());
+    }
+}
+
+/// Starts the threads, which end when what this returns is dropped.
+pub(super) fn spawn(inbox: &Inbox, threads: &mut Vec<JoinHandle<()>>) -> io::Result<Scans> {
+    let (tickets, taken) = crossbeam_channel::unbounded();
+    let turns = Arc::new(Mutex::new(Turns::<Scan>::new()));
     let cores = thread::available_parallelism().map_or(1, usize::from);
     for _ in 0..cores.clamp(*THREADS.start(), *THREADS.end()) {
-        let (inbox, scans) = (inbox.clone(), scans.clone());
+        let (inbox, taken, turns) = (inbox.clone(), taken.clone(), Arc::clone(&turns));
         threads.push(guard::spawn("scan", inbox.clone(), move || {
-            for scan in scans {
+            for () in taken {
                 if inbox.is_closed() {
                     return;
                 }
-                inbox.send(Event::Scanned(scan.run()));
+                let next = turns.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                if let Some(scan) = next {
+                    inbox.send(Event::Scanned(scan.run()));
+                }
             }
         })?);
     }
-    Ok(sender)
+    Ok(Scans { turns, tickets })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_take_turns() {
+        let mut turns = Turns::new();
+        for item in 0..4 {
+            turns.push(RangeId(7), (7, item));
+        }
+        assert_eq!(turns.pop(), Some((7, 0)));
+        turns.push(RangeId(9), (9, 0));
+        turns.push(RangeId(9), (9, 1));
+        turns.push(RangeId(5), (5, 0));
+        let rest: Vec<_> = std::iter::from_fn(|| turns.pop()).collect();
+        assert_eq!(rest, [(7, 1), (9, 0), (5, 0), (7, 2), (9, 1), (7, 3)]);
+        assert!(turns.waiting.is_empty() && turns.order.is_empty());
+    }
 }

@@ -456,6 +456,7 @@ fn restore(
         request_timeout: config.request_timeout,
         catchup_entries: config.snapshot_catchup_entries,
         range_catchup_entries: config.range_catchup_entries.min(config.snapshot_catchup_entries),
+        pinned_bytes_max: config.snapshot_pinned_bytes_max,
         process: process_number(seed),
         entry_bytes_max: storage::log::Options::default().entry_bytes_max(),
         reads: config.reads,

@@ -89,6 +89,7 @@
 //! The idea is CockroachDB's (fortified leaders and leader leases, 2024), there with ticks for each
 //! group and a term's support that can be re-formed after a transfer; here a release is final.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::mutants::Mutant;
@@ -131,7 +132,7 @@ pub(super) struct Lease {
     /// When a joint membership that waits for the lease to run out may be left.
     pub(super) change_deadline: Option<Duration>,
     /// For a known mistake: the membership of when the term began.
-    founding: Option<Box<Membership>>,
+    founding: Option<Arc<Membership>>,
 }
 
 impl Lease {
@@ -426,7 +427,7 @@ impl Raft {
         lease.given = lease.given.max(until);
         lease.given_in_force = lease.given_in_force.max(until);
         if lease.founding.is_none() {
-            lease.founding = founding.map(Box::new);
+            lease.founding = founding;
         }
         Some(until)
     }

@@ -11,6 +11,8 @@
 //! So replicas that may lead differ by one change at most, and the quorums of two consecutive
 //! memberships overlap: one voter was added or removed, or one of the two is joint.
 
+use std::sync::Arc;
+
 use crate::error::{MembershipRefused, Refused};
 use crate::mutants::Mutant;
 use crate::progress::Progress;
@@ -44,7 +46,7 @@ impl Raft {
         // The leader checked it against the very same membership. Should it be refused all the
         // same, then it is by every replica alike.
         let Ok(membership) = next else { return };
-        self.membership = membership.clone();
+        self.membership = Arc::new(membership.clone());
         self.membership_at = index;
         self.out.events.push(Event::Membership { index, membership });
         self.update_peers(index);

@@ -148,7 +148,8 @@ pub struct Raft {
     /// Followers that an ended leadership has not seen released yet.
     releasing: Option<Box<Releasing>>,
     role: Role,
-    membership: Membership,
+    /// Replicas of a node that have the same may share it.
+    membership: Arc<Membership>,
     /// The entry with which the membership took effect, or a later one.
     membership_at: LogIndex,
     log: Log,
@@ -203,7 +204,7 @@ impl Raft {
         restored.membership.check().map_err(RestoreError::Membership)?;
         let HardState { term, vote, binding, .. } = restored.hard_state;
         let hard_state = restored.hard_state;
-        let membership = restored.membership.clone();
+        let membership = Arc::new(restored.membership.clone());
         // Unless the recent entries tell otherwise, any entry not applied may change membership.
         let known_from = restored.entries.first().map(|entry| entry.index);
         let last_known_change = restored
@@ -331,6 +332,14 @@ impl Raft {
         self.log.evict(self.config.recent_bytes_max);
         let ready = self.out.take();
         (ready != Ready::default()).then_some(ready)
+    }
+
+    /// Holds its membership together with another replica that has the same: for a driver with many
+    /// replicas. It changes with each for itself.
+    pub fn share_membership(&mut self, other: &Self) {
+        if self.membership == other.membership {
+            self.membership = Arc::clone(&other.membership);
+        }
     }
 
     /// Gives back the memory of recent entries that are durable and committed, though some may

@@ -3,6 +3,8 @@
 //! The data is the driver's; here a snapshot is its position and membership. It is taken only by
 //! a replica whose log does not hold that position: otherwise the log knows as much or more.
 
+use std::sync::Arc;
+
 use crate::error::Stopped;
 use crate::progress::Flow;
 use crate::types::{Event, LogIndex, ReplicaId, Session, SnapshotMeta, SnapshotOutcome};
@@ -45,7 +47,7 @@ impl Raft {
         self.delivery_fetched.clear();
         self.membership_entries_to = index;
         self.membership_at = index;
-        self.membership = snapshot.membership.clone();
+        self.membership = Arc::new(snapshot.membership.clone());
         let membership = snapshot.membership.clone();
         self.out.events.push(Event::Membership { index, membership });
         self.accepted_snapshot = Some(Box::new(snapshot));

@@ -454,6 +454,8 @@ impl Host {
             request_timeout: Duration::from_micros(climate.request_timeout_us),
             catchup_entries: climate.catchup_entries,
             range_catchup_entries: climate.catchup_entries,
+            // Little enough that some runs give pins up, and enough that others do not.
+            pinned_bytes_max: 2 * climate.segment_bytes as usize,
             process: u32::try_from(self.incarnation).unwrap_or(u32::MAX),
             entry_bytes_max: self.options(climate).entry_bytes_max(),
         };

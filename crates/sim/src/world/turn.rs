@@ -391,11 +391,12 @@ impl World {
 
     fn send_snapshot(&mut self, id: NodeId, out: SnapshotOut) {
         let takes = self.draw_us(self.plan.climate.snapshot_us);
-        let Some(host) = self.hosts.get(&id) else { return };
-        let Some(process) = &host.process else { return };
-        let view = process.core.machine().view();
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let incarnation = host.incarnation;
+        let Some(process) = &mut host.process else { return };
+        let Some(view) = process.core.snapshot_view(&out) else { return };
         self.tally.count("snapshot sent");
-        let crossing = Crossing { from: (id, host.incarnation), to: out.node, out, view };
+        let crossing = Crossing { from: (id, incarnation), to: out.node, out, view };
         self.post(self.now + takes, Happening::SnapshotArrives(Box::new(crossing)));
     }
 
@@ -417,9 +418,32 @@ impl World {
             false => SnapshotOutcome::Failed,
         };
         if alive {
+            self.look_at_pin(from, &out)?;
             let takes = self.draw_us(self.plan.climate.delay_us.1);
             let what = What::SnapshotSent(out.range, out.send.to, outcome);
             self.post(self.now + takes, Happening::Within(from, incarnation, what));
+        }
+        Ok(())
+    }
+
+    /// What came after a snapshot while it was on its way is in the sender's log.
+    fn look_at_pin(&mut self, from: NodeId, out: &SnapshotOut) -> Result<(), Fault> {
+        let Some(process) = self.process(from) else { return Ok(()) };
+        let pinned = process.core.pinned(out.range, out.send.to);
+        let raft = process.core.store().replica(out.range).map(store::Replica::raft);
+        let (Some(position), Some(raft)) = (pinned, raft) else {
+            self.tally.count("snapshot without a pin");
+            return Ok(());
+        };
+        let (truncated, last) = (raft.truncated().index, raft.last().index);
+        let peer = raft.peers().find(|peer| peer.id == out.send.to);
+        let has = peer.map_or(position, |peer| peer.matched.max(position));
+        if truncated > has {
+            let what = format!("n{:x} has cut its log at {truncated}, the peer has {has}", from.0);
+            return Err(("the log behind a snapshot is kept", what));
+        }
+        if last > position {
+            self.tally.count("written behind a snapshot");
         }
         Ok(())
     }
