@@ -159,6 +159,66 @@ fn a_visitor_finds_a_counterexample() -> Result<()> {
     quiet(&browser)
 }
 
+/// A rule of how a run has to end is broken with its last event: it is red then, and the card is there for whoever is
+/// sent the address.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
+fn what_is_found_at_the_end_is_seen() -> Result<()> {
+    let (lab, browser) = (Lab::open()?, Browser::start(1400, 1000)?);
+    lab.visit(&browser)?;
+    for (protocol, mistake, rule) in
+        [("ben-or", "stop-at-once", "all-decide"), ("pbft", "no-view-change", "answered")]
+    {
+        browser.eval(&format!(
+            "(s => {{ s.value = '{protocol}'; s.dispatchEvent(new Event('change')); return true; }})(document.getElementById('protocol'))"
+        ))?;
+        browser.wait(protocol, SOON, &format!("lab.run?.protocol === '{protocol}'"))?;
+        browser.click(&format!("input[name={mistake}]"))?;
+        let ticked = format!("lab.setup.variants.includes('{mistake}')");
+        browser.wait("it is broken", SOON, &ticked)?;
+        browser.click("#search")?;
+        let found = format!(
+            "!document.getElementById('progress').open && lab.setup.watched.includes('{rule}')"
+        );
+        browser.wait("a counterexample", LATER, &found)?;
+        browser.eval("lab.seek(1e9)")?;
+        let red = format!(
+            "document.querySelector('#rules [data-rule={rule}]').className === 'broke' && \
+             document.getElementById('verdict').textContent.startsWith('{rule}')"
+        );
+        browser.wait("the rule is red", SOON, &red)?;
+        saved(&browser)?;
+        browser.reload()?;
+        ready(&browser)?;
+        browser.wait("and it is again", SOON, &red)?;
+        assert!(text(&browser, "#lesson")?.contains(rule), "{}", text(&browser, "#lesson")?);
+    }
+    quiet(&browser)
+}
+
+/// What a step of the story says and what it shows are on one screen of a phone.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
+fn the_story_is_seen_on_a_phone() -> Result<()> {
+    let (lab, browser) = (Lab::open()?, Browser::start(500, 900)?);
+    lab.visit(&browser)?;
+    browser.resize(390, 844)?;
+    drawn(&browser, 390)?;
+    let seen = |selector: &str| {
+        format!(
+            "(box => box.height > 0 && box.top >= 0 && box.bottom <= innerHeight)(document.querySelector('{selector}').getBoundingClientRect())"
+        )
+    };
+    assert_eq!(browser.eval(&seen("#tour-next"))?, Value::Bool(true));
+    browser.click("#tour-next")?;
+    browser.wait("the first step", SOON, "lab.step === 0 && lab.recording.length > 0")?;
+    browser.eval("lab.playing && document.getElementById('play').click()")?;
+    browser.eval("lab.seek(1e9)")?;
+    browser.wait("the harm, below the story", SOON, &seen("#verdict"))?;
+    browser.wait("the title of the step", SOON, &seen("#tour h2"))?;
+    quiet(&browser)
+}
+
 #[test]
 #[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
 fn the_keyboard_is_enough() -> Result<()> {

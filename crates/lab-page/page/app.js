@@ -147,7 +147,7 @@ async function recall() {
   }
   const lesson = app.about.lessons.find(({ name }) => name === parts.get("lesson"));
   if (lesson) tellLesson(lesson);
-  else if (!attacked) lessonText("", "");
+  else if (!attacked) tellBroken();
   tellStep(Number(parts.get("step") ?? 0) - 1);
   return true;
 }
@@ -166,6 +166,13 @@ function fresh(name, setup) {
 async function start(run, options = {}) {
   await load(run, options);
   if (app.recording && app.k === 0) seek(count());
+  const [first] = app.about.operations;
+  if (app.recording.length < 10 && first) hint(`Nothing happens here until somebody asks for something: press ${first.name}.`);
+}
+
+function hint(text, asked = true) {
+  byId("hint").textContent = text;
+  byId("hint").classList.toggle("asked", asked);
 }
 
 function setupNow() {
@@ -180,6 +187,13 @@ function lessonText(title, text) {
   byId("lesson").hidden = !text;
   byId("lesson").querySelector("h2").textContent = title;
   byId("lesson").querySelector("p").textContent = text.replaceAll("`", "");
+}
+
+// What a run that ends with a broken rule was sent for.
+function tellBroken() {
+  const { broken } = app.recording.outcome;
+  const sought = broken && app.setup.watched.includes(broken.rule);
+  lessonText(sought ? "Counterexample" : "", sought ? `${app.setup.n} processes, seed ${app.setup.seed}. ${broken.rule}: ${broken.what}` : "");
 }
 
 function tellLesson(lesson) {
@@ -218,7 +232,9 @@ async function visit(nth) {
   if (step.shows === "run") await load(step.run, { play: true });
   else await load(fresh(step.protocol, bare()), { push: step.shows !== "flp" });
   if (step.shows === "flp") await attack();
-  byId(step.shows === "tax" ? "tax-box" : "tour").scrollIntoView({ block: "nearest" });
+  // Where it is narrow the story stands above the board.
+  const above = getComputedStyle(byId("tour")).order === "-1";
+  byId(step.shows === "tax" ? "tax-box" : "tour").scrollIntoView({ block: above ? "start" : "nearest" });
 }
 
 // The text of a step, or what is said before the first.
@@ -300,8 +316,7 @@ function target() {
 function chosen(then) {
   if (app.selected === null) {
     say("Choose a process first");
-    byId("hint").textContent = "Choose a process first: click it, or press its number.";
-    byId("hint").classList.add("asked");
+    hint("Choose a process first: click it, or press its number.");
     return;
   }
   then(app.selected);
@@ -311,7 +326,7 @@ const deeds = {
   crash: () => chosen((node) => act([frameOf(node).status === "down" ? { restart: node } : { crash: node }]).catch(fail)),
   pause: () => chosen((node) => act([frameOf(node).status === "paused" ? { resume: node } : { pause: node }]).catch(fail)),
   cutOff: () => chosen((node) => cut(others(node))),
-  traitor: () => chosen((node) => act([{ traitor: { node, conduct: frameOf(node).traitor ? "loyal" : { lies: { per_mille: 600 } } } }]).catch(fail)),
+  traitor: () => app.about.bears.traitors === "none" ? hint("This protocol is not made for traitors: it takes every word for true.") : chosen((node) => act([{ traitor: { node, conduct: frameOf(node).traitor ? "loyal" : { lies: { per_mille: 600 } } } }]).catch(fail)),
   expire: () => chosen((node) => act([{ expire: node }]).catch(fail)),
   blank: () => chosen((node) => act([{ restart_blank: node }]).catch(fail)),
   heal: () => act(["heal"]).catch(fail),
@@ -347,7 +362,7 @@ function tools() {
     button("Pause / go on", "It stands still and notices nothing (p)", deeds.pause),
     button("Cut off / mend", "All its links (x)", deeds.cutOff),
     button("Timer", "Its next timer runs out now (e)", deeds.expire),
-    button("Traitor / loyal", "It lies from now on (t)", deeds.traitor),
+    ...(app.about.bears.traitors === "none" ? [] : [button("Traitor / loyal", "It lies from now on (t)", deeds.traitor)]),
     button("Heal", "All links (h)", deeds.heal),
   );
 }
@@ -507,8 +522,7 @@ function frame(now) {
 function choose(node) {
   if (node >= count()) return;
   app.selected = app.selected === node ? null : node;
-  byId("hint").textContent = HINT;
-  byId("hint").classList.remove("asked");
+  hint(HINT, false);
   app.stage.select(app.selected);
   refresh();
 }
@@ -627,7 +641,7 @@ function compareForm() {
       .then((rows) => {
         const ms = (us) => clock(us);
         panels.table(out, ["protocol", "n", "messages", "writes to disk", "asked", "answered", "lost", "latency, median and longest", "messages to an answer", "broke"],
-          rows.map((row) => [row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost, row.latency_us ? row.latency_us.map(ms).join(", ") : "", row.rounds ?? "", row.broken ? row.broken.rule : ""]));
+          rows.map((row) => [row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost ?? "none may be", row.latency_us ? row.latency_us.map(ms).join(", ") : "", row.rounds ?? "", row.broken ? row.broken.rule : ""]));
       })
       .catch((error) => {
         out.textContent = error.message;

@@ -63,8 +63,10 @@ export class Recording {
     state.k += 1;
   }
 
-  // Whether this rule has broken within the first k events, and how.
+  // Whether this rule has broken within the first k events, and how. What is found at the end of a run comes with
+  // its last event.
   brokenAt(rule, k) {
-    return this.outcome.all_broken.find((broken) => broken.broken.rule === rule && broken.event < k);
+    const within = (broken) => broken.event < k || (k === this.length && broken.event === k);
+    return this.outcome.all_broken.find((broken) => broken.broken.rule === rule && within(broken));
   }
 }

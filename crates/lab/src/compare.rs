@@ -21,9 +21,9 @@ pub struct Row {
     pub asked: usize,
     /// Those that were answered.
     pub answered: usize,
-    /// Those that were answered, and whose writes are gone in the end. 0 for a protocol that says that it loses
-    /// none, unless the rule that says so is [`Row::broken`].
-    pub lost: u64,
+    /// Those that were answered, and whose writes are gone in the end, of a protocol that may lose any. `None` for
+    /// one that promises to lose none: then there is a rule that says so, and it is [`Row::broken`] if it does.
+    pub lost: Option<u64>,
     /// How long answers took, in microseconds: the median, and the longest.
     pub latency_us: Option<(u64, u64)>,
     /// How many messages one after the other led to an answer: the median.
@@ -64,7 +64,7 @@ pub fn compare(subjects: &[(&dyn Subject, Setup)], script: &Script) -> Result<Ve
             writes: outcome.tally.persisted,
             asked: outcome.tally.asked.len(),
             answered: outcome.tally.replied.len(),
-            lost: outcome.lost.unwrap_or(0),
+            lost: outcome.lost,
             latency_us: median.zip(latency.last().copied()),
             rounds: rounds.get(rounds.len() / 2).copied(),
             broken: outcome.broken,

@@ -80,10 +80,11 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         let (median, longest) =
             row.latency_us.map_or_else(Default::default, |(a, b)| (ms(a), ms(b)));
+        let lost = row.lost.map_or_else(|| "-".to_owned(), |lost| lost.to_string());
         let rounds = row.rounds.map(|rounds| rounds.to_string()).unwrap_or_default();
         text += &format!(
-            "{:<16}{:>3}{:>9}{:>7}{:>6}{:>9}{:>5}{median:>9}{longest:>9}{rounds:>7}\n",
-            row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost
+            "{:<16}{:>3}{:>9}{:>7}{:>6}{:>9}{lost:>5}{median:>9}{longest:>9}{rounds:>7}\n",
+            row.protocol, row.n, row.messages, row.writes, row.asked, row.answered
         );
         if let Some(broken) = &row.broken {
             text += &wrapped("  broke", 2, &broken.to_string());
@@ -92,6 +93,6 @@ fn table(rows: &[Row]) -> String {
     if rows.iter().any(|row| row.n != rows[0].n) {
         text += "\nNot all of them have as many processes: --n gives all the same.\n";
     }
-    text += "\nMedian and longest say how long answers took, in ms. A round is a message that\nan answer had to wait for. Writes are to disks, of all processes. Lost is what\nwas answered and is gone in the end.\n";
+    text += "\nMedian and longest say how long answers took, in ms. A round is a message that\nan answer had to wait for. Writes are to disks, of all processes. Lost is what\nwas answered and is gone in the end; - where a rule says that nothing may be, and\nwould be broken.\n";
     text
 }
