@@ -115,7 +115,7 @@ impl<E: Engine> Core<E> {
     }
 
     /// What is to be streamed of a snapshot that was asked for; `None` if it is not wanted any more:
-    /// it may have waited. From now on the log behind it is kept ([`pins`](super::pins)), and the
+    /// it may have waited. From now on the log behind it is kept (`pins.rs`), and the
     /// driver says what became of it by [`Input::SnapshotSent`](super::Input::SnapshotSent).
     #[must_use]
     pub fn snapshot_view(&mut self, out: &SnapshotOut) -> Option<mvcc::View> {
