@@ -15,6 +15,7 @@
 //! The commit that comes out has the outcome, not the way to it: a key that was created and
 //! deleted again is not in it, one deleted and created again is in it as both.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -49,6 +50,43 @@ pub(crate) struct Draft<'a> {
     /// What its effects take, at most: what is written twice counts twice.
     bytes: usize,
     bytes_max: usize,
+    patience: Option<&'a Patience>,
+}
+
+/// How many rows may be looked at where others wait meanwhile. Once it is over, whatever a draft
+/// says is void.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    left: Cell<usize>,
+    over: Cell<bool>,
+}
+
+impl Patience {
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { left: Cell::new(rows), over: Cell::new(false) }
+    }
+
+    /// Whether there was more to look at.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    fn spend(&self, rows: usize) -> Result<(), Error> {
+        match self.left.get().checked_sub(rows) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => Err(self.end()),
+        }
+    }
+
+    /// The error is for nobody to see.
+    fn end(&self) -> Error {
+        self.left.set(0);
+        self.over.set(true);
+        Error::RequestTooLarge
+    }
 }
 
 /// What came out of a draft.
@@ -67,6 +105,7 @@ impl From<ReadError> for Error {
         match error {
             ReadError::Compacted { .. } => Self::Compacted,
             ReadError::Future { .. } => Self::FutureRev,
+            ReadError::TooLong => Self::RequestTooLarge,
             ReadError::Engine(error) => Self::Storage(error.to_string()),
         }
     }
@@ -89,7 +128,13 @@ impl<'a> Draft<'a> {
             rows: BTreeMap::new(),
             bytes: NUMBERS_BYTES,
             bytes_max: usize::MAX,
+            patience: None,
         }
+    }
+
+    /// The same, and it looks at no more rows than there is patience for.
+    pub(crate) fn patient(self, patience: &'a Patience) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// The same, and its effects may take so many bytes.
@@ -157,12 +202,23 @@ impl<'a> Draft<'a> {
 
     /// The records of `span` at `at`, in key order.
     pub(crate) fn scan(&self, span: &KeySpan, at: Revision) -> Result<Scan<'_>, Error> {
-        let lower = self.view.scan(span, at.min(self.view.revision()))?;
-        Ok(Scan { lower, ahead: None, upper: self.upper(span, at).peekable() })
+        let mut lower = self.view.scan(span, at.min(self.view.revision()))?;
+        if let Some(patience) = self.patience {
+            // What has to be passed over to find what was there long ago is not known before.
+            if at < self.view.revision() {
+                return Err(patience.end());
+            }
+            lower.look_at(patience.left.get());
+        }
+        let upper = self.upper(span, at).peekable();
+        Ok(Scan { lower, ahead: None, upper, patience: self.patience })
     }
 
     /// How many keys `span` has at `at`.
     pub(crate) fn count(&self, span: &KeySpan, at: Revision) -> Result<i64, Error> {
+        if self.patience.is_some() && !mutant::on(Mutant::CountApplied) {
+            return self.scan(span, at)?.try_fold(0, |count, record| record.map(|_| count + 1));
+        }
         let applied = at.min(self.view.revision());
         let mut count = self.view.count(span, applied)?;
         for (key, record) in self.upper(span, at) {
@@ -226,7 +282,8 @@ impl<'a> Draft<'a> {
         &self,
         prefix: &[u8],
     ) -> Result<impl Iterator<Item = Result<(Bytes, Bytes), Error>>, Error> {
-        let mut lower = self.view.meta_scan(prefix)?.peekable();
+        let lower = Rows { rows: self.view.meta_scan(prefix)?, patience: self.patience };
+        let mut lower = lower.peekable();
         let own = self.rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
         let own = own.take_while(move |(key, _)| key.starts_with(prefix));
         let own = own.map(|(key, value)| (key, value.as_ref()));
@@ -240,7 +297,7 @@ impl<'a> Draft<'a> {
                     }
                     (Some(Ok((below, _))), Some((above, _))) if below > *above => {}
                     (None, Some(_)) => {}
-                    _ => return lower.next().map(|row| row.map_err(Error::from)),
+                    _ => return lower.next(),
                 }
                 if let Some((key, Some(value))) = upper.next() {
                     return Some(Ok((key.clone(), value.clone())));
@@ -371,12 +428,50 @@ where
     }
 }
 
+/// The meta rows of the view, as far as there is patience.
+struct Rows<'a> {
+    rows: mvcc::MetaScan<'a>,
+    patience: Option<&'a Patience>,
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<(Bytes, Bytes), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Some(patience) = self.patience else {
+            return self.rows.next().map(|row| row.map_err(Error::from));
+        };
+        self.rows.look_at(patience.left.get());
+        let row = self.rows.next();
+        patience.left.set(self.rows.left());
+        if matches!(row, Some(Err(ReadError::TooLong))) {
+            return Some(Err(patience.end()));
+        }
+        row.map(|row| row.map_err(Error::from))
+    }
+}
+
 /// Records of a span in key order. See [`Draft::scan`].
 pub(crate) struct Scan<'a> {
     lower: mvcc::Scan<'a>,
     /// A record of the view that was read and is still to come.
     ahead: Option<Record>,
     upper: Peekable<Box<dyn Iterator<Item = Item<'a>> + 'a>>,
+    patience: Option<&'a Patience>,
+}
+
+impl Scan<'_> {
+    /// The view's next record, as far as there is patience.
+    fn next_lower(&mut self) -> Result<Option<Record>, Error> {
+        let Some(patience) = self.patience else { return Ok(self.lower.next().transpose()?) };
+        self.lower.look_at(patience.left.get());
+        let record = self.lower.next().transpose();
+        patience.left.set(self.lower.left());
+        match record {
+            Err(ReadError::TooLong) => Err(patience.end()),
+            record => Ok(record?),
+        }
+    }
 }
 
 impl Iterator for Scan<'_> {
@@ -386,9 +481,9 @@ impl Iterator for Scan<'_> {
         loop {
             let lower = match self.ahead.take() {
                 Some(record) => Some(record),
-                None => match self.lower.next().transpose() {
+                None => match self.next_lower() {
                     Ok(record) => record,
-                    Err(error) => return Some(Err(error.into())),
+                    Err(error) => return Some(Err(error)),
                 },
             };
             let Some((upper, _)) = self.upper.peek() else { return lower.map(Ok) };
@@ -402,6 +497,9 @@ impl Iterator for Scan<'_> {
                 }
                 Some(lower) if lower.key() > *upper => self.ahead = Some(lower),
                 _ => {}
+            }
+            if let Some(Err(error)) = self.patience.map(|patience| patience.spend(1)) {
+                return Some(Err(error));
             }
             if let Some((_, Some(record))) = self.upper.next() {
                 return Some(Ok(record.clone()));

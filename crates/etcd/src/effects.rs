@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mvcc::{Batch, Change, Commit, Record, Revision};
 use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 /// Why an entry cannot be applied. It was proposed by something else than this crate, or
 /// damaged on its way: the member must stop, and no retry helps.
@@ -109,6 +110,25 @@ pub(crate) fn row_bytes(key: &[u8], value: Option<&[u8]>) -> usize {
 /// A tag, a length, and so many bytes.
 fn field_bytes(bytes: usize) -> usize {
     1 + prost::length_delimiter_len(bytes) + bytes
+}
+
+/// Whether effects hold more than so many changes and rows. Looks at no more of them than that; of
+/// what is malformed it says anything.
+pub(crate) fn is_longer(effects: &Bytes, changes: usize) -> bool {
+    // A change takes a tag, a length, and at least a tag and a length within.
+    let mut rest = &effects[..];
+    if rest.len() / 4 <= changes {
+        return false;
+    }
+    let mut found = 0;
+    while !rest.is_empty() && found <= changes {
+        let Ok((tag, wire)) = decode_key(&mut rest) else { return false };
+        found += usize::from(wire == WireType::LengthDelimited);
+        if skip_field(wire, tag, &mut rest, DecodeContext::default()).is_err() {
+            return false;
+        }
+    }
+    found > changes
 }
 
 /// The effects of one request.

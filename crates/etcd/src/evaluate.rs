@@ -13,9 +13,10 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::AlarmType;
 use proto::etcdserverpb::alarm_request::AlarmAction;
 
-use crate::draft::Draft;
+use crate::draft::{Draft, Patience};
 use crate::error::Error;
 use crate::lease::{self, Ends};
+use crate::long::Long;
 use crate::machine::{Leading, Machine};
 use crate::member::{self, Council, MemberChange};
 use crate::meta;
@@ -55,6 +56,9 @@ pub enum Evaluated {
         /// The answer.
         outcome: Box<Result<Response, Error>>,
     },
+    /// It looks at more than [`Limits::rows_at_once`](crate::Limits::rows_at_once), and nothing
+    /// has come of it yet: see [`Long`].
+    Long(Long),
 }
 
 /// What a handler makes of a request: done already, or an outcome on the state.
@@ -75,9 +79,11 @@ impl<E: Engine> Machine<E> {
             config: &self.config,
             facts: &self.facts,
             size_bytes: self.size_bytes,
+            patience: Patience::new(self.config.limits.rows_at_once),
         };
-        match desk.evaluate(request) {
+        match desk.evaluate(&request) {
             Ok(evaluated) => evaluated,
+            Err(_) if desk.patience.is_over() => Evaluated::Long(Long::Request(Box::new(request))),
             Err(error) => Evaluated::Read(Box::new(Err(error))),
         }
     }
@@ -91,6 +97,7 @@ struct Desk<'a> {
     config: &'a crate::machine::Config,
     facts: &'a member::ClusterFacts,
     size_bytes: u64,
+    patience: Patience,
 }
 
 /// What the alarms that are raised do to a request.
@@ -103,28 +110,28 @@ enum Write {
 }
 
 impl Desk<'_> {
-    fn evaluate(&mut self, request: Request) -> Step {
+    fn evaluate(&mut self, request: &Request) -> Step {
         match request {
-            Request::Put(request) => self.put(&request),
-            Request::DeleteRange(request) => self.delete_range(&request),
-            Request::Txn(request) if !txn::is_read_only(&request) => self.txn(&request),
-            Request::Compact(request) => self.compact(request),
-            Request::LeaseGrant(request) => self.lease_grant(request),
-            Request::LeaseRevoke(request) => self.lease_revoke(request),
-            Request::LeaseKeepAlive(request) => self.lease_keep_alive(request),
-            Request::LeaseTimeToLive(request) => self.lease_time_to_live(request),
+            Request::Put(request) => self.put(request),
+            Request::DeleteRange(request) => self.delete_range(request),
+            Request::Txn(request) if !txn::is_read_only(request) => self.txn(request),
+            Request::Compact(request) => self.compact(*request),
+            Request::LeaseGrant(request) => self.lease_grant(*request),
+            Request::LeaseRevoke(request) => self.lease_revoke(*request),
+            Request::LeaseKeepAlive(request) => self.lease_keep_alive(*request),
+            Request::LeaseTimeToLive(request) => self.lease_time_to_live(*request),
             Request::LeaseLeases(_) => self.lease_leases(),
-            Request::MemberAdd(request) => self.member_add(&request),
-            Request::MemberRemove(request) => self.member_remove(request),
-            Request::MemberUpdate(request) => self.member_update(&request),
-            Request::MemberPromote(request) => self.member_promote(request),
+            Request::MemberAdd(request) => self.member_add(request),
+            Request::MemberRemove(request) => self.member_remove(*request),
+            Request::MemberUpdate(request) => self.member_update(request),
+            Request::MemberPromote(request) => self.member_promote(*request),
             Request::Alarm(request) if request.action() != AlarmAction::Get => {
-                self.set_alarm(request)
+                self.set_alarm(*request)
             }
-            Request::Publish(request) => self.publish(request),
-            reads => match read::check(&reads, &self.config.limits) {
+            Request::Publish(request) => self.publish(request.clone()),
+            reads => match read::check(reads, &self.config.limits) {
                 Err(error) => Ok(Evaluated::Refused(error)),
-                Ok(()) => Ok(answer(read::answer(&mut self.draft(), &reads)?)),
+                Ok(()) => Ok(answer(read::answer(&mut self.patient(), reads)?)),
             },
         }
     }
@@ -132,6 +139,11 @@ impl Desk<'_> {
     fn draft(&self) -> Draft<'_> {
         let draft = Draft::new(self.view, Some(&self.leading.overlay));
         draft.within(self.config.limits.effects_bytes_max)
+    }
+
+    /// The same, for what may look at many rows, and is done aside if it does ([`Long`]).
+    fn patient(&self) -> Draft<'_> {
+        self.draft().patient(&self.patience)
     }
 
     /// Refuses what is too large, or too much at once.
@@ -205,7 +217,7 @@ impl Desk<'_> {
             return Ok(refused);
         }
         self.heed_alarms(Write::Shrinks)?;
-        let mut draft = self.draft();
+        let mut draft = self.patient();
         let response = Response::DeleteRange(txn::delete_range(&mut draft, request)?);
         if draft.is_clean() {
             return Ok(answer(response));
@@ -226,7 +238,7 @@ impl Desk<'_> {
             return Ok(refused);
         }
         self.heed_alarms(if cost_bytes > 0 { Write::Grows } else { Write::Shrinks })?;
-        let mut draft = self.draft();
+        let mut draft = self.patient();
         let response = Response::Txn(txn::txn(&mut draft, request)?);
         if draft.is_clean() {
             return Ok(answer(response));
@@ -301,16 +313,16 @@ impl Desk<'_> {
         }
         self.heed_alarms(Write::Shrinks)?;
         let id = txn::lease_id(request.id).ok_or(Error::LeaseNotFound)?;
-        let mut draft = self.draft();
+        let mut draft = self.patient();
         lease::revoke(&mut draft, id)?;
         let written = draft.finish()?;
         let effects = self.leading.end(id, Ends::Whole, written);
-        let response = pb::LeaseRevokeResponse { header: header(self.draft().base()) };
+        let response = pb::LeaseRevokeResponse { header: header(self.patient().base()) };
         Ok(Evaluated::Propose { effects, outcome: Box::new(Ok(Response::LeaseRevoke(response))) })
     }
 
     fn lease_keep_alive(&mut self, request: pb::LeaseKeepAliveRequest) -> Step {
-        let draft = self.draft();
+        let draft = self.patient();
         let mut response =
             pb::LeaseKeepAliveResponse { header: header(draft.base()), id: request.id, ttl: 0 };
         let id = LeaseId(request.id);
@@ -319,7 +331,7 @@ impl Desk<'_> {
         };
         match self.leading.deadlines.get(id) {
             Some(deadline) if deadline <= self.now => {
-                let mut draft = self.draft();
+                let mut draft = self.patient();
                 let ends = lease::end(&mut draft, id)?;
                 let written = draft.finish()?;
                 let effects = self.leading.end(id, ends, written);
@@ -336,38 +348,13 @@ impl Desk<'_> {
     }
 
     fn lease_time_to_live(&mut self, request: pb::LeaseTimeToLiveRequest) -> Step {
-        let draft = self.draft();
-        let id = LeaseId(request.id);
-        let mut response = pb::LeaseTimeToLiveResponse {
-            header: header(draft.base()),
-            id: request.id,
-            ttl: -1,
-            ..Default::default()
-        };
-        if let Some(row) = lease::find(&draft, id)? {
-            let left = self.leading.deadlines.get(id).map(|end| end.saturating_sub(self.now));
-            let left = left.unwrap_or_else(|| lease::ttl(row.ttl_s));
-            response.ttl = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-            response.granted_ttl = row.ttl_s;
-            if request.keys {
-                response.keys = lease::keys(&draft, id)?;
-            }
-        }
-        Ok(answer(Response::LeaseTimeToLive(response)))
+        let left = self.leading.deadlines.left(LeaseId(request.id), self.now);
+        Ok(answer(lease::time_to_live(&self.patient(), request, left)?))
     }
 
-    /// All leases; those that end first come first, those not yet applied last.
     fn lease_leases(&mut self) -> Step {
-        let draft = self.draft();
-        let mut all = lease::all(&draft)?;
-        all.retain(|(_, row)| !row.ending);
-        let alive = |id: &LeaseId| all.binary_search_by_key(id, |(id, _)| *id).is_ok();
-        let running = self.leading.deadlines.in_order().filter(alive);
-        let waiting = all.iter().map(|(id, _)| *id);
-        let waiting = waiting.filter(|id| self.leading.deadlines.get(*id).is_none());
-        let leases = running.chain(waiting).map(|id| pb::LeaseStatus { id: id.0 }).collect();
-        let response = pb::LeaseLeasesResponse { header: header(draft.base()), leases };
-        Ok(answer(Response::LeaseLeases(response)))
+        let draft = self.patient();
+        Ok(answer(lease::list(&draft, self.leading.deadlines.in_order())?))
     }
 
     fn council(&self) -> Result<Council<'_>, Error> {

@@ -28,7 +28,7 @@ fn machine() -> Machine<MemEngine> {
 }
 
 fn limits() -> Limits {
-    Limits { max_lease_ttl_s: 1_000_000, ..Limits::default() }
+    Limits { max_lease_ttl_s: 1_000_000, rows_at_once: 4, ..Limits::default() }
 }
 
 /// A machine with a few keys, a lease and a member.
@@ -144,15 +144,22 @@ pub fn requests(data: &[u8]) -> bool {
             continue;
         };
         now += Duration::from_secs(u64::from(*kind >> 5) * 20);
-        let effects = match machine.evaluate(now, request) {
+        let evaluated = match machine.evaluate(now, request) {
+            Evaluated::Long(long) => {
+                let done = machine.begin_long(now, long).run();
+                machine.end_long(done)
+            }
+            other => other,
+        };
+        let effects = match evaluated {
             Evaluated::Propose { effects, .. } | Evaluated::Membership { effects, .. } => effects,
-            Evaluated::Refused(_) | Evaluated::Read(_) => continue,
+            Evaluated::Refused(_) | Evaluated::Read(_) | Evaluated::Long(_) => continue,
         };
         let index = machine.applied().index + 1;
         let applied = machine.apply(now, index, term, &effects).expect("what was proposed fits");
         assert!(!applied.stale);
         let expired = machine.expire(now).expect("the rows of leases are ours");
-        for effects in expired {
+        for effects in expired.effects {
             let index = machine.applied().index + 1;
             machine.apply(now, index, term, &effects).expect("what was proposed fits");
         }

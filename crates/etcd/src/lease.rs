@@ -38,6 +38,7 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::meta::{self, LeaseRow};
 use crate::mutant::{self, Mutant};
+use crate::request::{Response, header};
 
 /// After how long to look again at a lease whose revocation is in flight.
 pub(crate) const AGAIN: Duration = Duration::from_secs(3);
@@ -71,6 +72,11 @@ impl Deadlines {
 
     pub(crate) fn first(&self) -> Option<(Duration, LeaseId)> {
         self.by_time.first().copied()
+    }
+
+    /// How long a lease has still; `None` if its time has not begun.
+    pub(crate) fn left(&self, id: LeaseId, now: Duration) -> Option<Duration> {
+        self.get(id).map(|end| end.saturating_sub(now))
     }
 
     /// The leases in the order in which they end.
@@ -124,6 +130,46 @@ pub fn leases(view: &View) -> Result<Vec<(LeaseId, i64)>, Error> {
 pub(crate) fn keys(draft: &Draft<'_>, id: LeaseId) -> Result<Vec<Bytes>, Error> {
     let rows = draft.meta_scan(&meta::attached_to(id))?;
     Ok(rows.keys().map(meta::attached_key).collect())
+}
+
+/// Answers how long a lease has still. `left` is what the leader knows of that: without, it has
+/// all of its time.
+pub(crate) fn time_to_live(
+    draft: &Draft<'_>,
+    request: pb::LeaseTimeToLiveRequest,
+    left: Option<Duration>,
+) -> Result<Response, Error> {
+    let id = LeaseId(request.id);
+    let mut response = pb::LeaseTimeToLiveResponse {
+        header: header(draft.base()),
+        id: request.id,
+        ttl: -1,
+        ..Default::default()
+    };
+    if let Some(row) = find(draft, id)? {
+        let left = left.unwrap_or_else(|| ttl(row.ttl_s));
+        response.ttl = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+        response.granted_ttl = row.ttl_s;
+        if request.keys {
+            response.keys = keys(draft, id)?;
+        }
+    }
+    Ok(Response::LeaseTimeToLive(response))
+}
+
+/// Answers with all leases: those that end first come first, as in `running`, and those whose
+/// time has not begun last.
+pub(crate) fn list(
+    draft: &Draft<'_>,
+    running: impl Iterator<Item = LeaseId>,
+) -> Result<Response, Error> {
+    let mut waiting: BTreeSet<LeaseId> =
+        all(draft)?.into_iter().filter(|(_, row)| !row.ending).map(|(id, _)| id).collect();
+    let mut ids: Vec<LeaseId> = running.filter(|id| waiting.remove(id)).collect();
+    ids.extend(waiting);
+    let leases = ids.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
+    let response = pb::LeaseLeasesResponse { header: header(draft.base()), leases };
+    Ok(Response::LeaseLeases(response))
 }
 
 /// Writes the row of a new lease; returns its TTL in seconds. `chosen` is the id, for a request

@@ -21,6 +21,7 @@
 //! - `check`, `draft`, `range`, `txn`, `lease`, `member`, `alarm`, `quota`: evaluation, by
 //!   concept. A `draft` is the state as one request sees it: the applied state, the proposals in
 //!   flight (`overlay`), its own writes.
+//! - [`Long`]: what takes so long that it is done in a thread of its own, evaluating and applying.
 //! - `effects`: what goes into the log. `meta`: what the state holds beside the users' keys.
 //! - [`watch`]: who is told what. [`restore`]: the rows of a state that comes from elsewhere.
 //!
@@ -74,6 +75,7 @@ mod evaluate;
 pub mod fuzzing;
 mod lease;
 mod limits;
+mod long;
 mod machine;
 mod member;
 mod meta;
@@ -96,7 +98,8 @@ pub use error::{Code, Effect, Error, Retry};
 pub use evaluate::Evaluated;
 pub use lease::leases;
 pub use limits::Limits;
-pub use machine::{Applied, Config, Machine};
+pub use long::{Insertion, InsertionDone, Long, LongDone, LongWork};
+pub use machine::{Applied, Config, Expired, Machine};
 pub use member::{
     ClusterFacts, FoundingMember, MemberChange, cluster_id, member_id, members, parse_urls,
     was_removed,

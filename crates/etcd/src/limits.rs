@@ -15,6 +15,10 @@ pub struct Limits {
     /// them. A request that would do more is refused. The log must take such an entry: the
     /// default is half of a segment, and two of the largest are under way in any range.
     pub effects_bytes_max: usize,
+    /// Keys and rows that a request may look at while others wait, and changes that an entry may
+    /// hold to be applied while others wait: more is done in a thread where it may take its time
+    /// ([`crate::Long`], [`crate::Insertion`]).
+    pub rows_at_once: usize,
     /// A lease is granted at least this long, in seconds.
     pub min_lease_ttl_s: i64,
     /// A lease of more seconds is refused.
@@ -46,6 +50,7 @@ impl Default for Limits {
             max_txn_ops: 128,
             max_request_bytes: 3 << 19,
             effects_bytes_max: 16 << 20,
+            rows_at_once: 256,
             min_lease_ttl_s: 2,
             max_lease_ttl_s: 9_000_000_000,
             max_expiries_at_once: 500,

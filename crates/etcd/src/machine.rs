@@ -22,6 +22,7 @@
 //!
 //! Time is monotonic, counted from a point of the caller's; only deadlines of leases use it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +30,12 @@ use bytes::Bytes;
 use mvcc::engine::Engine;
 use mvcc::{AppliedMark, Batch, Commit, LeaseId, Revision, State, View};
 
-use crate::draft::{Draft, Written};
+use crate::draft::{Draft, Patience, Written};
 use crate::effects::{Effects, MalformedEffects};
 use crate::error::Error;
 use crate::lease::{self, Deadlines, Ends};
 use crate::limits::Limits;
+use crate::long::Long;
 use crate::member::{self, ClusterFacts, FoundingMember};
 use crate::meta::{self, MemberRow};
 use crate::mutant::{self, Mutant};
@@ -64,6 +66,60 @@ pub struct Applied {
     pub members_changed: bool,
     /// It was evaluated in another term than it was appended in, and did nothing.
     pub stale: bool,
+    /// It held effects.
+    evaluated: bool,
+}
+
+impl Applied {
+    /// How many versions of keys it has made.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.commit.as_ref().map_or(0, |commit| commit.changes.len())
+    }
+
+    pub(crate) fn is_proposal(&self) -> bool {
+        self.evaluated && !self.stale
+    }
+}
+
+/// What the entry at an index, of a term, does to a state whose newest revision is `newest`. The
+/// row comes on top, whatever becomes of the effects; empty effects are none.
+pub(crate) fn batch_of(
+    (index, term): (u64, u64),
+    effects: &Bytes,
+    row: Option<(Bytes, Option<Bytes>)>,
+    newest: Revision,
+) -> Result<(Batch, Applied), MalformedEffects> {
+    let nothing =
+        |row: Option<_>| Batch { index, term, meta: row.into_iter().collect(), ..Batch::default() };
+    if effects.is_empty() {
+        return Ok((nothing(row), Applied::default()));
+    }
+    let effects = Effects::decode(effects)?;
+    if effects.term != term && !mutant::on(Mutant::ApplyStale) {
+        let applied = Applied { stale: true, evaluated: true, ..Applied::default() };
+        return Ok((nothing(row), applied));
+    }
+    effects.check(newest)?;
+    let mut batch = effects.into_batch(index, term);
+    batch.meta.extend(row);
+    let applied = Applied {
+        commit: batch.commit.clone(),
+        compacted: batch.compact,
+        members_changed: batch.meta.iter().any(|(key, _)| key.starts_with(meta::MEMBERS)),
+        stale: false,
+        evaluated: true,
+    };
+    Ok((batch, applied))
+}
+
+/// What comes of leases whose time is up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Expired {
+    /// To be proposed, each as an entry.
+    pub effects: Vec<Bytes>,
+    /// The end of one that takes long ([`Machine::begin_long`]); nothing else then.
+    pub long: Option<Long>,
 }
 
 /// The state machine. See the module.
@@ -275,31 +331,19 @@ impl<E: Engine> Machine<E> {
         effects: &Bytes,
         row: Option<(Bytes, Option<Bytes>)>,
     ) -> Result<Applied, MalformedEffects> {
-        let nothing =
-            Batch { index, term, meta: row.iter().cloned().collect(), ..Batch::default() };
-        if effects.is_empty() {
-            self.state.apply(nothing);
-            return Ok(Applied::default());
-        }
-        let effects = Effects::decode(effects)?;
-        if effects.term != term && !mutant::on(Mutant::ApplyStale) {
-            self.state.apply(nothing);
-            return Ok(Applied { stale: true, ..Applied::default() });
-        }
-        effects.check(self.state.revision())?;
-        let mut batch = effects.into_batch(index, term);
-        batch.meta.extend(row);
-        let applied = Applied {
-            commit: batch.commit.clone(),
-            compacted: batch.compact,
-            members_changed: batch.meta.iter().any(|(key, _)| key.starts_with(meta::MEMBERS)),
-            stale: false,
-        };
+        let (batch, applied) = batch_of((index, term), effects, row, self.state.revision())?;
         self.state.apply(batch);
+        if applied.is_proposal() {
+            self.leader_applied(now, term, &applied);
+        }
+        Ok(applied)
+    }
+
+    /// An entry of this term, if the machine leads in it, is one of its proposals.
+    pub(crate) fn leader_applied(&mut self, now: Duration, term: u64, applied: &Applied) {
         if let Some(leading) = self.leading.as_mut().filter(|leading| leading.term == term) {
             leading.applied(now, applied.commit.as_ref().map(|commit| commit.revision));
         }
-        Ok(applied)
     }
 
     /// The entry at `index` is not for the state machine: it counts as applied.
@@ -324,12 +368,13 @@ impl<E: Engine> Machine<E> {
 
     /// The effects that end the leases whose time is up, each an entry of its own, or a part of
     /// one. At most [`Limits::max_expiries_at_once`], and none more once they have
-    /// [`Limits::effects_bytes_max`]; call again while [`Machine::next_deadline`] has passed.
+    /// [`Limits::effects_bytes_max`] or have looked at [`Limits::rows_at_once`]; call again while
+    /// [`Machine::next_deadline`] has passed. One that looks at more by itself takes long.
     ///
     /// # Errors
     /// If the first of them cannot be read; if a later one, it is the next call's first.
-    pub fn expire(&mut self, now: Duration) -> Result<Vec<Bytes>, Error> {
-        let mut expired = Vec::new();
+    pub fn expire(&mut self, now: Duration) -> Result<Expired, Error> {
+        let mut expired = Expired::default();
         let limits = &self.config.limits;
         let early = mutant::on(Mutant::EndEarly);
         let now = if early { now + Duration::from_secs(1) } else { now };
@@ -340,23 +385,28 @@ impl<E: Engine> Machine<E> {
         };
         leading.looked = now;
         let mut bytes = 0;
-        while expired.len() < limits.max_expiries_at_once
+        let patience = Patience::new(limits.rows_at_once);
+        while expired.effects.len() < limits.max_expiries_at_once
             && bytes < limits.effects_bytes_max
             && leading.overlay.len() < limits.max_proposals_in_flight
         {
             match leading.deadlines.first() {
                 Some((deadline, id)) if deadline <= now => {
-                    match leading.expire(&view, id, limits) {
+                    match leading.expire(&view, id, limits, &patience) {
                         Ok(effects) => {
                             bytes += effects.len();
-                            expired.push(effects);
+                            expired.effects.push(effects);
+                        }
+                        Err(_) if patience.is_over() => {
+                            expired.long = expired.effects.is_empty().then_some(Long::End(id));
+                            break;
                         }
                         // Revoked in flight, and granted in flight when that was evaluated; or with a
                         // key that no entry has room for, which comes from elsewhere.
                         Err(Error::LeaseNotFound | Error::RequestTooLarge) => {
                             leading.deadlines.set(id, now + lease::AGAIN);
                         }
-                        Err(error) if expired.is_empty() => return Err(error),
+                        Err(error) if expired.effects.is_empty() => return Err(error),
                         Err(_) => break,
                     }
                 }
@@ -398,18 +448,40 @@ impl Leading {
     /// Proposes what a draft has written of the end of a lease. Its deadline goes; it comes back
     /// if this is retracted.
     pub(crate) fn end(&mut self, id: LeaseId, ends: Ends, written: Written) -> Bytes {
-        let deadline = self.deadlines.remove(id);
-        let event = match ends {
-            Ends::Whole => LeaseEvent::Revoked { id, deadline },
-            Ends::Part => LeaseEvent::RevokedInPart { id, deadline },
-        };
+        let event = self.ended(id, ends);
         self.propose(written, None, Some(event))
     }
 
+    fn ended(&mut self, id: LeaseId, ends: Ends) -> LeaseEvent {
+        let deadline = self.deadlines.remove(id);
+        match ends {
+            Ends::Whole => LeaseEvent::Revoked { id, deadline },
+            Ends::Part => LeaseEvent::RevokedInPart { id, deadline },
+        }
+    }
+
+    /// Something was evaluated elsewhere, and is in flight alone: nobody looks for its keys in the
+    /// overlay.
+    pub(crate) fn propose_alone(
+        &mut self,
+        revision: Option<Revision>,
+        ends: Option<(LeaseId, Ends)>,
+    ) {
+        assert_eq!(self.overlay.len(), 0, "what takes long is in flight alone");
+        let event = ends.map(|(id, ends)| self.ended(id, ends));
+        self.overlay.push(revision, BTreeMap::new(), BTreeMap::new(), None, event);
+    }
+
     /// The lease's time is up: proposes its end, or as much of it as fits.
-    fn expire(&mut self, view: &View, id: LeaseId, limits: &Limits) -> Result<Bytes, Error> {
+    fn expire(
+        &mut self,
+        view: &View,
+        id: LeaseId,
+        limits: &Limits,
+        patience: &Patience,
+    ) -> Result<Bytes, Error> {
         let draft = Draft::new(view, Some(&self.overlay));
-        let mut draft = draft.within(limits.effects_bytes_max);
+        let mut draft = draft.within(limits.effects_bytes_max).patient(patience);
         let ends = lease::end(&mut draft, id)?;
         let written = draft.finish()?;
         Ok(self.end(id, ends, written))

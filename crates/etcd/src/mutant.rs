@@ -106,11 +106,12 @@ mod tests {
     use hunt::Hunt;
 
     use super::{Mutant, ON};
+    use crate::Limits;
     use crate::support::leases;
     use crate::support::run::{Habits, Run};
 
     /// Seeds a mutant may live through.
-    const SEEDS: u64 = 40;
+    const SEEDS: u64 = 400;
 
     /// The known way to get it wrong that a mutant stands for.
     fn way(mutant: Mutant) -> Option<u8> {
@@ -130,7 +131,9 @@ mod tests {
                 ON.set(mutant);
                 let _off = Off;
                 leases::go(seed);
-                Run::new().go(seed, 250, &Habits { depth: 8, unlucky: true });
+                let rows_at_once = if seed % 4 == 3 { 2 } else { Limits::default().rows_at_once };
+                let limits = Limits { rows_at_once, ..Limits::default() };
+                Run::with(limits).go(seed, 250, &Habits { depth: 8, unlucky: true });
                 Ok(())
             });
         }

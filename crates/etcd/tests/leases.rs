@@ -186,11 +186,11 @@ fn a_new_leader_promises_the_whole_ttl_again() {
         new.apply(Duration::ZERO, index, 1, effects).unwrap();
     }
     assert_eq!(new.next_deadline(), None, "a follower ends no lease");
-    assert_eq!(new.expire(1000 * SECOND).unwrap(), [] as [Bytes; 0]);
+    assert_eq!(new.expire(1000 * SECOND).unwrap().effects, [] as [Bytes; 0]);
     new.skip(4, 2);
     new.lead(500 * SECOND, 2).unwrap();
     assert_eq!(new.next_deadline(), Some(513 * SECOND));
-    assert_eq!(new.expire(513 * SECOND).unwrap().len(), 1);
+    assert_eq!(new.expire(513 * SECOND).unwrap().effects.len(), 1);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn an_end_that_raft_refused_comes_again() {
     solo.grant(1, 10).unwrap();
     solo.grant(2, 10).unwrap();
     solo.now = 10 * SECOND;
-    assert_eq!(solo.machine.expire(solo.now).unwrap().len(), 2);
+    assert_eq!(solo.machine.expire(solo.now).unwrap().effects.len(), 2);
     assert_eq!(solo.machine.next_deadline(), None);
     assert!(solo.leases().is_empty());
     solo.machine.retract(2);
@@ -222,7 +222,7 @@ fn ends_that_raft_refused_come_again_when_something_is_applied() {
     else {
         panic!("a put is proposed")
     };
-    assert_eq!(solo.machine.expire(solo.now).unwrap().len(), 1);
+    assert_eq!(solo.machine.expire(solo.now).unwrap().effects.len(), 1);
     solo.machine.retract(1);
     assert!(solo.machine.next_deadline().unwrap() > solo.now);
     solo.apply(effects);
@@ -237,10 +237,10 @@ fn ends_wait_until_there_is_room_in_flight() {
         solo.grant(id, 10).unwrap();
     }
     solo.now = 10 * SECOND;
-    let flight = solo.machine.expire(solo.now).unwrap();
+    let flight = solo.machine.expire(solo.now).unwrap().effects;
     assert_eq!(flight.len(), 2);
     assert_eq!(solo.machine.next_deadline(), None, "nothing but an applied entry changes that");
-    assert_eq!(solo.machine.expire(solo.now).unwrap(), [] as [Bytes; 0]);
+    assert_eq!(solo.machine.expire(solo.now).unwrap().effects, [] as [Bytes; 0]);
     for effects in flight {
         solo.apply(effects);
         assert_eq!(solo.machine.next_deadline(), Some(10 * SECOND));
@@ -312,7 +312,7 @@ fn an_end_waits_for_a_revocation_in_flight() {
     }
     solo.apply(flight.remove(0));
     solo.now = 10 * SECOND;
-    assert_eq!(solo.machine.expire(solo.now), Ok(vec![]));
+    assert_eq!(solo.machine.expire(solo.now), Ok(etcd::Expired::default()));
     assert!(solo.machine.next_deadline().unwrap() > solo.now);
     solo.machine.retract(1);
     solo.now = 20 * SECOND;
@@ -349,9 +349,9 @@ fn with_a_large_lease() -> Solo {
 fn parts(solo: &mut Solo) -> Vec<Vec<Bytes>> {
     let mut parts = Vec::new();
     while solo.machine.next_deadline().is_some_and(|deadline| deadline <= solo.now) {
-        let due = solo.machine.expire(solo.now).unwrap();
+        let due = solo.machine.expire(solo.now).unwrap().effects;
         assert_eq!(due.len(), 1, "the next part waits for the one before it");
-        assert!(solo.machine.expire(solo.now).unwrap().is_empty());
+        assert!(solo.machine.expire(solo.now).unwrap().effects.is_empty());
         for effects in due {
             assert!(effects.len() <= SMALL_BYTES, "{}", effects.len());
             let before = solo.revision();
@@ -382,7 +382,7 @@ fn a_lease_with_more_keys_than_an_entry_holds_ends_in_parts() {
 #[test]
 fn a_lease_is_gone_with_the_first_part_of_its_end() {
     let mut solo = with_a_large_lease();
-    let first = solo.machine.expire(solo.now).unwrap().remove(0);
+    let first = solo.machine.expire(solo.now).unwrap().effects.remove(0);
     for applied in [false, true] {
         if applied {
             solo.apply(first.clone());
@@ -416,12 +416,12 @@ fn the_next_leader_goes_on_with_an_end_at_once() {
     let mut old = with_a_large_lease();
     let mut gone = Vec::new();
     for _ in 0..2 {
-        let part = old.machine.expire(old.now).unwrap().remove(0);
+        let part = old.machine.expire(old.now).unwrap().effects.remove(0);
         let commit = old.apply(part).commit.unwrap();
         gone.extend(commit.changes.iter().map(|change| change.key.clone()));
     }
     // What the old leader has in flight is lost.
-    assert_eq!(old.machine.expire(old.now).unwrap().len(), 1);
+    assert_eq!(old.machine.expire(old.now).unwrap().effects.len(), 1);
     let mut new = Solo::with(small());
     new.machine.follow();
     for effects in old.log {
@@ -443,14 +443,14 @@ fn the_next_leader_goes_on_with_an_end_at_once() {
 #[test]
 fn a_part_that_raft_refused_comes_again() {
     let mut solo = with_a_large_lease();
-    let first = solo.machine.expire(solo.now).unwrap();
+    let first = solo.machine.expire(solo.now).unwrap().effects;
     solo.machine.retract(1);
     assert_eq!(solo.leases(), [1]);
     assert_eq!(attached(&mut solo, 1).len(), LARGE);
     solo.now = solo.machine.next_deadline().unwrap();
-    assert_eq!(solo.machine.expire(solo.now).unwrap(), first);
+    assert_eq!(solo.machine.expire(solo.now).unwrap().effects, first);
     solo.apply(first[0].clone());
-    assert_eq!(solo.machine.expire(solo.now).unwrap().len(), 1);
+    assert_eq!(solo.machine.expire(solo.now).unwrap().effects.len(), 1);
     solo.machine.retract(1);
     assert!(solo.leases().is_empty(), "its end has begun");
     solo.now = solo.machine.next_deadline().unwrap();
@@ -481,7 +481,7 @@ fn many_ends_at_once_are_bounded_in_bytes() {
     solo.now = 10 * SECOND;
     let mut calls = 0;
     loop {
-        let due = solo.machine.expire(solo.now).unwrap();
+        let due = solo.machine.expire(solo.now).unwrap().effects;
         let bytes: usize = due.iter().map(Bytes::len).sum();
         assert!(bytes < 2 * SMALL_BYTES, "{bytes}");
         if due.is_empty() {
@@ -492,4 +492,83 @@ fn many_ends_at_once_are_bounded_in_bytes() {
     }
     assert!(calls > 3, "{calls}");
     assert_eq!(solo.machine.state().live_keys(), 0);
+}
+
+/// A lease of many keys ends at one revision all the same, however it ends; what is asked about it
+/// takes long, and says what it always does.
+#[test]
+fn a_lease_of_many_keys_takes_long() {
+    const KEYS: usize = 40;
+    let limits = Limits { rows_at_once: 10, ..Limits::default() };
+    for ends in 0..3 {
+        let mut solo = Solo::with(limits.clone());
+        solo.grant(1, 10).unwrap();
+        for key in 0..KEYS {
+            solo.put(leased(&format!("k{key:02}"), 1)).unwrap();
+        }
+        assert_eq!(solo.long, 0);
+        assert_eq!(solo.time_to_live(1).keys.len(), KEYS);
+        assert_eq!((solo.long, solo.time_to_live(1).ttl), (1, 10));
+        let before = solo.revision();
+        match ends {
+            0 => assert_eq!(solo.revoke(1), Ok(before + 1)),
+            1 => {
+                solo.now = 10 * SECOND;
+                assert_eq!(solo.keep_alive(1), 0);
+            }
+            _ => {
+                solo.now = 10 * SECOND;
+                assert_eq!(solo.expire(), 1);
+            }
+        }
+        assert_eq!(solo.long, 3, "and nothing but these");
+        assert_eq!((solo.revision(), solo.machine.state().live_keys()), (before + 1, 0));
+        assert_eq!((solo.expire(), solo.leases()), (0, vec![]));
+    }
+}
+
+/// Many leases in the order in which they end, from a thread of its own.
+#[test]
+fn a_long_list_of_leases_takes_long() {
+    let mut solo = Solo::with(Limits { rows_at_once: 10, ..Limits::default() });
+    for id in 1..=20 {
+        solo.grant(id, 100 - id).unwrap();
+    }
+    assert_eq!(solo.leases(), (1..=20).rev().collect::<Vec<_>>());
+    assert_eq!(solo.long, 1);
+}
+
+/// An end that takes long and is refused by Raft comes again, and one that is lost with the
+/// leadership is the next leader's.
+#[test]
+fn a_long_end_that_is_not_proposed_comes_again() {
+    let mut solo = Solo::with(Limits { rows_at_once: 10, ..Limits::default() });
+    solo.grant(1, 10).unwrap();
+    for key in 0..20 {
+        solo.put(leased(&format!("k{key:02}"), 1)).unwrap();
+    }
+    solo.now = 10 * SECOND;
+    let Some(long) = solo.machine.expire(solo.now).unwrap().long else { panic!("it is short") };
+    let done = solo.machine.begin_long(solo.now, long).run();
+    assert!(matches!(solo.machine.end_long(done), etcd::Evaluated::Propose { .. }));
+    solo.machine.retract(1);
+    assert_eq!(solo.machine.expire(solo.now).unwrap(), etcd::Expired::default());
+    solo.now = solo.machine.next_deadline().unwrap();
+    let Some(long) = solo.machine.expire(solo.now).unwrap().long else { panic!("it is short") };
+    let done = solo.machine.begin_long(solo.now, long.clone()).run();
+    solo.machine.follow();
+    assert_eq!(solo.machine.end_long(done), etcd::Evaluated::Long(long.clone()));
+    solo.index += 1;
+    solo.term += 1;
+    solo.machine.skip(solo.index, solo.term);
+    solo.machine.lead(solo.now, solo.term).unwrap();
+    let done = solo.machine.begin_long(solo.now, long).run();
+    solo.machine.follow();
+    solo.index += 1;
+    solo.term += 1;
+    solo.machine.skip(solo.index, solo.term);
+    solo.machine.lead(solo.now, solo.term).unwrap();
+    assert!(matches!(solo.machine.end_long(done), etcd::Evaluated::Long(_)), "of a term before");
+    solo.now += 20 * SECOND;
+    assert_eq!((solo.expire(), solo.machine.state().live_keys()), (1, 0));
 }

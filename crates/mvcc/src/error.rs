@@ -19,6 +19,9 @@ pub enum ReadError {
         /// The newest revision of the view.
         newest: Revision,
     },
+    /// It looks at more rows than it was given ([`Scan::look_at`](crate::Scan::look_at)).
+    #[error("more rows than a read here may look at")]
+    TooLong,
     /// The engine failed. The store stops.
     #[error(transparent)]
     Engine(#[from] EngineError),

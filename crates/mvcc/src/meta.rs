@@ -24,6 +24,8 @@ const AHEAD_BYTES: usize = 256 * 1024;
 pub struct MetaScan<'a> {
     fronts: Vec<Newest<'a, Option<Bytes>>>,
     rows: Rows,
+    /// Rows that it may still look at.
+    left: usize,
 }
 
 impl<'a> MetaScan<'a> {
@@ -34,7 +36,20 @@ impl<'a> MetaScan<'a> {
     ) -> Result<Self, EngineError> {
         let fronts = levels.fronts();
         let fronts = fronts.map(|front| Newest::new(&front.meta, span, sequence, false));
-        Ok(Self { fronts: fronts.collect(), rows: Rows::new(&levels.disk, span)? })
+        let rows = Rows::new(&levels.disk, span)?;
+        Ok(Self { fronts: fronts.collect(), rows, left: usize::MAX })
+    }
+
+    /// From here on it looks at so many rows, those that are gone included: if there are more,
+    /// [`ReadError::TooLong`] follows, and the scan is over. Without a word it looks at all.
+    pub fn look_at(&mut self, rows: usize) {
+        self.left = rows;
+    }
+
+    /// Rows that it may still look at.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
     }
 
     /// The next key and its value; no value is a key that is gone.
@@ -58,8 +73,21 @@ impl<'a> MetaScan<'a> {
         Ok(Some((key, value)))
     }
 
+    /// The next key that is there, however many are gone before it.
     pub(crate) fn next_row(&mut self) -> Result<Option<(Bytes, Bytes)>, EngineError> {
         while let Some((key, value)) = self.step()? {
+            if let Some(value) = value {
+                return Ok(Some((key, value)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl MetaScan<'_> {
+    fn next_within(&mut self) -> Result<Option<(Bytes, Bytes)>, ReadError> {
+        while let Some((key, value)) = self.step()? {
+            self.left = self.left.checked_sub(1).ok_or(ReadError::TooLong)?;
             if let Some(value) = value {
                 return Ok(Some((key, value)));
             }
@@ -72,13 +100,13 @@ impl Iterator for MetaScan<'_> {
     type Item = Result<(Bytes, Bytes), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.next_row();
+        let row = self.next_within();
         if row.is_err() {
             self.fronts.clear();
             self.rows.ahead.clear();
             self.rows.over = true;
         }
-        row.map_err(ReadError::from).transpose()
+        row.transpose()
     }
 }
 

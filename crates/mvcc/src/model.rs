@@ -22,7 +22,7 @@ use world::World;
 const SEEDS: u64 = 300;
 const STEPS: usize = 120;
 /// Seeds within which a mutant must have been noticed.
-const MUTANT_SEEDS: u64 = 300;
+const MUTANT_SEEDS: u64 = 3_000;
 
 fn run(seed: u64) -> world::Seen {
     let mut world = World::new(seed);

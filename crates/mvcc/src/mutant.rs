@@ -63,11 +63,13 @@ pub(crate) enum Mutant {
     LoadDeleted,
     /// A load begins the events after the compacted revision.
     LoadEventsTooLate,
+    /// A checkpoint takes in the half of a batch that is still being inserted.
+    FreezeHalfInserted,
 }
 
 #[cfg(test)]
 impl Mutant {
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::ForgetSuperseded,
         Self::ForgetOldLatest,
         Self::ForgetTombstone,
@@ -97,6 +99,7 @@ impl Mutant {
         Self::LoadCovered,
         Self::LoadDeleted,
         Self::LoadEventsTooLate,
+        Self::FreezeHalfInserted,
     ];
 }
 

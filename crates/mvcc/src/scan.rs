@@ -96,11 +96,25 @@ impl<'a> Merge<'a> {
 /// After an error the scan is over.
 pub struct Scan<'a> {
     merge: Merge<'a>,
+    /// Rows that it may still look at.
+    left: usize,
 }
 
 impl<'a> Scan<'a> {
     pub(crate) fn new(merge: Merge<'a>) -> Self {
-        Self { merge }
+        Self { merge, left: usize::MAX }
+    }
+
+    /// From here on it looks at so many rows, those that are deleted included: if there are more,
+    /// [`ReadError::TooLong`] follows, and the scan is over. Without a word it looks at all.
+    pub fn look_at(&mut self, rows: usize) {
+        self.left = rows;
+    }
+
+    /// Rows that it may still look at.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
     }
 }
 
@@ -110,6 +124,11 @@ impl Iterator for Scan<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let record = self.merge.head()?.1.cloned();
+            let Some(left) = self.left.checked_sub(1) else {
+                self.merge.sources.clear();
+                return Some(Err(ReadError::TooLong));
+            };
+            self.left = left;
             if let Err(error) = self.merge.advance() {
                 self.merge.sources.clear();
                 return Some(Err(error.into()));

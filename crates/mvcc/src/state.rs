@@ -8,8 +8,10 @@ use crate::checkpoint::{CheckpointJob, Done};
 use crate::collect::CollectJob;
 use crate::disk::Disk;
 use crate::engine::{Engine, EngineError, Snapshot, Table};
+use crate::insert::{self, Inserted, Inserter};
 use crate::layout::{self, Mark};
 use crate::memtable::Memtable;
+use crate::mutant::{self, Mutant};
 use crate::reload::ReloadJob;
 use crate::types::{Commit, Revision};
 use crate::view::{Levels, Published, Reader, Shared, View};
@@ -92,6 +94,8 @@ pub struct State<E: Engine> {
     now: Arc<Published>,
     /// The job that is out, if one is: only one at a time writes the engine.
     job: Option<Ticket>,
+    /// The batch that is being put into memory elsewhere, if one is: nothing else is, meanwhile.
+    inserting: Option<Ticket>,
 }
 
 impl<E: Engine> State<E> {
@@ -126,7 +130,7 @@ impl<E: Engine> State<E> {
             live_keys: mark.live_keys,
         });
         let shared = Arc::new(Shared::new(Arc::clone(&now)));
-        Ok(Self { engine, limits, shared, now, job: None })
+        Ok(Self { engine, limits, shared, now, job: None, inserting: None })
     }
 
     /// The engine underneath.
@@ -197,45 +201,48 @@ impl<E: Engine> State<E> {
     /// # Panics
     /// If the entry is not after the last one, its revision is not after the newest, a change
     /// carries another revision than its commit, or it compacts the future: entries come from
-    /// a log of committed effects, and one of these means that the caller lost its place.
+    /// a log of committed effects, and one of these means that the caller lost its place. If a
+    /// batch is being inserted elsewhere.
     pub fn apply(&mut self, batch: Batch) {
-        let now = &self.now;
-        assert!(batch.index > now.applied.index, "entry applied twice");
-        assert!(batch.term >= now.applied.term, "terms never go back");
-        let sequence = now.sequence + 1;
-        let mut revision = now.revision;
-        let mut live_keys = now.live_keys;
-        if let Some(commit) = &batch.commit {
-            assert!(commit.revision > revision, "revisions only rise");
-            revision = commit.revision;
-            let grown = now.levels.active.insert(commit);
-            live_keys = live_keys.saturating_add_signed(grown);
+        assert!(self.inserting.is_none(), "one batch after the other");
+        self.publish(insert::insert(&self.now, batch));
+    }
+
+    /// The same for a batch of many changes, in two steps: what this returns puts it into memory,
+    /// in any thread, and [`State::inserted`] publishes it. Until then nothing else is applied,
+    /// and nothing is frozen; readers see nothing of it.
+    ///
+    /// # Panics
+    /// If a batch is being inserted already.
+    pub fn inserter(&mut self) -> Inserter {
+        assert!(self.inserting.is_none(), "one batch after the other");
+        let ticket = Ticket(Arc::new(()));
+        self.inserting = Some(ticket.clone());
+        Inserter::new(ticket, Arc::clone(&self.now))
+    }
+
+    /// Publishes a batch that was inserted. False, and nothing is changed, if it was for a state
+    /// that this one has replaced.
+    pub fn inserted(&mut self, inserted: Inserted) -> bool {
+        let (ticket, published) = inserted.into_parts();
+        if self.inserting != Some(ticket) {
+            return false;
         }
-        for (key, value) in batch.meta {
-            now.levels.active.insert_meta(key, sequence, value);
-        }
-        let mut compacted = now.compacted;
-        if let Some(to) = batch.compact {
-            assert!(to <= revision, "the future cannot be compacted");
-            compacted = compacted.max(to);
-        }
-        self.publish(Published {
-            levels: Arc::clone(&now.levels),
-            revision,
-            compacted,
-            sequence,
-            applied: AppliedMark { index: batch.index, term: batch.term },
-            live_keys,
-        });
+        self.inserting = None;
+        // A checkpoint may have ended meanwhile; none has begun.
+        let levels = Arc::clone(&self.now.levels);
+        self.publish(Published { levels, ..published });
+        true
     }
 
     /// Freezes what has been applied, so that it can be written to the engine; `None` while
-    /// another job is out, and when there is nothing to write. Run the job in any thread, then
+    /// another job is out, while a batch is being inserted, and when there is nothing to write. Run the job in any thread, then
     /// hand what it returns to [`State::finish`]. If it fails, the state must be given up.
     pub fn freeze(&mut self) -> Option<CheckpointJob<E>> {
         let now = &self.now;
         let disk = &now.levels.disk;
-        if self.job.is_some() || now.applied == disk.mark.applied {
+        let inserting = self.inserting.is_some() && !mutant::on(Mutant::FreezeHalfInserted);
+        if self.job.is_some() || inserting || now.applied == disk.mark.applied {
             return None;
         }
         let mark = Mark {

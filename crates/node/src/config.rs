@@ -56,6 +56,8 @@ pub struct Config {
     pub requests_in_flight_max: usize,
     /// Of those, requests that may wait in one range beside the dense one.
     pub range_requests_max: usize,
+    /// Entries and changes that a range applies at once: then others have their turn.
+    pub apply_at_once: usize,
     /// Bytes of proposals under way; more are refused with "too many requests".
     pub uncommitted_bytes_max: usize,
     /// Bytes of changes kept in memory before they are written to the state engine.
@@ -112,6 +114,7 @@ impl Config {
             snapshot_catchup_entries: 5_000,
             range_catchup_entries: 500,
             snapshot_pinned_bytes_max: 512 << 20,
+            apply_at_once: 4096,
             compaction_batch: mvcc::Limits::default().collect_changes,
             disk_reserve_bytes: 96 << 20,
             engine_cache_bytes: 128 << 20,

@@ -44,6 +44,12 @@ mutants! {
     ServeEarly,
     /// An answer to a question for a read point counts whoever gives it, and for whatever process.
     PointFromAnybody,
+    /// What takes long to evaluate does not wait for what is in flight.
+    LongTooEarly,
+    /// Requests are evaluated beside one that takes long.
+    EvaluatedBesideLong,
+    /// Entries are applied before the one that a thread puts into memory.
+    AppliedOutOfTurn,
     /// A message that a member does not understand takes with it what else is in the frame.
     UnknownSinksFrame,
 }

@@ -1,4 +1,25 @@
 //! What a run of many seeds claims to have survived. Each must have happened in it.
+//!
+//! How many seeds it takes for a kind to happen at all is chance, so a short run owes less than a long one.
+
+/// A run of so many seeds owes what is not [`RARE`].
+pub const SEEDS_FOR_MOST: u64 = 1_000;
+
+/// A run of so many seeds owes everything.
+pub const SEEDS_FOR_ALL: u64 = 2_000;
+
+/// Kinds that may be missing from a run of fewer than [`SEEDS_FOR_ALL`].
+pub const RARE: &[&str] = &["log full", "log has room again", "ok: member promote"];
+
+/// What a run of so many seeds must have seen.
+#[must_use]
+pub fn owed(seeds: u64) -> Vec<&'static str> {
+    let due = |what: &&str| match RARE.contains(what) {
+        true => seeds >= SEEDS_FOR_ALL,
+        false => seeds >= SEEDS_FOR_MOST,
+    };
+    CLAIMS.iter().copied().filter(due).collect()
+}
 
 /// Kinds of faults, operations and events, as a [`Tally`](crate::Tally) names them.
 pub const CLAIMS: &[&str] = &[
@@ -9,6 +30,7 @@ pub const CLAIMS: &[&str] = &[
     "ambush: leader cut off at election",
     "ambush: leader deaf at transfer",
     "an older version leads a newer",
+    "applied beside the core",
     "bits rotten",
     "bridge",
     "checkpoint",
@@ -21,6 +43,7 @@ pub const CLAIMS: &[&str] = &[
     "disk wiped",
     "election",
     "entry overwritten",
+    "evaluated beside the core",
     "files torn",
     "full disk",
     "given up",

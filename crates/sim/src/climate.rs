@@ -77,6 +77,9 @@ pub struct Climate {
     /// and leases end in parts.
     #[serde(default)]
     pub effects_bytes_max: Option<usize>,
+    /// What is done beside the core of a member, and how long that takes.
+    #[serde(default)]
+    pub aside: Aside,
     /// Who watches, and how they are served.
     #[serde(default)]
     pub doors: Doors,
@@ -170,6 +173,38 @@ pub enum Support {
 impl Support {
     fn draw(dice: &mut SplitMix64) -> Self {
         one_of(dice, &[Self::Timers, Self::Fortified, Self::Leased, Self::Leased, Self::Leased])
+    }
+}
+
+/// What takes long, and is done beside the core of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    /// Rows that a request may look at, and changes that an entry may hold, to be done at once.
+    pub rows_at_once: usize,
+    /// Entries and changes that are applied at once.
+    pub apply_at_once: usize,
+    /// What is done aside takes up to this long.
+    pub takes_us: u64,
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self { rows_at_once: 256, apply_at_once: 4_096, takes_us: 1_000 }
+    }
+}
+
+impl Aside {
+    /// From dice of its own, so that the rest of a seed's world stays what it was.
+    fn draw(seed: u64) -> Self {
+        let dice = &mut SplitMix64::new(seed ^ 0xa51d_e4ed);
+        match dice.below(3) {
+            0 => Self {
+                rows_at_once: one_of(dice, &[0, 0, 1, 3]),
+                apply_at_once: one_of(dice, &[1, 5, 4_096]),
+                takes_us: one_of(dice, &[100, 20_000, 300_000]),
+            },
+            _ => Self::default(),
+        }
     }
 }
 
@@ -421,6 +456,7 @@ impl Climate {
             append_bytes_max: one_of(dice, &[1, 200, 1 << 20]),
             value_bytes_max: one_of(dice, &[8, 40, 400, 2_000]),
             effects_bytes_max: effects_bytes_max(seed),
+            aside: Aside::draw(seed),
             doors: Doors::draw(dice),
             ambush: Ambush::draw(dice),
             late_by_hours: dice.below(4) == 0,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use sim::bulk::{Bulk, Harvest, harvest};
-use sim::claims::CLAIMS;
+use sim::claims::{self, CLAIMS};
 use sim::{Mutants, Plan, Tell};
 
 const HELP: &str = "\
@@ -123,7 +123,11 @@ fn report(bulk: &Bulk, harvest: &Harvest) -> bool {
     if harvest.broken.is_empty() && !missing.is_empty() {
         println!("these never happened: {}", missing.join(", "));
     }
-    harvest.broken.is_empty() && (bulk.seeds < 2_000 || missing.is_empty())
+    let owed = harvest.tally.missing(&claims::owed(bulk.seeds));
+    if harvest.broken.is_empty() && !owed.is_empty() {
+        println!("in {} seeds they should have: {}", bulk.seeds, owed.join(", "));
+    }
+    harvest.broken.is_empty() && owed.is_empty()
 }
 
 fn replay(plan: &Plan, all: bool) -> Result<ExitCode> {

@@ -33,6 +33,23 @@ pub struct Solo {
     pub index: u64,
     /// The effects of every entry, from index 2 on (the first is the term's own).
     pub log: Vec<Bytes>,
+    /// Evaluations that took long.
+    pub long: usize,
+}
+
+/// Applies an entry: one of many changes in two steps.
+pub fn apply(
+    machine: &mut Machine<MemEngine>,
+    now: Duration,
+    (index, term): (u64, u64),
+    effects: &Bytes,
+) -> etcd::Applied {
+    if !machine.is_long(effects) {
+        return machine.apply(now, index, term, effects).unwrap();
+    }
+    let done = machine.begin_apply(index, term, effects.clone(), None).run();
+    assert!(machine.applied().index < index, "nobody sees it yet");
+    machine.end_apply(now, done).unwrap().expect("of this state")
 }
 
 impl Solo {
@@ -44,17 +61,28 @@ impl Solo {
         let mut machine = machine(limits);
         machine.skip(1, 1);
         machine.lead(Duration::ZERO, 1).unwrap();
-        Self { machine, now: Duration::ZERO, term: 1, index: 1, log: Vec::new() }
+        Self { machine, now: Duration::ZERO, term: 1, index: 1, log: Vec::new(), long: 0 }
     }
 
     pub fn apply(&mut self, effects: Bytes) -> etcd::Applied {
         self.index += 1;
         self.log.push(effects.clone());
-        self.machine.apply(self.now, self.index, self.term, &effects).unwrap()
+        apply(&mut self.machine, self.now, (self.index, self.term), &effects)
     }
 
     pub fn ask(&mut self, request: Request) -> Result<Response, Error> {
-        match self.machine.evaluate(self.now, request) {
+        let evaluated = self.machine.evaluate(self.now, request);
+        self.outcome(evaluated)
+    }
+
+    fn outcome(&mut self, evaluated: Evaluated) -> Result<Response, Error> {
+        match evaluated {
+            Evaluated::Long(long) => {
+                self.long += 1;
+                let done = self.machine.begin_long(self.now, long).run();
+                let evaluated = self.machine.end_long(done);
+                self.outcome(evaluated)
+            }
             Evaluated::Refused(error) => Err(error),
             Evaluated::Read(outcome) => *outcome,
             Evaluated::Propose { effects, outcome }
@@ -154,11 +182,14 @@ impl Solo {
     /// Ends what is due, and returns how many leases that were.
     pub fn expire(&mut self) -> usize {
         let due = self.machine.expire(self.now).unwrap();
-        let count = due.len();
-        for effects in due {
+        let count = due.effects.len();
+        for effects in due.effects {
             self.apply(effects);
         }
-        count
+        let Some(long) = due.long else { return count };
+        assert_eq!(count, 0, "it waits until nothing is in flight");
+        self.outcome(Evaluated::Long(long)).unwrap();
+        1
     }
 }
 

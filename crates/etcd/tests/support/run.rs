@@ -31,6 +31,8 @@ pub struct Run {
     log: Vec<(u64, Bytes)>,
     index: u64,
     term: u64,
+    /// What is in flight took long to evaluate: nothing else is evaluated until it is applied.
+    is_alone: bool,
     pub counts: Counts,
 }
 
@@ -39,6 +41,7 @@ pub struct Counts {
     pub answered: usize,
     pub failed: usize,
     pub proposed: usize,
+    pub long: usize,
     pub retracted: usize,
     pub lost: usize,
     pub compacted: usize,
@@ -49,8 +52,12 @@ pub struct Counts {
 
 impl Run {
     pub fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    pub fn with(limits: Limits) -> Self {
         // The model knows no time: a new leader's promise is exactly the TTL.
-        let limits = Limits { lease_extension: Duration::ZERO, ..Limits::default() };
+        let limits = Limits { lease_extension: Duration::ZERO, ..limits };
         let followers = (0..2).map(|_| machine(limits.clone())).collect();
         let mut run = Self {
             leader: machine(limits),
@@ -60,6 +67,7 @@ impl Run {
             log: Vec::new(),
             index: 0,
             term: 0,
+            is_alone: false,
             counts: Counts::default(),
         };
         run.lead();
@@ -82,12 +90,29 @@ impl Run {
         let expected = self.model.ask(&request);
         let is_compaction = matches!(request, Request::Compact(_));
         let said = format!("{request:?}");
-        let outcome = match self.leader.evaluate(Duration::ZERO, request) {
+        let long_before = self.counts.long;
+        if self.is_alone {
+            self.apply_one();
+        }
+        let evaluated = match self.leader.evaluate(Duration::ZERO, request) {
+            Evaluated::Long(long) => {
+                self.counts.long += 1;
+                while !self.flight.is_empty() {
+                    self.apply_one();
+                }
+                let done = self.leader.begin_long(Duration::ZERO, long).run();
+                self.leader.end_long(done)
+            }
+            other => other,
+        };
+        let outcome = match evaluated {
+            Evaluated::Long(_) => panic!("it leads"),
             Evaluated::Refused(error) => Err(error),
             Evaluated::Read(outcome) => *outcome,
             Evaluated::Propose { effects, outcome } => {
                 self.counts.proposed += 1;
                 self.flight.push_back((effects, before));
+                self.is_alone = self.counts.long > long_before;
                 *outcome
             }
             Evaluated::Membership { .. } => panic!("nobody asked for that"),
@@ -100,6 +125,7 @@ impl Run {
 
     fn apply_one(&mut self) {
         let Some((effects, _)) = self.flight.pop_front() else { return };
+        self.is_alone = false;
         self.append(effects);
     }
 
@@ -107,7 +133,7 @@ impl Run {
         self.index += 1;
         let (index, term) = (self.index, self.term);
         for machine in self.all() {
-            machine.apply(Duration::ZERO, index, term, &effects).unwrap();
+            super::apply(machine, Duration::ZERO, (index, term), &effects);
         }
         self.log.push((term, effects));
     }
@@ -152,11 +178,13 @@ impl Run {
             self.model = self.flight.pop_back().unwrap().1;
         }
         self.leader.retract(count);
+        self.is_alone = false;
     }
 
     fn lose(&mut self) {
         self.counts.lost += 1;
         self.leader.follow();
+        self.is_alone = false;
         let lost = std::mem::take(&mut self.flight);
         if let Some((_, before)) = lost.front() {
             self.model = before.clone();

@@ -10,8 +10,8 @@ use crate::checkpoint::Done;
 use crate::engine::mem::MemEngine;
 use crate::engine::{Engine, Table, Write};
 use crate::{
-    Batch, CHUNK_BYTES_MAX, CheckpointJob, CollectJob, Import, ImportError, KeySpan, Limits,
-    OpenError, ReadError, Record, Revision, State, View,
+    Batch, CHUNK_BYTES_MAX, CheckpointJob, CollectJob, Import, ImportError, Inserted, KeySpan,
+    Limits, OpenError, ReadError, Record, Revision, State, View,
 };
 
 /// SplitMix64: all the randomness of a world.
@@ -52,10 +52,11 @@ pub(super) struct Seen {
     imports_cut_off: u64,
     imports_damaged: u64,
     loads_cut_off: u64,
+    inserted_elsewhere: u64,
 }
 
 impl Seen {
-    fn counts(&self) -> [u64; 13] {
+    fn counts(&self) -> [u64; 14] {
         [
             self.commits,
             self.compactions,
@@ -70,6 +71,7 @@ impl Seen {
             self.imports_cut_off,
             self.imports_damaged,
             self.loads_cut_off,
+            self.inserted_elsewhere,
         ]
     }
 
@@ -87,6 +89,7 @@ impl Seen {
         self.imports_cut_off += other.imports_cut_off;
         self.imports_damaged += other.imports_damaged;
         self.loads_cut_off += other.loads_cut_off;
+        self.inserted_elsewhere += other.inserted_elsewhere;
     }
 
     pub(super) fn assert_complete(&self) {
@@ -111,6 +114,8 @@ pub(super) struct World {
     /// How many entries the state has applied: fewer than the log has, after a crash.
     applied: usize,
     job: Option<Job>,
+    /// The next entry, in memory and not published.
+    inserted: Option<Inserted>,
     /// Views held, with the number of entries they contain.
     views: Vec<(View, usize)>,
     pub(super) seen: Seen,
@@ -142,12 +147,16 @@ impl World {
             oracle: Oracle::default(),
             applied: 0,
             job: None,
+            inserted: None,
             views: Vec::new(),
             seen: Seen::default(),
         }
     }
 
     pub(super) fn step(&mut self) {
+        if self.inserted.is_some() {
+            return self.step_beside_insert();
+        }
         if self.applied < self.oracle.log.len() && self.random.below(8) > 0 {
             return self.replay();
         }
@@ -164,6 +173,37 @@ impl World {
             22 => self.transfer(),
             _ => self.check(),
         }
+    }
+
+    /// What may happen while a batch is in memory and not published.
+    fn step_beside_insert(&mut self) {
+        match self.random.below(10) {
+            0..=2 => self.publish(),
+            3 => self.begin_checkpoint(),
+            4 => self.run_job(),
+            5 => self.finish_job(),
+            6 => self.crash(),
+            7 => self.check_old_view(),
+            8 => self.transfer(),
+            _ => self.check(),
+        }
+    }
+
+    /// Applies an entry, at once or in two steps.
+    fn put_in(&mut self, batch: Batch) {
+        if self.random.below(4) == 0 {
+            self.inserted = Some(self.state.inserter().insert(batch));
+            self.seen.inserted_elsewhere += 1;
+        } else {
+            self.state.apply(batch);
+            self.applied += 1;
+        }
+    }
+
+    fn publish(&mut self) {
+        let inserted = self.inserted.take().unwrap();
+        assert!(self.state.inserted(inserted));
+        self.applied += 1;
     }
 
     fn key(&mut self) -> Bytes {
@@ -220,13 +260,11 @@ impl World {
         }
         self.oracle.log.push(batch.clone());
         self.twin.apply(batch.clone());
-        self.state.apply(batch);
-        self.applied += 1;
+        self.put_in(batch);
     }
 
     fn replay(&mut self) {
-        self.state.apply(self.oracle.log[self.applied].clone());
-        self.applied += 1;
+        self.put_in(self.oracle.log[self.applied].clone());
         if self.random.below(4) == 0 {
             self.check();
         }
@@ -279,10 +317,14 @@ impl World {
         }
         self.engine.fail_writes_after(None);
         self.views.clear();
+        let lost = self.inserted.take();
         self.state = State::open_with(Arc::clone(&self.engine), self.limits).unwrap();
         let mark = self.state.applied();
         let contained = self.oracle.log.iter().take_while(|batch| batch.index <= mark.index);
         self.applied = contained.count();
+        if let Some(lost) = lost {
+            assert!(!self.state.inserted(lost), "it was of another state");
+        }
         self.seen.crashes += 1;
         let levels = self.state.view();
         let disk = &levels.levels().disk;
@@ -333,6 +375,9 @@ impl World {
             // A job that is out belongs to the state that is given up.
             let job = self.job.take();
             (self.engine, self.state, self.applied) = (engine, imported, applied);
+            if let Some(lost) = self.inserted.take() {
+                assert!(!self.state.inserted(lost), "it was of another state");
+            }
             if let Some(Job::Done(done)) = job {
                 drop(self.state.finish(done));
             }
@@ -433,6 +478,8 @@ impl World {
         let mut expected: Vec<_> = oracle.in_span(span, at);
         assert_eq!(collect(view.scan(span, at).unwrap()), expected, "{span:?} at {at}");
         assert_eq!(view.count(span, at).unwrap(), expected.len() as u64, "{span:?} at {at}");
+        let rows = self.random.below(8);
+        check_bounded(view.scan(span, at).unwrap(), &expected, rows);
         self.check_pages(view, &expected, span, at);
         expected.reverse();
         assert_eq!(collect(view.scan_back(span, at).unwrap()), expected, "{span:?} at {at}");
@@ -460,7 +507,10 @@ impl World {
     /// All questions to the newest view, hashes among them.
     pub(super) fn check_everything(&mut self) {
         while self.applied < self.oracle.log.len() {
-            self.replay();
+            match self.inserted {
+                Some(_) => self.publish(),
+                None => self.replay(),
+            }
         }
         let (view, oracle, twin) = (self.state.view(), self.oracle_now(), self.twin.view());
         for at in 0..=view.revision().next().0 {
@@ -490,6 +540,26 @@ fn import(
 
 fn collect(scan: impl Iterator<Item = Result<Record, ReadError>>) -> Vec<Record> {
     scan.map(Result::unwrap).collect()
+}
+
+/// A scan that may look at so many rows gives the first records, and says that there are more rows,
+/// deleted ones among them.
+fn check_bounded(mut scan: crate::Scan<'_>, expected: &[Record], rows: usize) {
+    scan.look_at(rows);
+    let mut seen = Vec::new();
+    let over = loop {
+        match scan.next() {
+            Some(Ok(record)) => seen.push(record),
+            Some(Err(ReadError::TooLong)) => break false,
+            other => break other.is_none(),
+        }
+    };
+    assert!(seen.len() <= rows && expected.starts_with(&seen));
+    match over {
+        true => assert_eq!(seen, expected),
+        false => assert_eq!(scan.left(), 0),
+    }
+    assert!(scan.next().is_none(), "after an error it is over");
 }
 
 fn check_events(view: &View, oracle: &Oracle, from: Revision, to: Revision) {

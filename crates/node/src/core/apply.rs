@@ -129,6 +129,7 @@ impl<E: Engine> Turn<'_, E> {
     /// Stops serving: what was evaluated and not applied may never be.
     pub(super) fn retire(&mut self) {
         self.leave();
+        self.put_off();
         if std::mem::take(&mut self.group.serving) {
             self.group.machine.follow();
             self.scans_wait();
@@ -145,35 +146,73 @@ impl<E: Engine> Turn<'_, E> {
         entries: Vec<Entry>,
         memberships: Option<&BTreeMap<LogIndex, Membership>>,
     ) -> Result<(), Fatal> {
-        let Some(last) = entries.last().map(Entry::position) else { return Ok(()) };
         let bytes_max = self.shared.config.pinned_bytes_max;
         self.shared.pins.applied(self.group.range, &entries, bytes_max);
         for entry in entries {
-            let LogPosition { index, term } = entry.position();
-            let (effects, membership) = match &entry.payload {
-                Payload::Empty => (Bytes::new(), None),
-                Payload::Data(effects) => (effects.clone(), None),
-                Payload::Membership(change) => {
-                    (change.context.clone(), memberships.and_then(|known| known.get(&index)))
-                }
+            let membership = match &entry.payload {
+                Payload::Membership(_) => memberships.and_then(|known| known.get(&entry.index)),
+                Payload::Empty | Payload::Data(_) => None,
             };
-            let row = membership.map(membership_row);
-            let applied = self
-                .group
-                .machine
+            self.group.applying.push(entry, membership.cloned());
+        }
+        self.go_on_applying(now)
+    }
+
+    /// Applies what is committed, as far as it may be done at once (`long.rs`).
+    pub(super) fn go_on_applying(&mut self, now: Duration) -> Result<(), Fatal> {
+        let mut left = self.shared.config.apply_at_once;
+        let mut last = None;
+        while left > 0
+            && let Some((entry, membership)) = self.group.applying.next()
+        {
+            let position = entry.position();
+            let LogPosition { index, term } = position;
+            let effects = match entry.payload {
+                Payload::Empty => Bytes::new(),
+                Payload::Data(effects) => effects,
+                Payload::Membership(change) => change.context.clone(),
+            };
+            let row = membership.as_ref().map(membership_row);
+            let machine = &mut self.group.machine;
+            if machine.is_long(&effects) {
+                let insertion = machine.begin_apply(index.0, term.0, effects, row);
+                self.insert(position, insertion, membership.is_some());
+                continue;
+            }
+            let applied = machine
                 .apply_with(now, index.0, term.0, &effects, row)
                 .map_err(|error| Fatal::State(format!("entry {index}: {error}")))?;
-            if self.is_dense() {
-                self.shared.effects.published.extend(applied.commit);
-            }
-            if self.is_dense() && (applied.members_changed || membership.is_some()) {
-                self.members_changed(now);
-            }
-            self.proposal_applied(index, term);
+            left = left.saturating_sub(1 + applied.changes());
+            self.entry_applied(now, position, membership.is_some(), applied);
+            last = Some(index);
         }
-        self.raft_mut().step(now, raft::Input::Applied(last.index))?;
+        last.map_or(Ok(()), |last| self.applied_up_to(now, last))
+    }
+
+    /// One more entry is applied.
+    pub(super) fn entry_applied(
+        &mut self,
+        now: Duration,
+        position: LogPosition,
+        membership: bool,
+        applied: etcd::Applied,
+    ) {
+        if self.is_dense() {
+            self.shared.effects.published.extend(applied.commit);
+        }
+        if self.is_dense() && (applied.members_changed || membership) {
+            self.members_changed(now);
+        }
+        self.proposal_applied(position.index, position.term);
+    }
+
+    /// So much is applied: what waited for it goes on.
+    pub(super) fn applied_up_to(&mut self, now: Duration, last: LogIndex) -> Result<(), Fatal> {
+        self.raft_mut().step(now, raft::Input::Applied(last))?;
         self.give_confirmed();
-        self.serve_if_ready(now)
+        self.serve_if_ready(now)?;
+        self.go_on(now);
+        Ok(())
     }
 
     /// Begins to serve once this member leads and an entry of its own term is applied.

@@ -8,6 +8,7 @@ use etcd::{Error, Response};
 use raft::{FetchRequest, LogIndex, LogPosition, Term};
 use store::{GroupWrite, NodeId, RangeId, WriteId};
 
+use super::long::Work;
 use super::reads::Scan;
 use crate::boot::LivenessLog;
 
@@ -80,6 +81,8 @@ pub struct Effects {
     pub published: Vec<Arc<mvcc::Commit>>,
     /// Reads that may take long, each to be run in a thread of its own ([`Scan::run`]).
     pub scans: Vec<Scan>,
+    /// What takes long, each to be done in a thread of its own ([`Work::run`]).
+    pub work: Vec<Work>,
     /// Reads of the stored log.
     pub fetch: Vec<(RangeId, FetchRequest)>,
     /// Snapshots to be streamed.

@@ -16,7 +16,7 @@ use store::{NodeId, RangeId, Store};
 
 use super::frames::FramesOut;
 use super::pins::Pins;
-use super::{CoreConfig, Effects, Origin, addresses, reads, route, snapshot};
+use super::{CoreConfig, Effects, Origin, addresses, long, reads, route, snapshot};
 
 /// One range, as far as the core has to do with it.
 pub(super) struct Group<E: Engine> {
@@ -32,6 +32,10 @@ pub(super) struct Group<E: Engine> {
     pub(super) reads: reads::Reads,
     pub(super) staged: Option<snapshot::Staged<E>>,
     pub(super) transfers: Vec<(Origin, ReplicaId)>,
+    /// What it evaluates beside the core, if anything: it evaluates nothing else then.
+    pub(super) busy: Option<long::Busy>,
+    /// What is committed and not applied.
+    pub(super) applying: long::Applying,
     /// When leadership was last given away for want of room.
     pub(super) handed_over: Option<Duration>,
     /// The deadline that the core's set holds for it.
@@ -54,6 +58,8 @@ impl<E: Engine> Group<E> {
             reads: reads::Reads::default(),
             staged: None,
             transfers: Vec::new(),
+            busy: None,
+            applying: long::Applying::default(),
             handed_over: None,
             deadline: None,
         }
@@ -61,10 +67,17 @@ impl<E: Engine> Group<E> {
 
     /// When it has something to do that no input brings. Consensus has deadlines of its own.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        // While leadership is being handed over no lease is ended: its time has come, and waits.
-        let expires = self.serving && self.transfers.is_empty();
+        let alone = self.busy.as_ref().is_some_and(long::Busy::awaits_the_end_of_flights)
+            && self.machine.in_flight() == 0;
+        if alone || self.applying.goes_on() {
+            return Some(Duration::ZERO);
+        }
+        // While leadership is being handed over no lease is ended: its time has come, and waits. The
+        // same while something is evaluated that takes long.
+        let expires = self.serving && self.transfers.is_empty() && self.busy.is_none();
+        let busy = self.busy.as_ref().and_then(long::Busy::deadline);
         let machine = if expires { self.machine.next_deadline() } else { None };
-        [machine, self.routes.next_deadline(), self.reads.next_deadline()]
+        [machine, busy, self.routes.next_deadline(), self.reads.next_deadline()]
             .into_iter()
             .flatten()
             .min()

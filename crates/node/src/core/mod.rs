@@ -26,6 +26,7 @@ mod apply;
 mod effects;
 mod frames;
 mod group;
+mod long;
 mod pins;
 mod range_jobs;
 mod ranges;
@@ -50,6 +51,7 @@ use store::{Envelope, NodeId, RangeId, Store, WriteId};
 pub(crate) use apply::membership_row;
 pub use apply::stored_membership;
 pub use effects::{DurableWrite, Effects, Frames, SnapshotOut, Standing, Token};
+pub use long::{Work, Worked};
 pub use range_jobs::{RangeJobs, RangesWritten};
 pub use ranges::RangesConfig;
 pub use reads::{Scan, Scanned};
@@ -82,6 +84,9 @@ pub struct CoreConfig {
     /// Bytes of the longest payload that the log takes, as [`raft::Payload::size_bytes`] counts:
     /// nothing longer is proposed.
     pub entry_bytes_max: usize,
+    /// Entries and changes that a range applies at once; what is left has its turn after that of
+    /// others.
+    pub apply_at_once: usize,
     /// How a leader makes sure that it leads when it is asked to read.
     pub reads: Reads,
 }
@@ -118,6 +123,8 @@ pub enum Input<E: Engine> {
     LogWritten(WriteId),
     /// A scan has its answer.
     Scanned(Scanned),
+    /// What takes long is done.
+    Worked(Worked),
     /// The answer to a fetch.
     Fetched(RangeId, FetchId, Vec<raft::Entry>),
     /// What became of a snapshot on its way to a peer.
@@ -354,6 +361,11 @@ impl<E: Engine> Core<E> {
             Input::Scanned(Scanned { range, origin, answer }) => {
                 turn!(self, range, turn => turn.scanned(origin, answer));
             }
+            Input::Worked(worked) => {
+                let range = worked.range;
+                self.touched.insert(range);
+                turn!(self, range, turn => turn.worked(now, worked)?);
+            }
             Input::Fetched(range, id, entries) => {
                 self.raft_input(range, now, raft::Input::Fetched { id, entries })?;
             }
@@ -458,8 +470,11 @@ impl<E: Engine> Core<E> {
             self.touched.insert(range);
             turn!(self, range, turn => {
                 turn.group.deadline = None;
+                turn.go_on_applying(now)?;
+                turn.go_on(now);
                 turn.expire_leases(now)?;
                 turn.routes_timeout(now);
+                turn.long_timeout(now);
                 turn.reads_timeout(now);
             });
         }

@@ -27,13 +27,13 @@ struct InFlight {
 }
 
 /// The answer that evaluation gave to a proposal.
-type Outcome = Box<Result<Response, Error>>;
+pub(super) type Outcome = Box<Result<Response, Error>>;
 
 /// Evaluated and not yet proposed.
-struct Evaluation {
-    payload: Payload,
-    origin: Origin,
-    outcome: Outcome,
+pub(super) struct Evaluation {
+    pub(super) payload: Payload,
+    pub(super) origin: Origin,
+    pub(super) outcome: Outcome,
 }
 
 /// A request that was passed on to a leader; kept, because one that answers that it does not
@@ -87,13 +87,23 @@ impl Routes {
 impl<E: Engine> Turn<'_, E> {
     /// A request, from a client of this member or passed on by a peer.
     pub(super) fn request(&mut self, now: Duration, origin: Origin, request: Request) {
+        self.request_until(now, origin, request, now + self.shared.config.request_timeout);
+    }
+
+    /// The same, for one that may have waited before.
+    fn request_until(
+        &mut self,
+        now: Duration,
+        origin: Origin,
+        request: Request,
+        deadline: Duration,
+    ) {
         if self.group.serving && self.removes_self(&request) {
-            let deadline = now + self.shared.config.request_timeout;
             self.group.routes.leaving.push_back((deadline, (origin, request)));
             return;
         }
-        if self.group.serving && self.group.transfers.is_empty() {
-            return self.evaluate(now, origin, request);
+        if self.group.serving && self.group.transfers.is_empty() && self.has_time_for(&request) {
+            return self.evaluate(now, origin, request, deadline);
         }
         match (origin, self.group.leader) {
             (Origin::Local(_), Some(leader)) if leader != self.shared.config.node => {
@@ -115,8 +125,14 @@ impl<E: Engine> Turn<'_, E> {
             (Origin::Peer(..), Some(leader)) if leader != self.shared.config.node => {
                 self.answer(origin, Err(Error::NotLeader));
             }
-            _ => self.wait_for_leader(now, Unrouted::Request(origin, request)),
+            _ => self.wait_until(deadline, Unrouted::Request(origin, request)),
         }
+    }
+
+    /// Whether the request need not wait for one that takes long (`long.rs`).
+    fn has_time_for(&self, request: &Request) -> bool {
+        let beside = !self.is_dense() && is_scan(request);
+        self.group.busy.is_none() || beside || mutants::on(Mutant::EvaluatedBesideLong)
     }
 
     /// Whether this member is asked to remove itself, and others would be left.
@@ -182,13 +198,15 @@ impl<E: Engine> Turn<'_, E> {
     fn route(&mut self, now: Duration, waiting: Waiting<Unrouted>) {
         for (deadline, what) in waiting {
             match what {
-                Unrouted::Request(origin, request) => self.request(now, origin, request),
+                Unrouted::Request(origin, request) => {
+                    self.request_until(now, origin, request, deadline);
+                }
                 Unrouted::ReadPoint(origin) => self.read_point_until(origin, deadline),
             }
         }
     }
 
-    fn evaluate(&mut self, now: Duration, origin: Origin, request: Request) {
+    fn evaluate(&mut self, now: Duration, origin: Origin, request: Request, deadline: Duration) {
         let grows = matches!(request, Request::Put(_) | Request::Txn(_) | Request::LeaseGrant(_));
         if self.shared.disk_full && grows {
             return self.answer(origin, Err(Error::NoSpace));
@@ -217,11 +235,12 @@ impl<E: Engine> Turn<'_, E> {
                 self.evaluated(Evaluation { payload, origin, outcome });
                 self.propose(now);
             }
+            Evaluated::Long(long) => self.takes_long(now, origin, long, Some(deadline)),
         }
     }
 
     /// Takes in what was just evaluated, to be proposed.
-    fn evaluated(&mut self, evaluation: Evaluation) {
+    pub(super) fn evaluated(&mut self, evaluation: Evaluation) {
         if self.is_too_long(&evaluation.payload) {
             self.group.machine.retract(1);
             return self.answer(evaluation.origin, Err(Error::RequestTooLarge));
@@ -260,13 +279,14 @@ impl<E: Engine> Turn<'_, E> {
 
     /// Leases that have run out are revoked, in the name of nobody.
     pub(super) fn expire_leases(&mut self, now: Duration) -> Result<(), Fatal> {
-        if !self.group.serving || !self.group.transfers.is_empty() {
+        let busy = self.group.busy.is_some() || !self.group.transfers.is_empty();
+        if !self.group.serving || busy {
             return Ok(());
         }
         let expired =
             self.group.machine.expire(now).map_err(|error| Fatal::State(error.to_string()))?;
-        let count = expired.len();
-        for (nth, effects) in expired.into_iter().enumerate() {
+        let count = expired.effects.len();
+        for (nth, effects) in expired.effects.into_iter().enumerate() {
             let payload = Payload::Data(effects);
             if self.is_too_long(&payload) {
                 self.group.machine.retract(count - nth);
@@ -274,6 +294,9 @@ impl<E: Engine> Turn<'_, E> {
             }
             let outcome = Box::new(Ok(Response::Published));
             self.evaluated(Evaluation { payload, origin: Origin::None, outcome });
+        }
+        if let Some(long) = expired.long {
+            self.takes_long(now, Origin::None, long, None);
         }
         self.propose(now);
         Ok(())

@@ -8,6 +8,7 @@ use raft::{Body, LogIndex, LogPosition, Message, RoleKind, SendSnapshot, Snapsho
 use store::{Envelope, NodeId, RangeId};
 
 use super::group::Turn;
+use super::long::Applying;
 use super::{Core, Fatal, SnapshotOut, nodes_of, stored_membership};
 
 /// A snapshot that has arrived and that consensus has not accepted yet.
@@ -83,6 +84,8 @@ impl<E: Engine> Turn<'_, E> {
             )?;
         self.retire();
         self.group.machine = Machine::open(*staged.state, self.group.machine.config().clone());
+        // What was committed and not applied is in it.
+        self.group.applying = Applying::default();
         self.shared.store.set_nodes(self.group.range, nodes_of(&snapshot.membership));
         if self.is_dense() {
             self.shared.effects.installed = true;

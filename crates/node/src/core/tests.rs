@@ -3,6 +3,7 @@
 mod chance;
 mod hung_disk;
 mod large_entries;
+mod long;
 mod pins;
 mod range_snapshots;
 mod range_work;
@@ -21,7 +22,7 @@ use raft::{Membership, Raft, ReplicaId, Restored};
 use store::{NodeId, RangeId};
 
 use super::{
-    Core, CoreConfig, Input, RangesConfig, Reads, Scan, SnapshotOut, Token, membership_row,
+    Core, CoreConfig, Input, RangesConfig, Reads, Scan, SnapshotOut, Token, Work, membership_row,
     snapshot_message,
 };
 use crate::wire::pb;
@@ -49,6 +50,9 @@ struct Table {
     points: BTreeMap<u64, Result<(), Error>>,
     /// Whose, and what is to be evaluated.
     scans: Vec<(u64, Scan)>,
+    /// Whose, and what takes long, if it is not done at once.
+    work: Vec<(u64, Work)>,
+    holds_work: bool,
 }
 
 fn replica(node: u64) -> ReplicaId {
@@ -93,6 +97,7 @@ fn parts(
         pinned_bytes_max: PINNED_BYTES_MAX,
         process: PROCESS + u32::try_from(node).unwrap(),
         entry_bytes_max: storage::log::Options::default().entry_bytes_max(),
+        apply_at_once: 4096,
         reads: Reads::Quorum,
     };
     (config, raft, machine)
@@ -100,13 +105,26 @@ fn parts(
 
 impl Table {
     fn new() -> Table {
+        Table::with(NODES.map(|node| (node, core(node))).into())
+    }
+
+    /// Where a request looks at no more than so many rows before it takes long.
+    fn with_rows_at_once(rows_at_once: usize) -> Table {
+        let limits = etcd::Limits { rows_at_once, ..etcd::Limits::default() };
+        let entry_bytes_max = storage::log::Options::default().entry_bytes_max();
+        Table { holds_work: true, ..Table::with_limits(&limits, entry_bytes_max) }
+    }
+
+    fn with(cores: BTreeMap<u64, Core<MemEngine>>) -> Table {
         Table {
             now: Duration::ZERO,
-            cores: NODES.map(|node| (node, core(node))).into(),
+            cores,
             frames: Vec::new(),
             replies: BTreeMap::new(),
             points: BTreeMap::new(),
             scans: Vec::new(),
+            work: Vec::new(),
+            holds_work: false,
         }
     }
 
@@ -121,6 +139,7 @@ impl Table {
             self.replies.extend(effects.replies.into_iter().map(|(token, reply)| (token.0, reply)));
             self.points.extend(effects.points.into_iter().map(|(token, point)| (token.0, point)));
             self.scans.extend(effects.scans.into_iter().map(|scan| (node, scan)));
+            self.work.extend(effects.work.into_iter().map(|work| (node, work)));
             let mut send = effects.send;
             let mut written = None;
             for write in effects.writes {
@@ -130,9 +149,25 @@ impl Table {
             self.frames.extend(send.into_iter().map(|(to, frame)| (node, to.0, frame)));
             match written {
                 Some(id) => self.step(node, Input::LogWritten(id)),
+                None if !self.holds_work && self.step_work(node) => {}
                 None => break,
             }
         }
+    }
+
+    /// Has the oldest work of a node done, if there is some.
+    fn step_work(&mut self, node: u64) -> bool {
+        let Some(at) = self.work.iter().position(|(of, _)| *of == node) else { return false };
+        let (_, work) = self.work.remove(at);
+        self.step(node, Input::Worked(work.run()));
+        true
+    }
+
+    /// The same, and what follows from it.
+    fn work(&mut self, node: u64) -> bool {
+        let worked = self.step_work(node);
+        self.flush(node);
+        worked
     }
 
     fn does(&mut self, node: u64, input: Input<MemEngine>) {
@@ -191,7 +226,11 @@ const RANGE_REQUESTS_MAX: usize = 10;
 impl Table {
     /// The same cores, with ranges beside the dense one.
     fn with_ranges() -> Table {
-        let mut table = Table::new();
+        Table::new().and_ranges()
+    }
+
+    fn and_ranges(self) -> Table {
+        let mut table = self;
         for (&node, core) in &mut table.cores {
             let config = RangesConfig {
                 engine: Arc::new(MemEngine::new()),

@@ -12,15 +12,15 @@ use etcd::{Error, Response};
 use mvcc::engine::Engine as _;
 use tokio::sync::oneshot;
 
+use super::aside::Queue;
 use super::checkpoint::Job;
 use super::clock::Clock;
 use super::log_thread::{LogCommand, LogThreads};
 use super::queue::{Nothing, Receiver};
-use super::scans::Scans;
 use super::snapshots::{Lane, Outgoing, Snapshots, lane};
 use super::{Event, Inbox, Reply, guard};
 use crate::Engine;
-use crate::core::{Core, Effects, Fatal, Input, Standing, Token};
+use crate::core::{Core, Effects, Fatal, Input, Scan, Standing, Token, Work};
 use crate::handle::Shared;
 use crate::transport::Transport;
 
@@ -47,7 +47,8 @@ pub(super) struct CoreThread {
     pub(super) transport: Arc<Transport>,
     pub(super) log: LogThreads,
     pub(super) jobs: Sender<Job>,
-    pub(super) scans: Scans,
+    pub(super) scans: Queue<Scan>,
+    pub(super) work: Queue<Work>,
     pub(super) snapshots: Snapshots,
     pub(super) outgoing: Outgoing,
     pub(super) waiting: Waiting,
@@ -213,6 +214,7 @@ impl CoreThread {
                 Input::DiskFull(full || self.checkpoints.space_low)
             }
             Event::Scanned(scanned) => Input::Scanned(scanned),
+            Event::Worked(worked) => Input::Worked(worked),
             Event::Fetched(range, id, entries) => Input::Fetched(range, id, entries),
             Event::SnapshotSent(out, outcome) => {
                 self.outgoing.free(lane(&out));
@@ -309,6 +311,9 @@ impl CoreThread {
         self.waiting.answer(effects.replies, effects.points);
         for scan in effects.scans {
             self.scans.send(scan);
+        }
+        for work in effects.work {
+            self.work.send(work);
         }
         for fetch in effects.fetch {
             let _ = self.log.fetches.send(fetch);

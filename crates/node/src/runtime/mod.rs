@@ -14,6 +14,7 @@
 //! waits. An error that a thread cannot live with, or a panic, reaches the core as [`Event::Fatal`],
 //! which stops the node.
 
+mod aside;
 mod checkpoint;
 mod clock;
 mod core_thread;
@@ -24,7 +25,6 @@ mod peers;
 mod queue;
 mod ranges;
 mod restore;
-mod scans;
 mod snapshots;
 mod start;
 
@@ -44,7 +44,7 @@ pub use restore::{Restore, RestoreError, RestoredRevisions, restore};
 pub use start::{Node, Outcome, StartError};
 
 use crate::Engine;
-use crate::core::{RangesWritten, Scanned, SnapshotOut};
+use crate::core::{RangesWritten, Scanned, SnapshotOut, Worked};
 use clock::Clock;
 use queue::{Receiver, Sender, queue};
 
@@ -74,6 +74,8 @@ pub(crate) enum Event {
     /// The log has no room for entries, or has room again.
     LogFull(bool),
     Scanned(Scanned),
+    /// What takes long is done.
+    Worked(Worked),
     Fetched(RangeId, FetchId, Vec<Entry>),
     SnapshotSent(SnapshotOut, SnapshotOutcome),
     SnapshotStaged(NodeId, Envelope, Box<mvcc::State<Engine>>),

@@ -18,6 +18,7 @@ use storage::{DataDir, DataDirError, Identity};
 use store::{NodeId, RangeId, Store};
 use tokio::sync::oneshot;
 
+use super::aside;
 use super::clock::Clock;
 use super::core_thread::{Checkpoints, CoreThread, Ended, Waiting};
 use super::log_thread::{self, LogThreads};
@@ -25,7 +26,6 @@ use super::peers::FromPeers;
 use super::queue::queue;
 use super::ranges::{self, RangesFound};
 use super::restore::refuse_unfinished;
-use super::scans;
 use super::snapshots::{Outgoing, Receiving, Snapshots};
 use super::{Event, Inbox, Limit, checkpoint, force};
 use crate::Engine;
@@ -459,6 +459,7 @@ fn restore(
         pinned_bytes_max: config.snapshot_pinned_bytes_max,
         process: process_number(seed),
         entry_bytes_max: storage::log::Options::default().entry_bytes_max(),
+        apply_at_once: config.apply_at_once,
         reads: config.reads,
     };
     let store = Store::open(Duration::ZERO, core_config.node, store_config(config), record)
@@ -562,7 +563,8 @@ fn run(
         transport,
         log,
         jobs,
-        scans: scans::spawn(&inbox, &mut threads)?,
+        scans: aside::spawn(&inbox, &mut threads)?,
+        work: aside::spawn(&inbox, &mut threads)?,
         snapshots: Snapshots { runtime, inbox: inbox.clone(), engines, receiving },
         outgoing: Outgoing::default(),
         waiting: Waiting::default(),

@@ -82,7 +82,7 @@ impl Memory {
     fn expire(&self) {
         let mut core = self.core();
         let now = self.0.began.elapsed();
-        for effects in core.machine.expire(now).expect("memory can be read") {
+        for effects in core.machine.expire(now).expect("memory can be read").effects {
             core.apply(now, &effects);
         }
     }
@@ -121,7 +121,15 @@ impl Backend for Memory {
         }
         let mut core = self.core();
         let now = self.0.began.elapsed();
-        match core.machine.evaluate(now, request) {
+        let evaluated = match core.machine.evaluate(now, request) {
+            Evaluated::Long(long) => {
+                let done = core.machine.begin_long(now, long).run();
+                core.machine.end_long(done)
+            }
+            other => other,
+        };
+        match evaluated {
+            Evaluated::Long(_) => Err(Error::NotLeader),
             Evaluated::Refused(error) => Err(error),
             Evaluated::Read(outcome) => *outcome,
             Evaluated::Propose { effects, outcome }

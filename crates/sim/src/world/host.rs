@@ -431,7 +431,8 @@ impl Host {
             ..etcd::Limits::default()
         };
         let effects_bytes_max = climate.effects_bytes_max.unwrap_or(limits.effects_bytes_max);
-        let limits = etcd::Limits { effects_bytes_max, ..limits };
+        let rows_at_once = climate.aside.rows_at_once;
+        let limits = etcd::Limits { effects_bytes_max, rows_at_once, ..limits };
         let config = etcd::Config { member_id: self.id.0, limits, seed };
         let machine = Machine::open(state, config);
         let replica = ReplicaId::new(self.id.0).ok_or("a member with id 0")?;
@@ -446,6 +447,7 @@ impl Host {
         let local = self.clock.monotonic(now);
         let raft = Raft::new(local, raft_config, restored).map_err(|error| error.to_string())?;
         let config = CoreConfig {
+            apply_at_once: climate.aside.apply_at_once,
             reads: match climate.support_of(self.version) {
                 Support::Leased => node::Reads::Lease,
                 Support::Timers | Support::Fortified => node::Reads::Quorum,

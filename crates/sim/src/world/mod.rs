@@ -73,7 +73,7 @@ pub(crate) enum Happening {
 }
 
 /// What happens within a process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum What {
     Tick,
     Flush,
@@ -84,6 +84,7 @@ pub(crate) enum What {
     Door,
     Ambush(&'static str),
     Fetched(RangeId, FetchRequest),
+    Worked(Box<node::core::Worked>),
     SnapshotSent(RangeId, ReplicaId, SnapshotOutcome),
     Unreachable(NodeId),
 }

@@ -73,6 +73,7 @@ impl World {
             What::JobEnds => self.job_ends(id),
             What::Chores => self.chores(id),
             What::Fetched(range, fetch) => self.fetched(id, range, fetch),
+            What::Worked(worked) => self.step(id, Input::Worked(*worked)),
             What::SnapshotSent(range, to, outcome) => {
                 self.step(id, Input::SnapshotSent(range, to, outcome))
             }
@@ -308,6 +309,18 @@ impl World {
         }
         for (token, point) in effects.points {
             self.read_point(id, token, point);
+        }
+        for work in effects.work {
+            self.tally.count(match work.evaluates() {
+                true => "evaluated beside the core",
+                false => "applied beside the core",
+            });
+            // Done at once, and heard of later: what it writes is in memory while others look there.
+            let worked = Box::new(work.run());
+            // Slow work ends with the faults: what has gathered behind it is done.
+            let slowest = if self.healed { 1_000 } else { u64::MAX };
+            let takes = self.draw_us(self.plan.climate.aside.takes_us.min(slowest));
+            self.post_within(id, self.now + takes, What::Worked(worked));
         }
         for (range, fetch) in effects.fetch {
             let takes = self.draw_us(2_000);

@@ -23,9 +23,9 @@ fn delete_all() -> Request {
 }
 
 impl Table {
-    fn with_limits(limits: &etcd::Limits, entry_bytes_max: usize) -> Table {
+    pub(super) fn with_limits(limits: &etcd::Limits, entry_bytes_max: usize) -> Table {
         let core = |node| (node, core_with(node, limits.clone(), entry_bytes_max));
-        Table { cores: NODES.map(core).into(), ..Table::new() }
+        Table::with(NODES.map(core).into())
     }
 
     fn put_large(&mut self, node: u64, count: u8, lease: i64) {

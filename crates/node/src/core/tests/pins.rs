@@ -8,7 +8,7 @@ use super::*;
 /// More than is kept for followers that lag, and some.
 const MANY: u64 = 10;
 
-fn import_whole(view: &mvcc::View) -> Box<mvcc::State<MemEngine>> {
+pub(super) fn import_whole(view: &mvcc::View) -> Box<mvcc::State<MemEngine>> {
     let engine = Arc::new(MemEngine::new());
     let mut import = mvcc::Import::begin(engine, mvcc::Limits::default()).unwrap();
     for chunk in view.export() {

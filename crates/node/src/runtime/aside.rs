@@ -1,7 +1,8 @@
-//! Reads of many keys of a range beside the dense one: neither the core nor another range waits for them.
+//! What takes long, in threads where neither the core nor another range waits for it: reads of many keys of a
+//! range beside the dense one, and evaluations and entries that look at many keys, or change many.
 //!
-//! They are evaluated by a few threads. A range may have thousands of them waiting: so ranges take turns,
-//! and one that reads much holds up another by one read for each thread.
+//! Each of the two sorts has a few threads of its own. A range may have thousands of reads waiting: so ranges
+//! take turns, and one that has much holds up another by one piece for each thread.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -12,10 +13,46 @@ use crossbeam_channel::Sender;
 use store::RangeId;
 
 use super::{Event, Inbox, guard};
-use crate::core::Scan;
+use crate::core::{Scan, Work};
 
-/// Scans that are evaluated at once: one on each core of the machine, within these bounds.
+/// Pieces of a sort that are done at once: one on each core of the machine, within these bounds.
 const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
+
+/// Something that is done aside.
+pub(super) trait Aside: Send + 'static {
+    /// What its threads are called.
+    const NAME: &str;
+
+    /// Whose it is.
+    fn range(&self) -> RangeId;
+
+    /// Does it, and says what comes of it.
+    fn run(self) -> Event;
+}
+
+impl Aside for Scan {
+    const NAME: &str = "scan";
+
+    fn range(&self) -> RangeId {
+        self.range()
+    }
+
+    fn run(self) -> Event {
+        Event::Scanned(self.run())
+    }
+}
+
+impl Aside for Work {
+    const NAME: &str = "work";
+
+    fn range(&self) -> RangeId {
+        self.range()
+    }
+
+    fn run(self) -> Event {
+        Event::Worked(self.run())
+    }
+}
 
 /// What waits, by range; ranges in turn.
 struct Turns<T> {
@@ -50,42 +87,45 @@ impl<T> Turns<T> {
     }
 }
 
-/// Where scans are handed in. They are bounded by the requests that a member takes in.
-pub(super) struct Scans {
-    turns: Arc<Mutex<Turns<Scan>>>,
+/// Where it is handed in. What waits is bounded by the requests that a member takes in.
+pub(super) struct Queue<T> {
+    turns: Arc<Mutex<Turns<T>>>,
     /// One for each that waits.
     tickets: Sender<()>,
 }
 
-impl Scans {
-    pub(super) fn send(&self, scan: Scan) {
+impl<T: Aside> Queue<T> {
+    pub(super) fn send(&self, piece: T) {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.push(scan.range(), scan);
+        turns.push(piece.range(), piece);
         drop(turns);
         let _ = self.tickets.send(());
     }
 }
 
-/// Starts the threads, which end when what this returns is dropped.
-pub(super) fn spawn(inbox: &Inbox, threads: &mut Vec<JoinHandle<()>>) -> io::Result<Scans> {
+/// Starts the threads of a sort, which end when what this returns is dropped.
+pub(super) fn spawn<T: Aside>(
+    inbox: &Inbox,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> io::Result<Queue<T>> {
     let (tickets, taken) = crossbeam_channel::unbounded();
-    let turns = Arc::new(Mutex::new(Turns::<Scan>::new()));
+    let turns = Arc::new(Mutex::new(Turns::<T>::new()));
     let cores = thread::available_parallelism().map_or(1, usize::from);
     for _ in 0..cores.clamp(*THREADS.start(), *THREADS.end()) {
         let (inbox, taken, turns) = (inbox.clone(), taken.clone(), Arc::clone(&turns));
-        threads.push(guard::spawn("scan", inbox.clone(), move || {
+        threads.push(guard::spawn(T::NAME, inbox.clone(), move || {
             for () in taken {
                 if inbox.is_closed() {
                     return;
                 }
                 let next = turns.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                if let Some(scan) = next {
-                    inbox.send(Event::Scanned(scan.run()));
+                if let Some(piece) = next {
+                    inbox.send(piece.run());
                 }
             }
         })?);
     }
-    Ok(Scans { turns, tickets })
+    Ok(Queue { turns, tickets })
 }
 
 #[cfg(test)]

@@ -1,0 +1,220 @@
+//! Requests that look at many keys, and entries that change many: only their own range waits.
+
+use super::*;
+
+const RANGE: RangeId = RangeId(RANGES[0]);
+/// Keys that a request looks at before it takes long.
+const ROWS: usize = 4;
+const KEYS: u64 = 10;
+
+fn key(number: u64) -> Bytes {
+    format!("k{number:02}").into()
+}
+
+fn delete_all() -> Request {
+    let range_end = Bytes::from_static(b"\0");
+    Request::DeleteRange(ep::DeleteRangeRequest {
+        key: range_end.clone(),
+        range_end,
+        prev_kv: true,
+    })
+}
+
+fn put_request(key: Bytes) -> Request {
+    Request::Put(ep::PutRequest { key, ..Default::default() })
+}
+
+fn ask(token: u64, request: Request) -> Input<MemEngine> {
+    Input::Client(Token(token), request)
+}
+
+fn deleted(reply: Option<&Result<Response, Error>>) -> i64 {
+    let Some(Ok(Response::DeleteRange(response))) = reply else { panic!("{reply:?}") };
+    assert_eq!(usize::try_from(response.deleted), Ok(response.prev_kvs.len()));
+    response.deleted
+}
+
+impl Table {
+    /// A table on which node 1 leads and the dense range has some keys.
+    fn with_keys() -> Table {
+        let mut table = Table::with_rows_at_once(ROWS);
+        table.elect(1, &NODES);
+        for number in 0..KEYS {
+            table.does(1, ask(number, put_request(key(number))));
+            table.settle(&NODES);
+        }
+        assert!(table.work.is_empty(), "one key is not many");
+        table
+    }
+
+    /// Everything, until nothing is left to be done or to arrive.
+    fn settle_with_work(&mut self) {
+        loop {
+            self.settle(&NODES);
+            for node in NODES {
+                if self.cores[&node].next_deadline() == Some(Duration::ZERO) {
+                    self.does(node, Input::Tick);
+                }
+            }
+            let worked = NODES.map(|node| self.work(node));
+            if !worked.contains(&true) && self.frames.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn live_keys(&self, node: u64) -> u64 {
+        self.cores[&node].machine().state().live_keys()
+    }
+}
+
+/// While one range is busy, others are served, and so are its own reads; its own writes have their turn
+/// afterwards, in their order.
+#[test]
+fn a_long_request_delays_its_own_range_only() {
+    let mut table = Table::with_rows_at_once(ROWS).and_ranges();
+    table.elect(1, &NODES);
+    let in_range = |token, request| Input::ClientOf(RANGE, Token(token), request);
+    for number in 0..KEYS {
+        table.does(1, in_range(number, put_request(key(number))));
+        table.settle(&NODES);
+    }
+    table.does(1, in_range(100, delete_all()));
+    table.does(2, in_range(101, put_request(key(3))));
+    table.does(1, in_range(102, put_request(key(4))));
+    table.put_in(2, RANGES[1], 103);
+    table.put(3, 104, "k");
+    table.settle(&NODES);
+    assert_eq!(table.work.len(), 1);
+    for token in [103, 104] {
+        assert!(is_put(table.replies.get(&token)), "another range waits for it: {token}");
+    }
+    for token in [100, 101, 102] {
+        assert!(!table.replies.contains_key(&token), "{token}");
+    }
+    assert!(table.work(1), "it is evaluated");
+    table.settle(&NODES);
+    assert_eq!(table.work.len(), 3, "and each member has to apply it");
+    assert!(!table.replies.contains_key(&100));
+    table.put_in(2, RANGES[1], 105);
+    table.settle(&NODES);
+    assert!(is_put(table.replies.get(&105)), "another range waits while it is applied");
+    table.settle_with_work();
+    assert_eq!(deleted(table.replies.get(&100)), KEYS.cast_signed());
+    assert!(is_put(table.replies.get(&101)) && is_put(table.replies.get(&102)));
+    for node in NODES {
+        assert_eq!(table.cores[&node].machine_of(RANGE).unwrap().state().live_keys(), 2);
+    }
+}
+
+/// What is in flight when a long request comes is seen by it.
+#[test]
+fn a_long_request_waits_for_what_is_in_flight() {
+    let mut table = Table::with_keys();
+    table.does(1, ask(100, put_request(key(50))));
+    table.does(1, ask(101, delete_all()));
+    assert!(table.work.is_empty(), "a put is in flight");
+    table.settle(&NODES);
+    assert_eq!(table.work.len(), 1);
+    table.settle_with_work();
+    assert!(is_put(table.replies.get(&100)));
+    assert_eq!(deleted(table.replies.get(&101)), KEYS.cast_signed() + 1);
+    assert_eq!(NODES.map(|node| table.live_keys(node)), [0; 3]);
+}
+
+/// With the leadership goes what was not proposed: the next leader is asked, once.
+#[test]
+fn a_long_request_goes_to_the_next_leader() {
+    let mut table = Table::with_keys();
+    table.does(1, ask(100, delete_all()));
+    assert_eq!(table.work.len(), 1);
+    let (_, early) = table.work.remove(0);
+    table.elect(2, &[2, 3]);
+    table.settle(&NODES);
+    assert_eq!(table.cores[&1].standing().leader, Some(NodeId(2)));
+    table.does(1, Input::Worked(early.run()));
+    table.settle_with_work();
+    assert_eq!(deleted(table.replies.get(&100)), KEYS.cast_signed());
+    assert_eq!(NODES.map(|node| table.live_keys(node)), [0; 3]);
+}
+
+/// Who has waited too long is told so, and nothing comes of the request any more.
+#[test]
+fn a_long_request_may_take_too_long() {
+    let mut table = Table::with_keys();
+    table.does(1, ask(100, delete_all()));
+    table.does(1, ask(101, put_request(key(60))));
+    for _ in 0..80 {
+        table.now += Duration::from_millis(100);
+        table.does(1, Input::Tick);
+        table.settle(&NODES);
+    }
+    assert_eq!(table.replies.get(&100), Some(&Err(Error::Timeout)));
+    assert_eq!(table.replies.get(&101), Some(&Err(Error::Timeout)));
+    table.does(1, ask(102, put_request(key(61))));
+    assert!(!table.replies.contains_key(&102), "the thread has not come back");
+    table.settle_with_work();
+    assert!(is_put(table.replies.get(&102)));
+    assert_eq!(NODES.map(|node| table.live_keys(node)), [KEYS + 1; 3]);
+}
+
+/// A snapshot that takes the place of a state forgets the entry that was being put there.
+#[test]
+fn a_snapshot_goes_over_a_long_entry() {
+    let mut table = Table::with_keys();
+    table.does(1, ask(100, delete_all()));
+    table.work(1);
+    table.settle(&NODES);
+    let at = table.work.iter().position(|(node, _)| *node == 3).unwrap();
+    let (_, late) = table.work.remove(at);
+    while table.work(1) || table.work(2) {
+        table.settle(&[1, 2]);
+    }
+    assert_eq!((table.live_keys(1), table.live_keys(3)), (0, KEYS));
+    for number in 0..2 * CATCHUP {
+        table.does(1, ask(200 + number, put_request(key(number % 3))));
+        table.settle(&[1, 2]);
+    }
+    table.frames.clear();
+    let send = raft::SendSnapshot {
+        to: replica(3),
+        term: table.cores[&1].standing().term,
+        session: raft::Session(raft::LogIndex(2)),
+        at_least: raft::LogIndex(1),
+    };
+    let out = SnapshotOut { range: RangeId::DENSE, node: NodeId(3), send, from: replica(1) };
+    let view = table.cores[&1].machine().view();
+    let (_, envelope) = snapshot_message(&out, &view).unwrap();
+    let state = pins::import_whole(&view);
+    table.does(3, Input::SnapshotStaged(NodeId(1), envelope, state));
+    assert_eq!(table.live_keys(3), 3);
+    table.does(3, Input::Worked(late.run()));
+    table.settle_with_work();
+    table.does(1, ask(500, put_request(key(9))));
+    table.settle_with_work();
+    assert_eq!(NODES.map(|node| table.live_keys(node)), [4; 3]);
+}
+
+/// Many short entries are applied some at a time.
+#[test]
+fn many_entries_are_applied_in_turns() {
+    let mut table = Table::with_keys();
+    table.cores.get_mut(&3).unwrap().shared.config.apply_at_once = 10;
+    for number in 0..50 {
+        table.step(1, ask(100 + number, put_request(key(number))));
+    }
+    table.flush(1);
+    table.settle(&NODES);
+    assert_eq!(table.live_keys(1), 50);
+    let standing = table.cores[&3].standing();
+    let behind = standing.committed.0 - standing.applied.0;
+    assert!(behind > 0, "it had its turn, and others have theirs");
+    assert_eq!(table.cores[&3].next_deadline(), Some(Duration::ZERO));
+    let mut turns = 0;
+    while table.cores[&3].next_deadline() == Some(Duration::ZERO) {
+        table.does(3, Input::Tick);
+        turns += 1;
+    }
+    assert_eq!(table.live_keys(3), 50);
+    assert!((8..=10).contains(&turns), "an entry and a change each: {turns}");
+}
