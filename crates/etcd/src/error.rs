@@ -242,6 +242,8 @@ errors! {
     StreamFilter: Unimplemented, Never, NotApplied, "RangeStream does not support revision filters";
     /// The range that is named does not live on this member.
     RangeNotHere: NotFound, Never, NotApplied, "quorate: this member hosts no such range";
+    /// Members pass on answers up to a length. The request may be done.
+    AnswerTooLong: ResourceExhausted, Never, Unknown, "quorate: the answer is too long to be passed on by the member that leads: ask that one, or for fewer keys";
 }
 
 #[cfg(test)]
@@ -262,7 +264,12 @@ mod tests {
     fn an_unknown_effect_is_never_an_invalid_request() {
         for error in Error::TABLE {
             if error.effect() == Effect::Unknown {
-                let passing = [Code::Unavailable, Code::Canceled, Code::DeadlineExceeded];
+                let passing = [
+                    Code::Unavailable,
+                    Code::Canceled,
+                    Code::DeadlineExceeded,
+                    Code::ResourceExhausted,
+                ];
                 assert!(passing.contains(&error.code()), "{error:?}");
             }
             if error.code() == Code::InvalidArgument && error != &Error::AuthOldRevision {

@@ -181,3 +181,55 @@ fn histories_can_be_kept() {
     let text = serde_json::to_string(&history).unwrap();
     assert_eq!(serde_json::from_str::<History>(&text).unwrap(), history);
 }
+
+/// A put, and a deletion that was seen before the only one who deletes has asked.
+fn deleted_early(second: Outcome) -> History {
+    use history::record::{Delete, Span};
+    let at = |ms: u64| Time(ms * 1_000_000);
+    let operation = |began_ms: u64, call: Call, outcome: Outcome| Operation {
+        client: ClientId(1),
+        node: NodeId(1),
+        incarnation: None,
+        invoked: at(began_ms),
+        returned: Some(at(began_ms + 5)),
+        call,
+        outcome,
+    };
+    let put = Put { key: "k".into(), value: "v".into(), ..Put::default() };
+    let change = Change::Put { value: "v".into(), create: Revision(2), version: 1, lease: None };
+    let commit = |revision: i64, change: Change, seen: Time| Commit {
+        revision: Revision(revision),
+        events: vec![Event { key: "k".into(), change }],
+        seen: Some(seen),
+    };
+    let put_ok = Outcome::Ok { revision: Revision(2), answer: Answer::Put { prev: None } };
+    let delete = Call::Delete(Delete { span: Span::One("k".into()), prev_kv: false });
+    History {
+        operations: vec![operation(0, Call::Put(put), put_ok), operation(1_000, delete, second)],
+        watches: Vec::new(),
+        commits: Commits::of_fresh_store(vec![
+            commit(2, change, at(3)),
+            // Nobody has asked for it: a member had applied it half a second before the only deletion was asked for.
+            commit(3, Change::Delete, at(500)),
+        ]),
+    }
+}
+
+/// An unknown outcome explains no commit of before its request.
+#[test]
+fn no_unknown_operation_had_its_effect_before_it_began() {
+    let report = check(&deleted_early(Outcome::Unknown), &Settings::default());
+    assert!(
+        !report.is_clean(),
+        "a deletion at 0.5 s is explained by one asked for at 1 s: {report}"
+    );
+}
+
+/// Nor does an acknowledged one.
+#[test]
+fn no_acknowledged_operation_had_its_effect_before_it_began() {
+    let deleted = Answer::Delete { deleted: 1, prev: Vec::new() };
+    let outcome = Outcome::Ok { revision: Revision(3), answer: deleted };
+    let report = check(&deleted_early(outcome), &Settings::default());
+    assert!(!report.is_clean(), "acknowledged at 1 s for what happened at 0.5 s: {report}");
+}

@@ -44,6 +44,8 @@ mutants! {
     ServeEarly,
     /// An answer to a question for a read point counts whoever gives it, and for whatever process.
     PointFromAnybody,
+    /// A change of members is evaluated before what was evaluated before it is proposed.
+    MembersEvaluatedEarly,
     /// What takes long to evaluate does not wait for what is in flight.
     LongTooEarly,
     /// Requests are evaluated beside one that takes long.

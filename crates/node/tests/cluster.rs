@@ -266,3 +266,42 @@ fn requests_of_the_longest_reach_every_member() {
     assert!(found == long("z"), "{} bytes", found.len());
     nodes.iter().for_each(Node::stop);
 }
+
+/// A member whose directory is empty, and that the others know as one that has served, has lost what it
+/// promised and acknowledged. It is refused with `--initial-cluster-state new`, and must be with `existing`, which
+/// is what every member that was ever added is started with.
+#[test]
+fn a_member_that_lost_its_data_does_not_join_as_the_one_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let configs = configs(dir.path(), 3);
+    let mut nodes: Vec<Node> = configs.iter().map(|config| Node::start(config).unwrap()).collect();
+    let first = leader(&nodes);
+    let (behind, wiped) = ((first + 1) % 3, (first + 2) % 3);
+    run(async {
+        put(nodes[first].handle(), "k", "before").await;
+        for (n, node) in nodes.iter().enumerate() {
+            let publish = etcd::Publish {
+                member_id: node.handle().member_id(),
+                name: format!("n{n}"),
+                client_urls: vec![format!("http://c{n}:1")],
+            };
+            nodes[first].handle().execute(Request::Publish(publish)).await.unwrap();
+        }
+        nodes[behind].handle().read_point().await.unwrap();
+        assert_eq!(get(nodes[behind].handle(), "k").await.as_deref(), Some("before"));
+    });
+    nodes[behind].stop();
+    // Acknowledged on the strength of two disks: the leader's, and the one that will be lost.
+    run(put(nodes[first].handle(), "k", "acknowledged"));
+    nodes[first].stop();
+    nodes[wiped].stop();
+    drop(std::mem::take(&mut nodes));
+    std::fs::remove_dir_all(&configs[wiped].data_dir).unwrap();
+    // One that was behind, and one with an empty disk. The third is down, and has what was acknowledged.
+    let one = Node::start(&configs[behind]).unwrap();
+    let existing =
+        node::Config { initial_state: node::InitialState::Existing, ..configs[wiped].clone() };
+    let Err(error) = Node::start(&existing) else { panic!("what was acknowledged is lost") };
+    assert!(error.to_string().contains("has already been bootstrapped"), "{error}");
+    one.stop();
+}

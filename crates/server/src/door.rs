@@ -88,8 +88,9 @@ pub(crate) struct Door<B> {
     pub(crate) backend: B,
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Arc<Metrics>,
-    /// What is applied from now on, for those who wait for a key.
-    pub(crate) changes: broadcast::Sender<Arc<Commit>>,
+    /// What is applied from now on, for those who wait for a key. Nothing says that some of it was
+    /// missed: it is in the state.
+    pub(crate) changes: broadcast::Sender<Option<Arc<Commit>>>,
     pub(crate) watches: Watches,
     pub(crate) read_points: ReadPoints,
     /// What every read of a socket goes into first.
@@ -311,10 +312,11 @@ impl<B: Backend> Door<B> {
         loop {
             let mut feed = self.backend.subscribe();
             Watches::missed(&self);
+            // Nobody may be waiting, here and below.
+            let _ = self.changes.send(None);
             while let Some(commit) = feed.recv().await {
                 Watches::publish(&self, &commit);
-                // Nobody may be waiting.
-                let _ = self.changes.send(commit);
+                let _ = self.changes.send(Some(commit));
             }
             if *self.drain.borrow() {
                 return;

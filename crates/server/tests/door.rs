@@ -311,3 +311,58 @@ async fn a_server_that_stops_ends_streams_with_a_status_and_frees_its_port() {
     stopping.await.unwrap();
     std::net::TcpListener::bind(address).unwrap();
 }
+
+/// The holder lets go while the door's feed of changes is cut (a snapshot was installed, or the
+/// door did not keep up). Who waits must get the lock all the same.
+#[tokio::test]
+async fn a_lock_is_given_though_its_release_was_not_in_the_feed() {
+    use server::Backend as _;
+    let world = world().await;
+    let request = || framed(&LockRequest { name: "l".into(), lease: 0 });
+    let first: LockResponse = world.client.raw(lock::LOCK, &[], request()).await.unwrap();
+    let waiting = world.client.raw::<LockResponse>(lock::LOCK, &[], request());
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.memory.cut_feeds();
+        let delete = pb::DeleteRangeRequest { key: first.key.clone(), ..Default::default() };
+        world.memory.execute(etcd::Request::DeleteRange(delete)).await.unwrap();
+        // The door follows again from here on, and commits come as ever.
+        for number in 0..20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            put(&world.client, "other", &number.to_string()).await;
+        }
+    };
+    let both = async { tokio::join!(waiting, release) };
+    let (second, ()) = tokio::time::timeout(Duration::from_secs(10), both)
+        .await
+        .expect("the lock is free, and whoever waits for it does not get it");
+    second.unwrap();
+}
+
+/// Whoever is told that he does not get the lock is in nobody's way (etcd's Mutex.Lock: "release lock key
+/// if wait failed").
+#[tokio::test]
+async fn who_waits_for_a_lock_and_fails_leaves_the_queue() {
+    let world = world().await;
+    for (id, ttl) in [(1, 2), (2, 600)] {
+        let grant = pb::LeaseGrantRequest { id, ttl };
+        let method = proto::method::lease::GRANT;
+        world.client.unary::<pb::LeaseGrantResponse>(method, &grant).await.unwrap();
+    }
+    let request = |lease| framed(&LockRequest { name: "l".into(), lease });
+    world.client.raw::<LockResponse>(lock::LOCK, &[], request(1)).await.unwrap();
+    let waiting = world.client.raw::<LockResponse>(lock::LOCK, &[], request(2));
+    let no_leader = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // The first lease ends meanwhile; whoever waits looks, and there is no leader to confirm what it sees.
+        world.memory.set_leader(false);
+        tokio::time::sleep(Duration::from_millis(3_000)).await;
+        world.memory.set_leader(true);
+    };
+    let (second, ()) = tokio::join!(waiting, no_leader);
+    assert_eq!(second.unwrap_err(), (14, "etcdserver: no leader".into()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let list: pb::RangeResponse = world.client.unary(kv::RANGE, &all()).await.unwrap();
+    let keys: Vec<_> = list.kvs.iter().map(|kv| kv.key.clone()).collect();
+    assert!(keys.is_empty(), "told that it failed, and it holds the lock: {keys:?}");
+}

@@ -40,12 +40,26 @@ impl Clock {
         self.known_by[position]
     }
 
+    /// Whether the commit at this position may be the operation's, as far as time goes: it was not there
+    /// before.
+    pub(super) fn may_own(&self, operation: &Operation, position: usize) -> bool {
+        self.known_by(position).is_none_or(|at| at >= operation.invoked)
+    }
+
     /// Writes are above what was known, reads not below it.
     pub(super) fn check(&self, case: &mut Case<'_>, ledger: &Ledger<'_>) {
         for (index, operation) in case.history.operations.iter().enumerate() {
             let (floor, witness) = self.floors[index];
             let mut guilty = vec![index];
             guilty.extend(witness);
+            if let Some(revision) = ledger.took_effect[index]
+                && let Some(at) =
+                    case.position(revision).and_then(|position| self.known_by(position))
+                && at < operation.invoked
+            {
+                let detail = "it took effect before it was asked for".to_owned();
+                case.blame(Violation::new(Rule::WriteOrder, detail).at(revision), &[index]);
+            }
             match (&operation.outcome, ledger.took_effect[index]) {
                 (_, Some(revision)) if revision <= floor => {
                     let detail =

@@ -234,6 +234,9 @@ fn would_make(
 ) -> bool {
     ledger.took_effect[index].is_none()
         && clock.floor(index) < commit.revision
+        && case
+            .position(commit.revision)
+            .is_none_or(|position| clock.may_own(case.operation(index), position))
         && may_delete_so_many(case, state, index, commit)
         && effects_at(case, state, index)
             .is_some_and(|due| same_events(&commit.events, &due, case.settings.txn_events))

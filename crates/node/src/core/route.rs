@@ -215,10 +215,12 @@ impl<E: Engine> Turn<'_, E> {
         if !self.is_dense() && is_scan(&request) {
             return self.scan(now, origin, request);
         }
-        if matches!(
-            request,
-            Request::MemberAdd(_) | Request::MemberRemove(_) | Request::MemberPromote(_)
-        ) {
+        // A change of members is proposed alone, so that a refusal takes back nothing else: and what was
+        // evaluated before it is proposed, or taken back, before it is evaluated.
+        if changes_members(&request) {
+            if !mutants::on(Mutant::MembersEvaluatedEarly) {
+                self.propose(now);
+            }
             self.observe_cluster(now);
         }
         match self.group.machine.evaluate(now, request) {
@@ -229,8 +231,9 @@ impl<E: Engine> Turn<'_, E> {
                 self.evaluated(Evaluation { payload, origin, outcome });
             }
             Evaluated::Membership { change, effects, outcome } => {
-                // Alone in its batch, so that a refusal touches nothing else.
-                self.propose(now);
+                if mutants::on(Mutant::MembersEvaluatedEarly) {
+                    self.propose(now);
+                }
                 let payload = Payload::membership(membership_change(change, effects));
                 self.evaluated(Evaluation { payload, origin, outcome });
                 self.propose(now);
@@ -394,8 +397,10 @@ impl<E: Engine> Turn<'_, E> {
             return;
         };
         let answer = match (reply.response, reply.error) {
-            (Some(bytes), None) => wire::request::decode_response(reply.kind, bytes)
-                .map_err(|error| Error::Storage(error.to_string())),
+            // It may be done, whatever the answer is that a later version gives.
+            (Some(bytes), None) => {
+                wire::request::decode_response(reply.kind, bytes).map_err(|_| Error::Timeout)
+            }
             (_, Some(error)) => Err(wire::request::decode_error(error)),
             (None, None) => Err(Error::Timeout),
         };
@@ -476,8 +481,7 @@ impl Shared {
                 let answer = answer.map(|response| wire::request::encode_response(&response));
                 let (kind, response, error) = match answer {
                     Ok((_, bytes)) if bytes.len() > ANSWER_BYTES_MAX => {
-                        let error = too_long(bytes.len());
-                        (0, None, Some(wire::request::encode_error(&error)))
+                        (0, None, Some(wire::request::encode_error(&Error::AnswerTooLong)))
                     }
                     Ok((kind, bytes)) => (kind, Some(bytes), None),
                     Err(error) => (0, None, Some(wire::request::encode_error(&error))),
@@ -499,10 +503,8 @@ impl Shared {
 /// the rest of it.
 const ANSWER_BYTES_MAX: usize = frame::PAYLOAD_BYTES_MAX - (1 << 20);
 
-fn too_long(bytes: usize) -> Error {
-    Error::Storage(format!(
-        "the answer has {bytes} bytes, and members pass on {ANSWER_BYTES_MAX}: ask for fewer keys"
-    ))
+fn changes_members(request: &Request) -> bool {
+    matches!(request, Request::MemberAdd(_) | Request::MemberRemove(_) | Request::MemberPromote(_))
 }
 
 /// A change of the members as consensus knows it: in dense mode a member is a replica.

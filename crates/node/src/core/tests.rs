@@ -7,6 +7,7 @@ mod long;
 mod pins;
 mod range_snapshots;
 mod range_work;
+mod refusals;
 mod versions;
 
 use std::collections::BTreeMap;

@@ -176,7 +176,8 @@ const FOUNDING: &str = "founding";
 fn found(config: &Config, data: &mut DataDir<RealDisk>) -> Result<Identity, StartError> {
     config.validate().map_err(StartError::Config)?;
     if config.initial_state == InitialState::New {
-        refuse_second_life(config)?;
+        let (_, identity) = founding_identity(config)?;
+        refuse_second_life(config, identity)?;
     }
     let mark = data.path().join(FOUNDING);
     let log = log_dir(config, data);
@@ -295,15 +296,18 @@ fn others(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// A member that comes with an empty directory, and that the others know as one that has served, or that is not of
-/// them any more, has lost what it promised: votes, entries it acknowledged, support. Founded again it could vote
-/// twice. Of the others, those that run are asked; in a cluster that is being founded none does.
-fn refuse_second_life(config: &Config) -> Result<(), StartError> {
+/// A member that comes with an empty directory, and that the others know as one that has served, or, if it founds,
+/// that is not of them any more, has lost what it promised: votes, entries it acknowledged, support. It could vote
+/// twice, and what a quorum acknowledged be gone. Of the others, those that run are asked, each of them, for one may
+/// have missed what another knows; in a cluster that is being founded none does.
+///
+/// Caveat: if none runs that knows it, nobody can say.
+fn refuse_second_life(config: &Config, identity: Identity) -> Result<(), StartError> {
     let others = others(config);
     if others.is_empty() {
         return Ok(());
     }
-    let (_, identity) = founding_identity(config)?;
+    let founds = config.initial_state == InitialState::New;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for address in others {
         let asked = std::slice::from_ref(&address);
@@ -315,19 +319,25 @@ fn refuse_second_life(config: &Config) -> Result<(), StartError> {
             continue;
         }
         let known = members.iter().find(|member| member.id == identity.member_id);
-        if known.is_some_and(|member| !member.started) {
-            continue;
-        }
-        let (id, name) = (identity.member_id, &config.name);
-        let what = if known.is_some() { "has already been bootstrapped" } else { "was removed" };
-        return Err(StartError::Join(format!(
-            "member {id:x} ({name}) {what}, says {address}, and its data directory is empty: what it had promised is \
-             lost, so it cannot take that place again. Restore its data; or remove it (`quorate member remove \
-             {id:x}`), add it (`quorate member add {name} --peer-urls=...`), and start it with \
-             --initial-cluster-state existing"
-        )));
+        let what = match known {
+            Some(member) if member.started => "has already been bootstrapped",
+            // Whoever joins may not be known everywhere yet.
+            None if founds => "was removed",
+            _ => continue,
+        };
+        return Err(second_life(config, identity.member_id, what, &address));
     }
     Ok(())
+}
+
+fn second_life(config: &Config, id: u64, what: &str, witness: &str) -> StartError {
+    let name = &config.name;
+    StartError::Join(format!(
+        "member {id:x} ({name}) {what}, says {witness}, and its data directory is empty: what it had promised is \
+         lost, so it cannot take that place again. Restore its data; or remove it (`quorate member remove \
+         {id:x}`), add it (`quorate member add {name} --peer-urls=...`), and start it with \
+         --initial-cluster-state existing"
+    ))
 }
 
 /// Asks the members of the cluster who they are: (cluster, members).
@@ -386,7 +396,9 @@ fn join(config: &Config) -> Result<Identity, StartError> {
                 me.name
             )));
         }
-        return Ok(Identity { cluster_id, member_id: me.id });
+        let identity = Identity { cluster_id, member_id: me.id };
+        refuse_second_life(config, identity)?;
+        return Ok(identity);
     }
 }
 

@@ -44,7 +44,10 @@ pub(crate) async fn campaign<B: Backend>(
         let (name, withdrawn) = (request.name, leader.clone());
         let work = async move { session::turn(&working, &name, withdrawn.rev).await };
         let withdrawn = leader.clone();
-        let undo = async move { give_up(&undoing, &withdrawn).await.map(|_| ()) };
+        let undo = move || {
+            let (door, leader) = (Rc::clone(&undoing), withdrawn.clone());
+            async move { give_up(&door, &leader).await.map(|_| ()) }
+        };
         session::or_undo(work, undo).await?;
     }
     Ok(CampaignResponse { header, leader: Some(leader) })
@@ -148,8 +151,8 @@ pub(crate) async fn observe<B: Backend>(
         // Until something happens that may change the answer.
         loop {
             match changes.recv().await {
-                Ok(commit) if commit.revision <= seen => {}
-                Ok(commit) => {
+                Ok(Some(commit)) if commit.revision <= seen => {}
+                Ok(Some(commit)) => {
                     if let Some(kv) = said(&commit.changes, leader.as_ref()) {
                         told = Some(kv.clone());
                         let response = wire::LeaderResponse {
@@ -161,7 +164,7 @@ pub(crate) async fn observe<B: Backend>(
                         break;
                     }
                 }
-                Err(RecvError::Lagged(_)) => break,
+                Ok(None) | Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return Err(Error::Stopped.into()),
             }
         }

@@ -34,7 +34,10 @@ pub(crate) async fn lock<B: Backend>(
         }
         Ok(own.header)
     };
-    let undo = async move { session::delete(&undoing, withdrawn).await.map(|_| ()) };
+    let undo = move || {
+        let (door, key) = (Rc::clone(&undoing), withdrawn.clone());
+        async move { session::delete(&door, key).await.map(|_| ()) }
+    };
     let header = session::or_undo(work, undo).await?;
     Ok(LockResponse { header, key })
 }

@@ -10,6 +10,7 @@
 //! a key.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd::{Error, Request, Response};
@@ -131,37 +132,62 @@ pub(crate) async fn turn<B: Backend>(
         let key = last.key();
         loop {
             match changes.recv().await {
-                Ok(commit) => {
+                Ok(Some(commit)) => {
                     let gone = |change: &mvcc::Change| change.key == key && change.record.is_none();
                     if commit.changes.iter().any(gone) {
                         break;
                     }
                 }
                 // What was missed is in the state.
-                Err(RecvError::Lagged(_)) => break,
+                Ok(None) | Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return Err(Error::Stopped.into()),
             }
         }
     }
 }
 
-/// Runs `work`; if whoever waits for it goes away before it is done, runs `undo` instead.
-pub(crate) async fn or_undo<T: 'static>(
+/// Runs `work`; if it fails, or if whoever waits for it goes away before it is done, runs `undo`:
+/// who is told that he does not get a turn, or hears nothing, is in nobody's way. `undo` is tried
+/// again for a while, and a failure is told when that is over.
+pub(crate) async fn or_undo<T: 'static, U: Future<Output = Result<(), Status>>>(
     work: impl Future<Output = Result<T, Status>> + 'static,
-    undo: impl Future<Output = Result<(), Status>> + 'static,
+    undo: impl Fn() -> U + 'static,
 ) -> Result<T, Status> {
     let (mut sender, receiver) = oneshot::channel();
     tokio::task::spawn_local(async move {
-        let undo_is_due = tokio::select! {
-            outcome = work => sender.send(outcome).is_err(),
-            () = sender.closed() => true,
+        let outcome = tokio::select! {
+            outcome = work => Some(outcome),
+            () = sender.closed() => None,
         };
-        if undo_is_due && let Err(status) = undo.await {
-            // The key goes with its lease.
-            tracing::debug!(message = %status.message, "a place in a queue was not given up");
+        let undone = match outcome {
+            Some(Ok(done)) => sender.send(Ok(done)).is_ok(),
+            Some(Err(status)) => {
+                undo_at_last(undo).await;
+                let _ = sender.send(Err(status));
+                return;
+            }
+            None => false,
+        };
+        if !undone {
+            undo_at_last(undo).await;
         }
     });
     receiver.await.unwrap_or_else(|_| Err(Error::Stopped.into()))
+}
+
+/// How long, and how often, a place in a queue is given up in vain. Then it goes with its lease.
+const UNDO_FOR: Duration = Duration::from_secs(60);
+const UNDO_AGAIN: Duration = Duration::from_millis(200);
+
+async fn undo_at_last<U: Future<Output = Result<(), Status>>>(undo: impl Fn() -> U) {
+    let until = Instant::now() + UNDO_FOR;
+    while let Err(status) = undo().await {
+        if Instant::now() >= until {
+            tracing::warn!(message = %status.message, "a place in a queue was not given up");
+            return;
+        }
+        tokio::time::sleep(UNDO_AGAIN).await;
+    }
 }
 
 /// The key was created at this revision; 0 if it does not exist.

@@ -351,6 +351,7 @@ fn way(mutant: Mutant) -> Option<u8> {
         | Mutant::SpeculationKept
         | Mutant::ForwardedAgain
         | Mutant::AnswerUnapplied
+        | Mutant::MembersEvaluatedEarly
         | Mutant::LongTooEarly
         | Mutant::EvaluatedBesideLong
         | Mutant::AppliedOutOfTurn
@@ -368,6 +369,7 @@ fn every_mutant_is_caught() {
                 // What needs more coincidences than a seed is likely to bring.
                 super::answers_reach_only_those_who_asked();
                 super::an_answer_from_lost_proposals_is_not_given();
+                super::refusals::a_refused_put_before_a_member_is_added_leaves_nothing_behind();
                 super::versions::members_of_three_versions_agree();
             }
             live(seed);

@@ -195,6 +195,61 @@ fn a_snapshot_goes_over_a_long_entry() {
     assert_eq!(NODES.map(|node| table.live_keys(node)), [4; 3]);
 }
 
+/// An answer that is too long to be passed on does not say that nothing was done.
+#[test]
+fn a_done_deletion_with_a_long_answer_is_not_told_to_be_undone() {
+    let mut table = Table::new();
+    table.elect(1, &NODES);
+    for number in 0..190 {
+        let value = Bytes::from(vec![b'v'; 1_450_000]);
+        let put = ep::PutRequest { key: key(number), value, ..Default::default() };
+        table.does(1, ask(number, Request::Put(put)));
+        table.settle(&[1, 2]);
+        table.frames.clear();
+    }
+    assert_eq!(table.live_keys(1), 190);
+    table.does(2, ask(999, delete_all()));
+    table.settle(&[1, 2]);
+    assert_eq!(table.live_keys(1), 0);
+    let Some(Err(error)) = table.replies.get(&999) else { panic!("it is not so long") };
+    assert_eq!((error, error.effect()), (&Error::AnswerTooLong, etcd::Effect::Unknown));
+}
+
+/// A transaction that writes one key may read all of them: not at the cost of others.
+#[test]
+fn a_transaction_that_reads_much_takes_long() {
+    use ep::request_op::Request as Op;
+    let mut table = Table::with_keys();
+    let op = |request| ep::RequestOp { request: Some(request) };
+    let read = ep::RangeRequest { key: key(0), range_end: key(90), ..Default::default() };
+    let put = ep::PutRequest { key: key(7), ..Default::default() };
+    let compare = ep::Compare {
+        key: key(0),
+        range_end: key(90),
+        result: ep::compare::CompareResult::Greater as i32,
+        target: ep::compare::CompareTarget::Version as i32,
+        target_union: Some(ep::compare::TargetUnion::Version(0)),
+    };
+    let reads = ep::TxnRequest {
+        success: vec![op(Op::RequestPut(put.clone())), op(Op::RequestRange(read))],
+        ..Default::default()
+    };
+    let compares = ep::TxnRequest {
+        compare: vec![compare],
+        success: vec![op(Op::RequestPut(put))],
+        ..Default::default()
+    };
+    for (token, txn) in [(100, reads), (101, compares)] {
+        table.does(1, ask(token, Request::Txn(txn)));
+        assert_eq!(table.work.len(), 1);
+        table.settle_with_work();
+        let Some(Ok(Response::Txn(response))) = table.replies.get(&token) else {
+            panic!("{token}")
+        };
+        assert!(response.succeeded);
+    }
+}
+
 /// Many short entries are applied some at a time.
 #[test]
 fn many_entries_are_applied_in_turns() {
