@@ -77,6 +77,9 @@ pub struct Climate {
     /// and leases end in parts.
     #[serde(default)]
     pub effects_bytes_max: Option<usize>,
+    /// Bytes of proposals under way: more are refused.
+    #[serde(default = "uncommitted_bytes_max")]
+    pub uncommitted_bytes_max: usize,
     /// What is done beside the core of a member, and how long that takes.
     #[serde(default)]
     pub aside: Aside,
@@ -359,6 +362,20 @@ fn one_of<T: Copy>(dice: &mut SplitMix64, choices: &[T]) -> T {
     choices[usize::try_from(at).unwrap_or(0)]
 }
 
+/// As many as nobody here proposes.
+fn uncommitted_bytes_max() -> usize {
+    64 << 20
+}
+
+/// From dice of its own, so that the rest of a seed's world stays what it was.
+fn draw_uncommitted_bytes_max(seed: u64) -> usize {
+    let dice = &mut SplitMix64::new(seed ^ 0x0bac_7106);
+    match dice.below(6) {
+        0 => one_of(dice, &[400, 1_000, 3_000]),
+        _ => uncommitted_bytes_max(),
+    }
+}
+
 /// From dice of its own, so that the rest of a seed's world stays what it was.
 fn effects_bytes_max(seed: u64) -> Option<usize> {
     let dice = &mut SplitMix64::new(seed ^ 0xeffe_c750);
@@ -456,6 +473,7 @@ impl Climate {
             append_bytes_max: one_of(dice, &[1, 200, 1 << 20]),
             value_bytes_max: one_of(dice, &[8, 40, 400, 2_000]),
             effects_bytes_max: effects_bytes_max(seed),
+            uncommitted_bytes_max: draw_uncommitted_bytes_max(seed),
             aside: Aside::draw(seed),
             doors: Doors::draw(dice),
             ambush: Ambush::draw(dice),

@@ -88,6 +88,9 @@ pub struct Mutants {
     /// Of the core of a member.
     #[cfg(feature = "mutants")]
     pub node: Option<node::Mutant>,
+    /// Of the store.
+    #[cfg(feature = "mutants")]
+    pub store: Option<store::Mutant>,
 }
 
 impl Mutants {
@@ -96,6 +99,17 @@ impl Mutants {
         #[cfg(feature = "mutants")]
         {
             _config.mutant = self.raft;
+        }
+    }
+
+    #[cfg_attr(not(feature = "mutants"), expect(clippy::unused_self, reason = "nothing to break"))]
+    fn break_store(self, _config: &mut store::Config) {
+        #[cfg(feature = "mutants")]
+        {
+            _config.mutant = self.store;
+            if let Some(liveness) = &mut _config.liveness {
+                liveness.mutant = self.store;
+            }
         }
     }
 }

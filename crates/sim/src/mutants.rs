@@ -15,6 +15,8 @@ pub enum Mutant {
     Storage(storage::Mutant),
     /// The core of a member.
     Node(node::Mutant),
+    /// The store.
+    Store(store::Mutant),
 }
 
 impl fmt::Debug for Mutant {
@@ -23,6 +25,7 @@ impl fmt::Debug for Mutant {
             Self::Raft(mutant) => write!(f, "raft::{mutant:?}"),
             Self::Storage(mutant) => write!(f, "storage::{mutant:?}"),
             Self::Node(mutant) => write!(f, "node::{mutant:?}"),
+            Self::Store(mutant) => write!(f, "store::{mutant:?}"),
         }
     }
 }
@@ -34,6 +37,7 @@ impl From<Option<Mutant>> for Mutants {
             Some(Mutant::Raft(mutant)) => Self { raft: Some(mutant), ..none },
             Some(Mutant::Storage(mutant)) => Self { storage: Some(mutant), ..none },
             Some(Mutant::Node(mutant)) => Self { node: Some(mutant), ..none },
+            Some(Mutant::Store(mutant)) => Self { store: Some(mutant), ..none },
             None => none,
         }
     }
@@ -45,13 +49,18 @@ pub fn all() -> Vec<Mutant> {
     let raft = raft::Mutant::ALL.iter().copied().map(Mutant::Raft);
     let storage = storage::Mutant::ALL.iter().copied().map(Mutant::Storage);
     let node = node::Mutant::ALL.iter().copied().map(Mutant::Node);
-    raft.chain(storage).chain(node).collect()
+    let store = store::Mutant::ALL.iter().copied().map(Mutant::Store);
+    raft.chain(storage).chain(node).chain(store).collect()
 }
 
 /// How leaders must know that they lead for a mistake to show at all.
 fn needs(mutant: Mutant) -> Option<Support> {
     use raft::Mutant as Raft;
-    let Mutant::Raft(mutant) = mutant else { return None };
+    let mutant = match mutant {
+        Mutant::Raft(mutant) => mutant,
+        Mutant::Store(_) => return Some(Support::Leased),
+        Mutant::Storage(_) | Mutant::Node(_) => return None,
+    };
     match mutant {
         Raft::ReadUnconfirmed | Raft::ReadBeforeTermCommitted | Raft::ReadRoundReused => {
             Some(Support::Timers)

@@ -67,6 +67,7 @@ fn not_yet(mutant: Mutant) -> bool {
                 | Node::AnswerUnapplied
                 | Node::PointFromAnybody
         ),
+        Mutant::Store(_) => false,
     }
 }
 

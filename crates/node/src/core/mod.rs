@@ -744,6 +744,13 @@ pub fn messages(frame: &[u8]) -> Vec<raft::Message> {
     decoded.map(|envelope| envelope.message).collect()
 }
 
+/// The messages between stores that a frame carries, for the same.
+#[must_use]
+pub fn liveness_messages(frame: &[u8]) -> Vec<store::liveness::Message> {
+    let messages = pb::Frame::decode(frame).map(|frame| frame.liveness).unwrap_or_default();
+    messages.into_iter().filter_map(|message| wire::liveness::decode(message).ok()).collect()
+}
+
 /// In dense mode a node has one replica, and both have the member's id.
 fn nodes_of(membership: &raft::Membership) -> BTreeMap<ReplicaId, NodeId> {
     membership.members().into_iter().map(|id| (id, NodeId(id.get()))).collect()

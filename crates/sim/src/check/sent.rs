@@ -6,10 +6,15 @@
 //! - a vote given, and one asked for, is on disk with its term (Raft, figure 2: "updated on stable
 //!   storage before responding");
 //! - a vote is given only to a log that is not behind the giver's (§5.4.1);
-//! - entries acknowledged are on disk, and so is the term of who acknowledges them (§5.3).
+//! - entries acknowledged are on disk, and so is the term of who acknowledges them (§5.3);
+//! - a replica that says that it stands by a leader is bound to it on disk, in the term and under
+//!   the epoch that it says;
+//! - a store that supports another has written down under which epoch, and for how long; and one
+//!   that asks for support, under which.
 
 use raft::{Body, LogPosition, Message, Term};
 use store::NodeId;
+use store::liveness;
 
 use super::{Fault, Rules};
 use crate::world::host::Host;
@@ -39,8 +44,42 @@ impl Rules {
                 let stands = stored.term > term || (stored.term == term && last.index >= *matched);
                 promised(stands, || format!("{} has all up to {matched} in {term}", id.0), host)
             }
+            Body::Fortified { epoch } => {
+                let bound = stored
+                    .binding
+                    .is_some_and(|binding| binding.leader == message.to && binding.epoch >= *epoch);
+                let stands = stored.term > term || (stored.term == term && bound);
+                let what = || format!("{} stands by {} in {term}, {epoch:?}", id.0, to.0);
+                promised(stands, what, host)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// A store gives a message to another.
+    pub(crate) fn sent_liveness(
+        host: &Host,
+        to: NodeId,
+        message: &liveness::Message,
+    ) -> Result<(), Fault> {
+        let record = &host.record;
+        let stands = match message {
+            liveness::Message::Heartbeat { epoch, .. } => record.asked >= *epoch,
+            liveness::Message::Support { epoch, .. } => {
+                record.supported.get(&to).is_some_and(|supported| {
+                    supported.epoch > *epoch
+                        || (supported.epoch == *epoch && supported.promise.is_some())
+                })
+            }
+            liveness::Message::Refusal { epoch } => {
+                record.supported.get(&to).is_some_and(|supported| supported.epoch >= *epoch)
+            }
+        };
+        if stands {
+            return Ok(());
+        }
+        let what = format!("{} says {message:?} to {}; on its disk is {record:?}", host.id.0, to.0);
+        Err(("what is promised is durable", what))
     }
 
     /// A member stores a vote and nothing else, so this is the end of its log as it gives it. (What

@@ -373,6 +373,7 @@ impl World {
             Ok(_) => kind(&asked),
             Err(error) if error.effect() == etcd::Effect::Unknown => "unknown",
             Err(etcd::Error::RequestTooLarge) => "refused: too large",
+            Err(etcd::Error::TooManyRequests) => "refused: too many",
             Err(_) => "refused",
         });
         if let Ok(response) = &mut reply {

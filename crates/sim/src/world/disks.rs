@@ -78,6 +78,7 @@ impl World {
         let released = std::mem::take(&mut process.released);
         let written = std::mem::take(&mut process.written);
         host.mirror = host.shadow.clone();
+        host.record = host.shadow_record.clone();
         host.units.clear();
         self.send(id, released)?;
         for write in written {
@@ -186,6 +187,11 @@ fn append_all(host: &mut Host, rules: &mut Rules) -> Result<Appended, Fault> {
             match process.log.append(&groups) {
                 Ok(()) => {
                     process.liveness = liveness;
+                    if let LogCommand::Write(DurableWrite { liveness: Some(record), .. }) = &command
+                    {
+                        host.shadow_record = store::liveness::Record::decode(record)
+                            .map_err(|error| ("what is promised is durable", error.to_string()))?;
+                    }
                     let groups = of_data(groups);
                     for group in &groups {
                         let first = group.entries.first().map(|entry| entry.index);

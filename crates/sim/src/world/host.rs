@@ -191,6 +191,9 @@ pub(crate) struct Host {
     pub(crate) mirror: Mirror,
     /// What its log holds, durably or not.
     pub(crate) shadow: Mirror,
+    /// What its record of liveness says: durably, and durably or not.
+    pub(crate) record: Record,
+    pub(crate) shadow_record: Record,
     /// Appended units that are not known to be durable, oldest first.
     pub(crate) units: VecDeque<Vec<GroupWrite>>,
     /// Its disk is gone, or was damaged while it was down so that it refuses to start.
@@ -247,6 +250,8 @@ impl Host {
             slow_disk: (Duration::ZERO, 0),
             mirror: Mirror::default(),
             shadow: Mirror::default(),
+            record: Record::default(),
+            shadow_record: Record::default(),
             units: VecDeque::new(),
             damaged: false,
             replaced: false,
@@ -404,6 +409,8 @@ impl Host {
         // What was not durable, nobody has heard of.
         self.hard_state_seen = self.mirror.hard_state;
         self.shadow = self.mirror.clone();
+        self.record = store.1.clone().unwrap_or_default();
+        self.shadow_record = self.record.clone();
         self.incarnation += 1;
         let seed = seed ^ self.incarnation.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.id.0;
         let process = self.process(now, climate, seed, mutants, (log, store, state, restored));
@@ -441,6 +448,7 @@ impl Host {
             heartbeat_interval: Duration::from_micros(climate.heartbeat_us),
             append_bytes_max: climate.append_bytes_max,
             fortify: climate.support_of(self.version) != Support::Timers,
+            uncommitted_bytes_max: climate.uncommitted_bytes_max,
             ..raft::Config::new(replica, seed)
         };
         mutants.break_raft(&mut raft_config);
@@ -463,7 +471,9 @@ impl Host {
         };
         let revision = machine.view().revision();
         let door = Door::new(&climate.doors, self.id, seed, revision);
-        let store = Store::open(local, self.id, climate.store(self.version), record)?;
+        let mut store_config = climate.store(self.version);
+        mutants.break_store(&mut store_config);
+        let store = Store::open(local, self.id, store_config, record)?;
         let mut core = Core::on(store, config, raft, machine);
         core.begin(local).map_err(|error| error.to_string())?;
         Ok(Process {

@@ -9,7 +9,7 @@ use store::NodeId;
 
 use super::host::{Host, LogCommand, Process};
 use super::{Crossing, Happening, What, World};
-use crate::check::Fault;
+use crate::check::{Fault, Rules};
 use crate::climate::Version;
 use crate::trace::Seen;
 use mvcc::engine::mem::MemEngine;
@@ -363,6 +363,10 @@ impl World {
             for message in node::core::messages(&frame) {
                 self.rules.sent(&self.hosts[&from], &message)?;
                 self.said(from, to, &message);
+            }
+            for message in node::core::liveness_messages(&frame) {
+                self.tally.count("promises of stores looked at");
+                Rules::sent_liveness(&self.hosts[&from], to, &message)?;
             }
             let once = node::core::asks(&frame);
             let fate = self.net.send(self.now, (from, to), &self.plan.climate, once);
