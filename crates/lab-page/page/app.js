@@ -9,7 +9,7 @@ import * as panels from "./panels.js";
 import { byId } from "./panels.js";
 import { Recording } from "./recording.js";
 import { Stage } from "./stage.js";
-import { Traces, seconds } from "./traces.js";
+import { LOOK, Traces, seconds } from "./traces.js";
 import { clock, nodeName } from "./words.js";
 
 // A run goes on for so long before it is asked to go on, in simulated microseconds.
@@ -527,7 +527,7 @@ function frame(now) {
 function choose(node) {
   if (node >= count()) return;
   app.selected = app.selected === node ? null : node;
-  hint(HINT, false);
+  hint(app.traces.shown ? LOOK : HINT, false);
   app.stage.select(app.selected);
   refresh();
 }

@@ -8,7 +8,7 @@ export const FORMAT = 2;
 export const TRACE_BYTES_MAX = 64 << 20;
 const MEMBERS_MAX = 32;
 // Of a name on the board.
-const NAME_LETTERS = 5;
+const NAME_LETTERS = 4;
 // Of a log, the entries that are shown.
 const CELLS = 12;
 
@@ -74,6 +74,9 @@ const plain = (says) =>
 
 const kindOf = (says) => /^\w*/.exec(says)[0] || "other";
 
+// Whether a line of the story is about a client or one who watches.
+const isClient = (words) => /^[cw][0-9a-f]+ /.test(words);
+
 // Whether a line of the story is about what was done to the cluster.
 const isFault = (words) => /^(FAULT|AMBUSH|everything is healed|hours pass)/.test(words);
 
@@ -116,6 +119,7 @@ class Converter {
     this.messages = [];
     this.made = trace.events.map(({ at_us }) => ({ at_us, sort: "event", text: "" }));
     this.told = [];
+    this.toldOfMembers = [];
     this.members = [...this.places.keys()].map((name) => ({ name, status: "absent", stand: null }));
     // Of each frame, the events at which it arrives.
     this.arrivals = new Map();
@@ -142,7 +146,7 @@ class Converter {
     const id = this.messages.length;
     this.messages.push({
       kind: kindOf(event.says), from: this.places.get(event.from), to: this.places.get(event.to), sent_us: event.at_us,
-      text: `${plain(event.says)}, term ${event.term}`, end,
+      text: plain(event.says).replace(/^\w*/, (kind) => `${kind}, term ${event.term}`), end,
     });
     (this.made[place].sent ??= []).push(id);
     // It is seen for a moment, even if it ends in the same one.
@@ -170,6 +174,7 @@ class Converter {
     const made = this.made[place];
     if (event.kind === "told") {
       this.told.push(place);
+      if (!isClient(event.words)) this.toldOfMembers.push(place);
       Object.assign(made, { text: event.words, sort: isFault(event.words) ? "act" : "event" });
     } else if (event.kind === "stands") {
       this.members[this.places.get(event.member)].stand = event;
@@ -205,7 +210,7 @@ export function record(name, trace) {
   const count = converter.places.size;
   if (count === 0 || count > MEMBERS_MAX) refuse(name, `it has ${count} members, and there may be 1 to ${MEMBERS_MAX}`);
   trace.events.forEach((event, place) => converter.event(event, place));
-  const { made: events, messages, told } = converter;
+  const { made: events, messages, told, toldOfMembers } = converter;
   const { broken } = trace;
   // The rule broke with the line that says so, which is the last.
   const at = broken && told.length && trace.events[told.at(-1)].words.startsWith("BROKEN") ? told.at(-1) : events.length;
@@ -213,5 +218,5 @@ export function record(name, trace) {
     trace: { nodes: count, events, messages, keyframes: converter.keyframes() },
     digest: trace.hash, ended: "quiet", broken, all_broken: broken ? [{ event: at, broken }] : [],
   };
-  return Object.assign(new Recording(outcome), { told, about: { name, hash: trace.hash, plan: trace.plan, mutant: trace.mutant ?? null } });
+  return Object.assign(new Recording(outcome), { told, toldOfMembers, about: { name, hash: trace.hash, plan: trace.plan, mutant: trace.mutant ?? null } });
 }

@@ -8,16 +8,19 @@ import { checkSize, parse, record } from "./trace.js";
 const BEFORE = 60;
 const AFTER = 20;
 // Letters of a line of the story; the rest is in its title.
-const LETTERS = 220;
+const LETTERS = 180;
 // A whole cluster lives for a minute and more.
 const SPEED = "10";
+
+// What can be done to a recording.
+export const LOOK = "A recording: step, scrub, play. Click a member to choose it.";
 
 const KEYS = [" ", "ArrowLeft", "ArrowRight", "Home", "End", "?", "o"];
 
 export const seconds = (us) => `${(us / 1e6).toFixed(3)} s`;
 
-// A row of a member: what is under its identifier's first letters is under its name.
-const nameOf = (recording, digit) => recording.outcome.trace.keyframes[0].nodes.findIndex((frame) => frame.name === `n${digit}`);
+// The place of a member on the board, by its number.
+const placeOf = (recording, digit) => recording.outcome.trace.keyframes[0].nodes.findIndex((frame) => frame.name === `n${digit}`);
 
 export class Traces {
   // `does` is what the page does: go to a moment, play, say why something cannot be done, and so on.
@@ -34,6 +37,7 @@ export class Traces {
       does.setPlaying(false);
       does.seek(this.shown.outcome.all_broken[0].event + 1);
     });
+    byId("story-members").addEventListener("change", () => does.seek(app.k));
     this.takeDrops();
   }
 
@@ -84,7 +88,7 @@ export class Traces {
     }
     const response = await fetch("/trace");
     const name = response.headers.get("x-trace-name") ?? "";
-    const trace = response.ok ? parse(name, await response.text()) : null;
+    const trace = response.status === 200 ? parse(name, await response.text()) : null;
     if (!trace || (hash && trace.hash !== hash)) {
       throw new Error(`This address is of the trace ${hash}, which is in a file: open that file here, or start quorate lab --trace FILE.`);
     }
@@ -113,7 +117,7 @@ export class Traces {
     Object.assign(app, { recording, run: null, about: null, selected: null });
     app.stage.show(recording, recording.outcome.trace.nodes);
     app.stage.select(null);
-    does.hint("A recording: step, scrub, play. Click a member to choose it.", false);
+    does.hint(LOOK, false);
     does.drawMarks();
     does.setPlaying(false);
     does.seek(Math.trunc(k) || 0);
@@ -138,7 +142,7 @@ export class Traces {
     byId("trace-end").textContent = end;
     byId("trace-end").className = broken ? "bad" : "good";
     byId("trace-broke").hidden = !broken;
-    byId("digest").textContent = `hash ${hash}, as quorate-sim hash says`;
+    byId("digest").textContent = `hash ${hash}, of quorate-sim`;
   }
 
   rules({ outcome: { broken } }) {
@@ -150,12 +154,15 @@ export class Traces {
 
   // The lines of the story around a moment; a click goes there.
   story(list, recording, k, seek) {
-    const { told, events } = recording;
+    const { events } = recording;
+    const told = byId("story-members").checked ? recording.toldOfMembers : recording.told;
     let now = told.findIndex((place) => place >= k) - 1;
     if (now === -2) now = told.length - 1;
     const item = (place, nth) => {
       const { at_us, text, sort } = events[place];
-      const words = text.length > LETTERS ? `${text.slice(0, LETTERS)}…` : text;
+      // Values are filled up with dots.
+      const short = text.replace(/\.{4,}/g, "…");
+      const words = short.length > LETTERS ? `${short.slice(0, LETTERS)}…` : short;
       const button = make("button", { type: "button", name: String(place), title: text }, make("time", { textContent: seconds(at_us).padStart(11) }), `  ${words}`);
       button.addEventListener("click", () => seek(place + 1));
       const classes = [sort === "act" ? "act" : "", nth === now ? "now" : "", nth > now ? "later" : "", text.startsWith("BROKEN") ? "bad" : ""];
@@ -172,7 +179,7 @@ export class Traces {
   key(key) {
     if (!this.shown || KEYS.includes(key)) return false;
     if (/^[0-9]$/.test(key)) {
-      const node = nameOf(this.shown, key);
+      const node = placeOf(this.shown, key);
       if (node >= 0) this.does.choose(node);
       return true;
     }

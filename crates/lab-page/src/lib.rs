@@ -125,8 +125,9 @@ fn of_trace(trace: &Trace) -> Response<Full<Bytes>> {
     response
 }
 
+/// The page asks for one whenever an address has a trace in it.
 fn no_trace() -> Response<Full<Bytes>> {
-    refuse(StatusCode::NOT_FOUND, "the lab was not opened on a trace: quorate lab --trace FILE")
+    reply(StatusCode::NO_CONTENT, "application/json", Bytes::new())
 }
 
 /// Runs take their time: they have threads of their own, as many at once as there are cores.

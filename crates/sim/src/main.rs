@@ -20,7 +20,7 @@ Usage: quorate-sim TASK
   shrink SEED|FILE [--runs N]   the smallest plan that breaks the same rule, as JSON, and its story
   trace SEED|FILE [--out FILE]  everything that happens, as JSON; quorate lab --trace FILE shows it
 
-replay, shrink and trace take --mutant NAME (raft::VoteGivenTwice): the code is broken on purpose, as
+replay, hash, shrink and trace take --mutant NAME (raft::VoteGivenTwice): the code is broken on purpose, as
 docs/verification.md says, if it was built with --features mutants.
 
 A run fails if a rule is broken, and if something that it claims to survive never happened
@@ -47,7 +47,8 @@ fn dispatch() -> Result<ExitCode> {
             replay(&plan, mutants, rest.iter().any(|arg| arg == "--all"))
         }
         "hash" => {
-            println!("{:016x}", sim::live(&plan(rest)?, Tell::Nothing).hash);
+            let (plan, mutants) = broken(rest)?;
+            println!("{:016x}", sim::live_broken(&plan, Tell::Nothing, mutants).hash);
             Ok(ExitCode::SUCCESS)
         }
         "plan" => {
