@@ -118,8 +118,8 @@ class Converter {
     this.places = membersOf(trace.events);
     this.messages = [];
     this.made = trace.events.map(({ at_us }) => ({ at_us, sort: "event", text: "" }));
-    this.told = [];
-    this.toldOfMembers = [];
+    this.lines = [];
+    this.linesOfMembers = [];
     this.members = [...this.places.keys()].map((name) => ({ name, status: "absent", stand: null }));
     // Of each frame, the events at which it arrives.
     this.arrivals = new Map();
@@ -173,8 +173,8 @@ class Converter {
   event(event, place) {
     const made = this.made[place];
     if (event.kind === "told") {
-      this.told.push(place);
-      if (!isClient(event.words)) this.toldOfMembers.push(place);
+      this.lines.push(place);
+      if (!isClient(event.words)) this.linesOfMembers.push(place);
       Object.assign(made, { text: event.words, sort: isFault(event.words) ? "act" : "event" });
     } else if (event.kind === "stands") {
       this.members[this.places.get(event.member)].stand = event;
@@ -210,13 +210,13 @@ export function record(name, trace) {
   const count = converter.places.size;
   if (count === 0 || count > MEMBERS_MAX) refuse(name, `it has ${count} members, and there may be 1 to ${MEMBERS_MAX}`);
   trace.events.forEach((event, place) => converter.event(event, place));
-  const { made: events, messages, told, toldOfMembers } = converter;
+  const { made: events, messages, lines, linesOfMembers } = converter;
   const { broken } = trace;
   // The rule broke with the line that says so, which is the last.
-  const at = broken && told.length && trace.events[told.at(-1)].words.startsWith("BROKEN") ? told.at(-1) : events.length;
+  const at = broken && lines.length && trace.events[lines.at(-1)].words.startsWith("BROKEN") ? lines.at(-1) : events.length;
   const outcome = {
     trace: { nodes: count, events, messages, keyframes: converter.keyframes() },
     digest: trace.hash, ended: "quiet", broken, all_broken: broken ? [{ event: at, broken }] : [],
   };
-  return Object.assign(new Recording(outcome), { told, toldOfMembers, about: { name, hash: trace.hash, plan: trace.plan, mutant: trace.mutant ?? null } });
+  return Object.assign(new Recording(outcome), { lines, linesOfMembers, about: { name, hash: trace.hash, plan: trace.plan, mutant: trace.mutant ?? null } });
 }

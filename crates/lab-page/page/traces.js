@@ -155,9 +155,9 @@ export class Traces {
   // The lines of the story around a moment; a click goes there.
   story(list, recording, k, seek) {
     const { events } = recording;
-    const told = byId("story-members").checked ? recording.toldOfMembers : recording.told;
-    let now = told.findIndex((place) => place >= k) - 1;
-    if (now === -2) now = told.length - 1;
+    const lines = byId("story-members").checked ? recording.linesOfMembers : recording.lines;
+    let now = lines.findIndex((place) => place >= k) - 1;
+    if (now === -2) now = lines.length - 1;
     const item = (place, nth) => {
       const { at_us, text, sort } = events[place];
       // Values are filled up with dots.
@@ -169,7 +169,7 @@ export class Traces {
       return make("li", { className: classes.join(" ") }, button);
     };
     const from = Math.max(0, now - BEFORE);
-    const items = told.slice(from, now + AFTER).map((place, nth) => item(place, from + nth));
+    const items = lines.slice(from, now + AFTER).map((place, nth) => item(place, from + nth));
     keepingFocus(list, () => list.replaceChildren(...items), ".now button");
     const at = list.querySelector(".now");
     list.scrollTop = at ? at.offsetTop - list.offsetTop - list.clientHeight * 0.6 : 0;
