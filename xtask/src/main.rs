@@ -81,6 +81,7 @@ Environment:
   QUORATE_PEERS=1    `ci` also runs the end-to-end suites (a missing tool is then an error)
   QUORATE_FRESH_SEEDS  how many whole clusters `ci` lives through, from seeds of the commit; default: 2000
   QUORATE_BIN        the server under test; default: the binary of this workspace
+  QUORATE_SIM_BIN    the simulator whose traces the lab is shown; default: that of this workspace, with its mutants
   QUORATE_ETCD_37_DIR        directory with etcd, etcdctl and etcdutl 3.7; default: see docs/operations.md
   QUORATE_ETCD_35_DIR        directory with etcd, etcdctl and etcdutl 3.5; default: see docs/operations.md
   QUORATE_PORCUPINE_DIR      the unpacked Go module with labelled histories: see .ci/run

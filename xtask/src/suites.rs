@@ -45,13 +45,24 @@ fn server() -> Result<PathBuf> {
     Ok(target_dir().join(directory).join("quorate"))
 }
 
+/// The simulator of whole clusters with its mutants, whose traces the lab's page is shown: `QUORATE_SIM_BIN`, or this
+/// workspace's, built now.
+fn simulator() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("QUORATE_SIM_BIN").filter(|value| !value.is_empty()) {
+        return Ok(PathBuf::from(path));
+    }
+    cargo(&["build", "--locked", "--package", "quorate-sim", "--features", "mutants"]).run()?;
+    Ok(target_dir().join("debug").join("quorate-sim"))
+}
+
 /// All suites, or the tests whose names contain one of `filters`.
 pub(crate) fn end_to_end(filters: &[String]) -> Result<()> {
-    let server = server()?;
+    let (server, simulator) = (server()?, simulator()?);
     let test = ["test", "--locked", "--no-fail-fast", "--package", PACKAGE];
     // One test at a time: each starts several servers, and their timings are part of what is tested.
     let task = cargo(&test).args(&["--".to_owned(), "--test-threads=1".to_owned()]);
-    task.args(filters).env(PEERS, "1").env("QUORATE_BIN", server).run()
+    let task = task.args(filters).env(PEERS, "1").env("QUORATE_BIN", server);
+    task.env("QUORATE_SIM_BIN", simulator).run()
 }
 
 pub(crate) fn differential(args: &[String]) -> Result<()> {

@@ -155,3 +155,18 @@ pub fn command_text_samples() -> Vec<Vec<u8>> {
     ];
     texts.map(<[u8]>::to_vec).to_vec()
 }
+
+/// A trace that the lab's page is opened on.
+#[must_use]
+pub fn lab_trace(data: &[u8]) -> bool {
+    match lab_page::Trace::read("trace.json".to_owned(), data.to_vec()) {
+        Ok(_) => true,
+        Err(refused) => {
+            assert!(
+                refused.to_string().contains("quorate-sim trace"),
+                "a refusal says what is wanted"
+            );
+            false
+        }
+    }
+}

@@ -173,6 +173,18 @@ impl Browser {
         self.click_at(x, y)
     }
 
+    /// Gives a file to an input that takes one.
+    ///
+    /// # Errors
+    /// The driver's, and if there is no such input.
+    pub fn choose_file(&self, selector: &str, file: &Path) -> Result<()> {
+        let wanted = json!({ "using": "css selector", "value": selector });
+        let found = self.ask("POST", "/element", &wanted)?;
+        let element = found.as_object().and_then(|found| found.values().next()?.as_str());
+        let path = format!("/element/{}/value", element.context("no element")?);
+        self.ask("POST", &path, &json!({ "text": file.to_string_lossy() })).map(drop)
+    }
+
     /// Presses and releases these keys one after the other; special ones are WebDriver's code points.
     ///
     /// # Errors

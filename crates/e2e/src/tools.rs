@@ -150,3 +150,20 @@ fn version_of(path: &Path) -> Result<Version> {
         _ => Version::V37,
     })
 }
+
+/// The simulator of whole clusters, built with its mutants: `QUORATE_SIM_BIN`, or the one beside the server under test.
+///
+/// # Errors
+/// When there is none.
+pub fn simulator() -> Result<PathBuf> {
+    let path = match variable("QUORATE_SIM_BIN") {
+        Some(path) => path,
+        None => subject()?.path.with_file_name("quorate-sim"),
+    };
+    ensure!(
+        path.is_file(),
+        "{} is missing: `cargo build -p quorate-sim --features mutants` makes it",
+        path.display()
+    );
+    Ok(path)
+}

@@ -261,6 +261,15 @@ pub const TARGETS: &[Target] = &[
         memory: DECODED,
         bytes_max: 8_000,
     },
+    Target {
+        name: "lab_trace",
+        reads: "the head of a trace that the lab's page is opened on",
+        check: cli::fuzzing::lab_trace,
+        samples: lab_trace_samples,
+        is_summed: false,
+        memory: DECODED,
+        bytes_max: 8_000,
+    },
 ];
 
 /// A decoder with three faults, by which the search itself is tried: it takes a length at its word,
@@ -399,6 +408,24 @@ fn sim_plan(data: &[u8]) -> bool {
     let again = serde_json::from_str::<sim::Plan>(&text).expect("a plan reads as it is written");
     assert_eq!(again, plan, "a plan survives the way");
     true
+}
+
+fn lab_trace_samples() -> Vec<Vec<u8>> {
+    let mut plan = sim::Plan::draw(1);
+    plan.events.truncate(4);
+    let outcome = sim::live(&plan, sim::Tell::Data);
+    let short = |count| {
+        let trace = sim::trace::File {
+            format: sim::trace::FORMAT,
+            plan: &plan,
+            mutant: None,
+            hash: format!("{:016x}", outcome.hash),
+            broken: None,
+            events: &outcome.seen[..count],
+        };
+        serde_json::to_vec(&trace).expect("a trace is plain data")
+    };
+    [0, 4, 20].map(short).to_vec()
 }
 
 fn sim_plan_samples() -> Vec<Vec<u8>> {

@@ -9,6 +9,7 @@ import * as panels from "./panels.js";
 import { byId } from "./panels.js";
 import { Recording } from "./recording.js";
 import { Stage } from "./stage.js";
+import { LOOK, Traces, seconds } from "./traces.js";
 import { clock, nodeName } from "./words.js";
 
 // A run goes on for so long before it is asked to go on, in simulated microseconds.
@@ -70,6 +71,7 @@ function show(run, setup, recording) {
   const another = about !== app.about;
   Object.assign(app, { about, run, setup, recording, shownK: -1 });
   saved(false);
+  app.traces.left();
   app.stage.show(recording, recording.outcome.trace.nodes);
   byId("digest").textContent = `digest ${recording.outcome.digest}`;
   byId("time").max = recording.length;
@@ -108,6 +110,7 @@ function saved(yes) {
 
 // The run, or on whom the adversary is set; the moment; and what is told beside it.
 async function address() {
+  if (app.traces.shown) return app.traces.address(app.k);
   const { run } = app;
   if (run && app.packed?.run !== run) app.packed = { run, text: await pack(run) };
   const parts = [run ? `run=${app.packed.text}` : `flp=${app.about.name}`, `k=${app.k}`];
@@ -135,6 +138,7 @@ const unreadable = () => {
 async function recall() {
   const parts = new URLSearchParams(location.hash.slice(1));
   const attacked = parts.get("flp");
+  if (await app.traces.recall(parts)) return true;
   if (!parts.get("run") && !attacked) return false;
   const k = Number(parts.get("k") ?? 0);
   if (attacked) {
@@ -266,6 +270,7 @@ function act(whats) {
 
 // What was done up to now stays; what the script would do later is left out; and these are done now.
 async function actNow(whats) {
+  if (app.traces.shown) return app.traces.refuse();
   if (!app.run) {
     say("This is the adversary's schedule: press Start for a run of your own");
     return;
@@ -471,7 +476,7 @@ function drawPanels(now) {
     byId("verdict").textContent = text;
   }
   panels.selected(byId("selected"), app.selected, app.selected === null ? null : recording.at(k).nodes[app.selected]);
-  panels.story(byId("story"), recording, k, (to) => {
+  (app.traces.shown ? app.traces : panels).story(byId("story"), recording, k, (to) => {
     setPlaying(false);
     seek(to);
   });
@@ -511,7 +516,7 @@ function frame(now) {
     }
     if (app.stage.dirty) {
       app.stage.draw(app.recording.at(app.k), app.us, app.recording);
-      byId("clock").textContent = `${clock(app.us)} · event ${app.k}`;
+      byId("clock").textContent = `${app.traces.shown ? seconds(app.us) : clock(app.us)} · event ${app.k}`;
     }
     drawPanels(now);
     if (app.playing && began - app.savedAt > SAVE_PLAYING_MS) remember(true);
@@ -522,7 +527,7 @@ function frame(now) {
 function choose(node) {
   if (node >= count()) return;
   app.selected = app.selected === node ? null : node;
-  hint(HINT, false);
+  hint(app.traces.shown ? LOOK : HINT, false);
   app.stage.select(app.selected);
   refresh();
 }
@@ -655,6 +660,7 @@ function compareForm() {
 const KEYS = {
   " ": toggle, ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => step(-Infinity), End: () => step(Infinity),
   c: deeds.crash, p: deeds.pause, x: deeds.cutOff, t: deeds.traitor, e: deeds.expire, w: deeds.write, h: deeds.heal, f: fork,
+  o: () => app.traces.choose(),
   b: () => (byId("variants").querySelector("input") ?? byId("search")).focus(),
   "?": () => byId("keys").showModal(),
 };
@@ -663,6 +669,7 @@ function key(event) {
   const inField = event.target.closest("input, select, textarea, dialog, summary");
   const onButton = event.target.closest("button") && (event.key === " " || event.key === "Enter");
   if (inField || onButton || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (app.traces.key(event.key)) return event.preventDefault();
   if (event.shiftKey && event.key.startsWith("Arrow")) step(event.key === "ArrowLeft" ? -50 : 50);
   else if (/^[0-9]$/.test(event.key)) choose(Number(event.key));
   else if (KEYS[event.key]) KEYS[event.key]();
@@ -737,6 +744,7 @@ async function begin() {
   byId("protocol").replaceChildren(...app.protocols.map((about) => new Option(about.title, about.name)));
   const parts = { board: byId("board"), canvas: byId("canvas"), nodes: byId("nodes"), legend: byId("legend") };
   app.stage = new Stage(parts, { select: choose, cut, link });
+  app.traces = new Traces(app, { usual: HINT, seek, setPlaying, drawMarks, remember, choose, hint, fail, leave: () => start(fresh("raft", bare())) });
   wire();
   let unread = null;
   const recalled = await recall().catch((error) => {

@@ -2,7 +2,7 @@
 
 import { clock, markdown, nodeName } from "./words.js";
 
-const make = (tag, props = {}, ...children) => {
+export const make = (tag, props = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), props);
   element.append(...children);
   return element;
@@ -79,7 +79,7 @@ export function selected(box, node, frame) {
   }
   const cells = make("div", { className: "cells" });
   cells.append(...log.slice(-40).map((cell) => make("span", { className: cell.state, textContent: cell.text, title: `${cell.at}: ${cell.state}` })));
-  box.replaceChildren(make("h2", { textContent: nodeName(node) }), list, cells);
+  box.replaceChildren(make("h2", { textContent: frame.fullName ?? nodeName(node) }), list, cells);
 }
 
 const BEFORE = 40;

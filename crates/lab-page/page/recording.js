@@ -1,6 +1,6 @@
 // A run that was made: any moment of it, by keyframes and what changed since.
 
-const KEYFRAME_EVENTS = 500;
+export const KEYFRAME_EVENTS = 500;
 // Further ahead than this, the way from a keyframe is shorter.
 const STEPS_MAX = KEYFRAME_EVENTS;
 
@@ -57,6 +57,7 @@ export class Recording {
   step(state, event) {
     for (const id of event.sent ?? []) state.flying.add(id);
     for (const id of event.lost ?? []) state.flying.delete(id);
+    for (const id of event.heard ?? []) state.flying.delete(id);
     if (event.message !== undefined) state.flying.delete(event.message);
     if (event.now) state.nodes[event.node] = event.now;
     if (event.cut) state.cut = new Set(event.cut.map(([from, to]) => `${from}>${to}`));

@@ -152,9 +152,11 @@ export class Stage {
       const button = this.buttons[node];
       if (!button || button.frame === frame) return;
       button.frame = frame;
+      const name = frame.name ?? nodeName(node);
+      if (button.textContent !== name) button.textContent = name;
       const { role, term } = frame.view;
       button.className = [frame.status, frame.traitor ? "traitor" : "", frame.status !== "down" && leads(role) ? "lead" : ""].join(" ");
-      const parts = [nodeName(node), frame.status, frame.traitor ? "traitor" : "", role, term];
+      const parts = [frame.fullName ?? name, frame.status, frame.traitor ? "traitor" : "", role, term];
       button.setAttribute("aria-label", parts.filter(Boolean).join(", "));
     });
   }

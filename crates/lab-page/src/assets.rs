@@ -31,6 +31,8 @@ static ASSETS: &[Asset] = assets![
     "/stage.js": SCRIPT = "stage.js",
     "/labels.js": SCRIPT = "labels.js",
     "/panels.js": SCRIPT = "panels.js",
+    "/trace.js": SCRIPT = "trace.js",
+    "/traces.js": SCRIPT = "traces.js",
     "/words.js": SCRIPT = "words.js",
 ];
 

@@ -1,10 +1,12 @@
 //! The lab's page: an HTTP server for one person, on loopback.
 //!
 //! The files of the page are in the binary (`assets`); what it asks is answered by the crate `lab` itself
-//! (`api`). Nothing is kept between two questions: a run is its description, which the page carries in its URL.
+//! (`api`). Nothing is kept between two questions: a run is its description, which the page carries in its URL. It may
+//! be opened on a [`Trace`] of the simulator, which it hands to the page as it is.
 
 mod api;
 mod assets;
+mod trace;
 
 use std::convert::Infallible;
 use std::io;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,8 +24,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+pub use trace::{TRACE_BYTES_MAX, Trace, TraceError};
+
 /// The longest question that is read: a run of the most acts that a script may have is shorter.
 const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// The header with the name of the file that a trace was read from.
+const TRACE_NAME: HeaderName = HeaderName::from_static("x-trace-name");
 
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,23 +42,30 @@ const CONNECTIONS_MAX: usize = 64;
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-/// Serves the page until the future is dropped.
+/// What all connections share.
+struct Shared {
+    /// As many runs at once as there are cores.
+    runs: Semaphore,
+    trace: Option<Trace>,
+}
+
+/// Serves the page until the future is dropped, and a trace at `/trace` if there is one.
 ///
 /// # Errors
 /// If the socket cannot be used.
-pub async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
+pub async fn serve(listener: std::net::TcpListener, trace: Option<Trace>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runs = Arc::new(Semaphore::new(cores));
+    let shared = Arc::new(Shared { runs: Semaphore::new(cores), trace });
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let runs = Arc::clone(&runs);
+                let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    if let Err(error) = connection(stream, runs).await {
+                    if let Err(error) = connection(stream, shared).await {
                         tracing::debug!(%error, "connection closed");
                     }
                     drop(place);
@@ -65,18 +79,18 @@ pub async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     }
 }
 
-async fn connection(stream: TcpStream, runs: Arc<Semaphore>) -> Result<(), hyper::Error> {
+async fn connection(stream: TcpStream, shared: Arc<Shared>) -> Result<(), hyper::Error> {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
-        let runs = Arc::clone(&runs);
-        async move { Ok::<_, Infallible>(answer(request, &runs).await) }
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(request, &shared).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.serve_connection(TokioIo::new(stream), service).await
 }
 
-async fn answer(request: Request<Incoming>, runs: &Semaphore) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if let Some(question) = path.strip_prefix("/api/") {
@@ -89,15 +103,31 @@ async fn answer(request: Request<Incoming>, runs: &Semaphore) -> Response<Full<B
                 "the question is too long, or was cut off",
             );
         };
-        return ask(question.to_owned(), body.to_bytes(), runs).await;
+        return ask(question.to_owned(), body.to_bytes(), &shared.runs).await;
     }
     if !matches!(head.method, Method::GET | Method::HEAD) {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "GET is known");
+    }
+    if path == "/trace" {
+        return shared.trace.as_ref().map_or_else(no_trace, of_trace);
     }
     match assets::find(path) {
         Some(asset) => reply(StatusCode::OK, asset.kind, Bytes::from_static(asset.bytes)),
         None => refuse(StatusCode::NOT_FOUND, "there is no such page: the lab is at /"),
     }
+}
+
+fn of_trace(trace: &Trace) -> Response<Full<Bytes>> {
+    let mut response = reply(StatusCode::OK, "application/json", trace.bytes());
+    if let Ok(name) = HeaderValue::from_str(trace.name()) {
+        response.headers_mut().insert(TRACE_NAME, name);
+    }
+    response
+}
+
+/// The page asks for one whenever an address has a trace in it.
+fn no_trace() -> Response<Full<Bytes>> {
+    reply(StatusCode::NO_CONTENT, "application/json", Bytes::new())
 }
 
 /// Runs take their time: they have threads of their own, as many at once as there are cores.

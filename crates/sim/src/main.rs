@@ -1,7 +1,7 @@
 //! `quorate-sim`: many seeds, one seed told as a story, or the smallest plan that breaks a rule.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -18,14 +18,14 @@ Usage: quorate-sim TASK
   hash SEED                     the number that stands for everything that happens in a seed
   plan SEED                     a seed's plan, as JSON
   shrink SEED|FILE [--runs N]   the smallest plan that breaks the same rule, as JSON, and its story
-  trace SEED|FILE --out FILE    everything that happens, as JSON, for a page to show
+  trace SEED|FILE [--out FILE]  everything that happens, as JSON; quorate lab --trace FILE shows it
+
+replay, hash, shrink and trace take --mutant NAME (raft::VoteGivenTwice): the code is broken on purpose, as
+docs/verification.md says, if it was built with --features mutants.
 
 A run fails if a rule is broken, and if something that it claims to survive never happened
 (asked of 2,000 seeds and more).
 ";
-
-/// The form of a trace's file; `sim::trace` describes it.
-const TRACE_FORMAT: u32 = 1;
 
 fn main() -> ExitCode {
     match dispatch() {
@@ -42,17 +42,27 @@ fn dispatch() -> Result<ExitCode> {
     let (task, rest) = args.split_first().map_or(("help", &[][..]), |(task, rest)| (task, rest));
     match task {
         "run" => run(rest),
-        "replay" => replay(&plan(rest)?, rest.iter().any(|arg| arg == "--all")),
+        "replay" => {
+            let (plan, mutants) = broken(rest)?;
+            replay(&plan, mutants, rest.iter().any(|arg| arg == "--all"))
+        }
         "hash" => {
-            println!("{:016x}", sim::live(&plan(rest)?, Tell::Nothing).hash);
+            let (plan, mutants) = broken(rest)?;
+            println!("{:016x}", sim::live_broken(&plan, Tell::Nothing, mutants).hash);
             Ok(ExitCode::SUCCESS)
         }
         "plan" => {
             println!("{}", serde_json::to_string_pretty(&plan(rest)?)?);
             Ok(ExitCode::SUCCESS)
         }
-        "shrink" => shrink(&plan(rest)?, usize::try_from(number(rest, "--runs", 2_000)?)?),
-        "trace" => trace(&plan(rest)?, value(rest, "--out")?.context("--out FILE?")?),
+        "shrink" => {
+            let (plan, mutants) = broken(rest)?;
+            shrink(&plan, mutants, usize::try_from(number(rest, "--runs", 2_000)?)?)
+        }
+        "trace" => {
+            let (plan, mutants) = broken(rest)?;
+            trace(&plan, mutants, value(rest, "--mutant")?, value(rest, "--out")?)
+        }
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -83,6 +93,29 @@ fn plan(args: &[String]) -> Result<Plan> {
             serde_json::from_str(&text).with_context(|| format!("{given} holds no plan"))
         }
     }
+}
+
+/// A plan, and what is broken on purpose while it is lived through.
+fn broken(args: &[String]) -> Result<(Plan, Mutants)> {
+    let plan = plan(args)?;
+    match value(args, "--mutant")? {
+        Some(name) => mutant(plan, name),
+        None => Ok((plan, Mutants::default())),
+    }
+}
+
+#[cfg(feature = "mutants")]
+fn mutant(mut plan: Plan, name: &str) -> Result<(Plan, Mutants)> {
+    let known = sim::mutants::all().into_iter().find(|known| format!("{known:?}") == name);
+    let mutant =
+        known.with_context(|| format!("no mutant {name:?}: docs/verification.md lists them"))?;
+    sim::mutants::prepare(&mut plan, mutant);
+    Ok((plan, Some(mutant).into()))
+}
+
+#[cfg(not(feature = "mutants"))]
+fn mutant(_plan: Plan, name: &str) -> Result<(Plan, Mutants)> {
+    bail!("{name} is not built in: cargo run -p quorate-sim --features mutants -- ...")
 }
 
 fn run(args: &[String]) -> Result<ExitCode> {
@@ -130,9 +163,9 @@ fn report(bulk: &Bulk, harvest: &Harvest) -> bool {
     harvest.broken.is_empty() && owed.is_empty()
 }
 
-fn replay(plan: &Plan, all: bool) -> Result<ExitCode> {
+fn replay(plan: &Plan, mutants: Mutants, all: bool) -> Result<ExitCode> {
     let tell = if all { Tell::Everything } else { Tell::Story };
-    let outcome = sim::live(plan, tell);
+    let outcome = sim::live_broken(plan, tell, mutants);
     for line in &outcome.story {
         println!("{line}");
     }
@@ -140,27 +173,41 @@ fn replay(plan: &Plan, all: bool) -> Result<ExitCode> {
     Ok(if outcome.broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn shrink(plan: &Plan, runs_max: usize) -> Result<ExitCode> {
-    let Some(broken) = sim::live(plan, Tell::Nothing).broken else {
+fn shrink(plan: &Plan, mutants: Mutants, runs_max: usize) -> Result<ExitCode> {
+    let Some(broken) = sim::live_broken(plan, Tell::Nothing, mutants).broken else {
         bail!("nothing breaks: there is nothing to shrink");
     };
-    let (least, runs) = sim::shrink::shrink(plan, broken.rule, Mutants::default(), runs_max);
+    let (least, runs) = sim::shrink::shrink(plan, broken.rule, mutants, runs_max);
     println!("{}", serde_json::to_string_pretty(&least)?);
     eprintln!("{} events of {} are left, after {runs} runs", least.events.len(), plan.events.len());
-    replay(&least, false)
+    replay(&least, mutants, false)
 }
 
-fn trace(plan: &Plan, path: &str) -> Result<ExitCode> {
-    let outcome = sim::live(plan, Tell::Data);
-    let trace = serde_json::json!({
-        "format": TRACE_FORMAT,
-        "plan": plan,
-        "broken": outcome.broken.as_ref().map(ToString::to_string),
-        "events": outcome.seen,
-    });
-    let mut file = BufWriter::new(File::create(path).with_context(|| path.to_owned())?);
+fn trace(
+    plan: &Plan,
+    mutants: Mutants,
+    mutant: Option<&str>,
+    path: Option<&str>,
+) -> Result<ExitCode> {
+    let outcome = sim::live_broken(plan, Tell::Data, mutants);
+    let trace = sim::trace::File {
+        format: sim::trace::FORMAT,
+        plan,
+        mutant,
+        hash: format!("{:016x}", outcome.hash),
+        broken: outcome.broken.as_ref().map(sim::trace::Breach::from),
+        events: &outcome.seen,
+    };
+    let to: Box<dyn Write> = match path {
+        Some(path) => Box::new(File::create(path).with_context(|| path.to_owned())?),
+        None => Box::new(std::io::stdout().lock()),
+    };
+    let mut file = BufWriter::new(to);
     serde_json::to_writer(&mut file, &trace)?;
     file.flush()?;
-    println!("{} events in {path}", outcome.seen.len());
+    eprintln!("{} events", outcome.seen.len());
+    if let Some(broken) = &outcome.broken {
+        eprintln!("{broken}");
+    }
     Ok(if outcome.broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

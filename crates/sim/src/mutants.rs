@@ -77,14 +77,21 @@ fn needs(mutant: Mutant) -> Option<Support> {
     }
 }
 
+/// Has leaders of a plan know that they lead in the way in which this mistake shows.
+pub fn prepare(plan: &mut Plan, mutant: Mutant) {
+    if let Some(support) = needs(mutant) {
+        plan.climate.support = support;
+    }
+}
+
 /// Lives through a seed with one of them, or with nothing broken, and says what was noticed.
 ///
 /// # Errors
 /// The rule that was broken, and how.
 pub fn live(seed: u64, mutant: Option<Mutant>) -> Result<(), String> {
     let mut plan = Plan::draw(seed);
-    if let Some(support) = mutant.and_then(needs) {
-        plan.climate.support = support;
+    if let Some(mutant) = mutant {
+        prepare(&mut plan, mutant);
     }
     let outcome = live_broken(&plan, Tell::Nothing, mutant.into());
     outcome.broken.map_or(Ok(()), |broken| Err(broken.to_string()))

@@ -247,6 +247,39 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Whom it is about, if it is about somebody by place.
+    #[must_use]
+    pub fn places(&self) -> Vec<Place> {
+        match *self {
+            Self::OneWay { from, to } => vec![from, to],
+            Self::MoveLeader { to } => vec![to],
+            Self::Kill { at, .. }
+            | Self::PowerCut { at, .. }
+            | Self::Pause { at, .. }
+            | Self::Bridge { at, .. }
+            | Self::SlowDisk { at, .. }
+            | Self::FullDisk { at, .. }
+            | Self::IoError { at, .. }
+            | Self::Rot { at, .. }
+            | Self::ClockJump { at, .. }
+            | Self::Promote { at }
+            | Self::Remove { at }
+            | Self::Checkpoint { at }
+            | Self::Wipe { at }
+            | Self::CutWatches { at }
+            | Self::Upgrade { at, .. }
+            | Self::Misread { at, .. } => vec![at],
+            Self::PowerCutAll { .. }
+            | Self::Partition { .. }
+            | Self::IsolateLeader
+            | Self::Heal
+            | Self::AddLearner
+            | Self::AddVoter => Vec::new(),
+        }
+    }
+}
+
 /// Draws one of several by weight.
 fn pick(dice: &mut SplitMix64, weights: &[Weight]) -> usize {
     let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();

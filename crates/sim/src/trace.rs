@@ -3,15 +3,54 @@
 //!
 //! # The file of a trace
 //!
-//! `quorate-sim trace` writes one JSON object: `format` (1), the `plan`, the rule that was `broken`
-//! (or null), and `events`, a list of [`Happened`] by time: each has `at_us`, a `kind` (that of
-//! [`Seen`], in snake case) and the fields of its kind. A page needs no more to show members,
-//! their roles, terms and logs, the messages between them, and what befell whom.
+//! `quorate-sim trace` writes one JSON object, a [`File`]: what was run, what came of it, and
+//! `events`, a list of [`Happened`] by time. Each has `at_us`, a `kind` (that of [`Seen`], in snake
+//! case) and the fields of its kind. Members are named as in the story: `n1`, and those that were
+//! added by their identifier of 64 bits, in hexadecimal. Members are there from their first
+//! `status` on, and were not before. The lab's page shows such a file: `quorate lab --trace FILE`.
+//!
+//! A message is on its way from its `message` to the `arrives` of its `frame`: to none if it is
+//! lost (then `lost_us` says when it would have arrived) or if the run ends before; to two if it
+//! arrives twice. Frames between members that hold no message of Raft (requests that are passed on,
+//! and what the stores tell each other of their liveness) are not written down.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::{Broken, Plan};
+
+/// The number of the form that is described here.
+pub const FORMAT: u32 = 2;
+
+/// A trace, as it is written.
+#[derive(Debug, Serialize)]
+pub struct File<'a> {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// What was run.
+    pub plan: &'a Plan,
+    /// What was broken on purpose: `raft::VoteGivenTwice`.
+    pub mutant: Option<&'a str>,
+    /// The number that stands for everything that happened, in hexadecimal.
+    pub hash: String,
+    /// The rule that was broken, if one was; the run ended with that.
+    pub broken: Option<Breach>,
+    /// What happened.
+    pub events: &'a [Happened],
+}
+
+/// A rule that was broken.
+#[derive(Debug, Serialize)]
+pub struct Breach {
+    /// Which, in a few words.
+    pub rule: &'static str,
+    /// What was seen.
+    pub what: String,
+    /// When, in microseconds of true time.
+    pub at_us: u64,
+}
 
 /// What is remembered of a run.
 #[derive(Debug)]
@@ -20,6 +59,13 @@ pub struct Trace {
     tell: Tell,
     lines: Vec<String>,
     seen: Vec<Happened>,
+}
+
+impl From<&Broken> for Breach {
+    fn from(broken: &Broken) -> Self {
+        let at_us = u64::try_from(broken.at.as_micros()).unwrap_or(u64::MAX);
+        Self { rule: broken.rule, what: broken.what.clone(), at_us }
+    }
 }
 
 /// Something that happened, for those who show it. In a file of `quorate-sim trace` these are the
@@ -45,29 +91,79 @@ pub enum Seen {
     /// A member stands elsewhere than before.
     Stands {
         /// Which.
-        node: u64,
-        /// `leader`, `candidate` and so on, as Raft has it.
-        role: String,
-        /// Its term.
-        term: u64,
-        /// Whom it has voted for in it.
-        vote: Option<u64>,
-        /// Up to where it knows its log to be committed.
-        commit: u64,
-        /// The last entry of its log.
-        last: u64,
+        member: String,
+        /// Where, in the same object.
+        #[serde(flatten)]
+        stand: Stand,
+    },
+    /// A member is something else than before.
+    Status {
+        /// Which.
+        member: String,
+        /// What it is now.
+        status: Status,
+    },
+    /// Other links than before are cut.
+    Links {
+        /// All that are cut now, each from one member to another.
+        cut: Vec<(String, String)>,
     },
     /// A member gives a message to the network.
     Message {
+        /// In which frame; several may travel in one.
+        frame: u64,
         /// Who.
-        from: u64,
+        from: String,
         /// To whom.
-        to: u64,
+        to: String,
         /// The sender's term.
         term: u64,
-        /// What, shortened.
+        /// What, shortened. It begins with the name of its kind: `Append`, or `Snapshot`, which has no more.
         says: String,
+        /// It is lost, and would have arrived then, in microseconds of true time.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lost_us: Option<u64>,
     },
+    /// A frame has come to the end of its way.
+    Arrives {
+        /// Which.
+        frame: u64,
+        /// Whether there was somebody who took it in.
+        heard: bool,
+    },
+}
+
+/// Where a member stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stand {
+    /// `leader`, `candidate` and so on, as Raft has it.
+    pub role: String,
+    /// Its term.
+    pub term: u64,
+    /// Whom it has voted for in it.
+    pub vote: Option<String>,
+    /// Up to where it knows its log to be committed.
+    pub commit: u64,
+    /// Up to where its log, as it is, is on its disk.
+    pub durable: u64,
+    /// The last entry of its log.
+    pub last: u64,
+}
+
+/// Whether a member does anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It does.
+    Up,
+    /// It stands still, and notices nothing.
+    Paused,
+    /// Its process is gone, and will be started again.
+    Down,
+    /// Its disk is gone or damaged: it never comes back.
+    Lost,
+    /// It is no member any more.
+    Removed,
 }
 
 /// How much is written down.
@@ -132,8 +228,13 @@ impl Trace {
         self.seen.clone()
     }
 
+    /// Whether what happens is to be written down as data.
+    pub(crate) fn wants_data(&self) -> bool {
+        self.tell == Tell::Data
+    }
+
     pub(crate) fn record(&mut self, at: Duration, seen: impl FnOnce() -> Seen) {
-        if self.tell == Tell::Data {
+        if self.wants_data() {
             let at_us = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
             self.seen.push(Happened { at_us, seen: seen() });
         }

@@ -25,6 +25,8 @@ of text.
 
 Examples:
   quorate lab                                  then open the address that it prints
+  quorate lab --trace FILE                     what quorate-sim trace has written: a
+                                               whole cluster, as a recording
   quorate lab list
   quorate lab run raft --seed 7                the story of one seed
   quorate lab check paxos --seeds 10000        does any rule ever break?

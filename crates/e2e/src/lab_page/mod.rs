@@ -2,7 +2,9 @@
 
 pub mod speed;
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -29,9 +31,22 @@ impl Lab {
     /// # Errors
     /// If it does not start, or says no address.
     pub fn open() -> Result<Lab> {
+        Lab::with(&[])
+    }
+
+    /// Starts it on a trace of the simulator.
+    ///
+    /// # Errors
+    /// If it does not start, or says no address.
+    pub fn open_on(trace: &Path) -> Result<Lab> {
+        Lab::with(&["--trace".as_ref(), trace.as_os_str()])
+    }
+
+    fn with(args: &[&OsStr]) -> Result<Lab> {
         let program = crate::tools::subject()?.path;
         let process = Command::new(program)
             .args(["lab", "--listen", "127.0.0.1:0"])
+            .args(args)
             .stdout(Stdio::piped())
             .spawn()?;
         let mut lab = Lab { process, url: String::new() };

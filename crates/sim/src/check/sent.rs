@@ -10,7 +10,7 @@
 //! - a replica that says that it stands by a leader is bound to it on disk, in the term and under
 //!   the epoch that it says;
 //! - a store that supports another has written down under which epoch, and for how long; and one
-//!   that asks for support, under which.
+//!   that asks for support, under which: one that no process before it has asked under.
 
 use raft::{Body, LogPosition, Message, Term};
 use store::NodeId;
@@ -64,7 +64,9 @@ impl Rules {
     ) -> Result<(), Fault> {
         let record = &host.record;
         let stands = match message {
-            liveness::Message::Heartbeat { epoch, .. } => record.asked >= *epoch,
+            liveness::Message::Heartbeat { epoch, .. } => {
+                record.asked >= *epoch && *epoch > host.asked_before
+            }
             liveness::Message::Support { epoch, .. } => {
                 record.supported.get(&to).is_some_and(|supported| {
                     supported.epoch > *epoch

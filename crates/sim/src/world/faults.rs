@@ -21,7 +21,10 @@ fn us(micros: u64) -> Duration {
 
 impl World {
     pub(super) fn befall(&mut self, fault: Fault) -> Result<(), Broken> {
-        self.trace.tell(self.now, format_args!("FAULT {fault:?}"));
+        let whom =
+            fault.places().into_iter().map(|place| format!(" n{:x}", self.member_at(place).0));
+        let whom = whom.collect::<String>();
+        self.trace.tell(self.now, format_args!("FAULT{whom}: {fault:?}"));
         match fault {
             Fault::Kill { at, for_us } => self.stop(at, false, None, for_us, "kill"),
             Fault::PowerCut { at, for_us, after_changes } => {

@@ -194,6 +194,8 @@ pub(crate) struct Host {
     /// What its record of liveness says: durably, and durably or not.
     pub(crate) record: Record,
     pub(crate) shadow_record: Record,
+    /// The epoch that processes before this one have asked under, at most.
+    pub(crate) asked_before: store::liveness::Epoch,
     /// Appended units that are not known to be durable, oldest first.
     pub(crate) units: VecDeque<Vec<GroupWrite>>,
     /// Its disk is gone, or was damaged while it was down so that it refuses to start.
@@ -252,6 +254,7 @@ impl Host {
             shadow: Mirror::default(),
             record: Record::default(),
             shadow_record: Record::default(),
+            asked_before: store::liveness::Epoch::default(),
             units: VecDeque::new(),
             damaged: false,
             replaced: false,
@@ -411,6 +414,7 @@ impl Host {
         self.shadow = self.mirror.clone();
         self.record = store.1.clone().unwrap_or_default();
         self.shadow_record = self.record.clone();
+        self.asked_before = self.record.asked;
         self.incarnation += 1;
         let seed = seed ^ self.incarnation.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.id.0;
         let process = self.process(now, climate, seed, mutants, (log, store, state, restored));

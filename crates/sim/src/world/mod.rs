@@ -5,6 +5,7 @@ mod disks;
 mod faults;
 pub(crate) mod host;
 mod net;
+mod record;
 mod repair;
 mod turn;
 pub(crate) mod watchers;
@@ -30,6 +31,7 @@ use crate::{Mutants, Outcome};
 use clients::Clients;
 use host::{BootFailure, Clock, Host};
 use net::Network;
+use record::Recorded;
 use repair::Repair;
 use watchers::Watchers;
 
@@ -47,7 +49,7 @@ pub(crate) enum Happening {
     /// An event of the plan.
     Planned(usize),
     /// A frame arrives.
-    Arrives(NodeId, NodeId, Bytes),
+    Arrives(Sent),
     /// Something within a process; void if that process is gone.
     Within(NodeId, u64, What),
     /// A snapshot has crossed the network.
@@ -89,8 +91,19 @@ pub(crate) enum What {
     Unreachable(NodeId),
 }
 
+/// A frame on its way.
+pub(crate) struct Sent {
+    /// Of all frames and snapshots, for the record.
+    number: u64,
+    from: NodeId,
+    to: NodeId,
+    frame: Bytes,
+}
+
 /// A snapshot on its way.
 pub(crate) struct Crossing {
+    /// Of all frames and snapshots, for the record.
+    number: u64,
     from: (NodeId, u64),
     to: NodeId,
     out: SnapshotOut,
@@ -111,11 +124,12 @@ pub(crate) struct World {
     /// What is to be done about a member that is lost.
     repair: Option<Repair>,
     /// Messages that come when all is over.
-    late: Vec<(NodeId, NodeId, Bytes)>,
+    late: Vec<Sent>,
     /// Faults that may still lie in wait.
     ambushes: u64,
     rules: Rules,
     trace: Trace,
+    recorded: Recorded,
     tally: Tally,
     /// No more faults.
     healed: bool,
@@ -139,6 +153,7 @@ impl World {
             ambushes: AMBUSHES_MAX,
             rules: Rules::default(),
             trace: Trace::new(tell),
+            recorded: Recorded::default(),
             tally: Tally::default(),
             healed: false,
             removals: false,
@@ -188,10 +203,10 @@ impl World {
     fn hours_later(&mut self) {
         self.trace.tell(self.now, format_args!("hours pass"));
         self.now += HOURS;
-        for (from, to, frame) in std::mem::take(&mut self.late) {
+        for sent in std::mem::take(&mut self.late) {
             self.tally.count("message hours late");
             let at = self.now + self.draw_us(3_000_000);
-            self.post(at, Happening::Arrives(from, to, frame));
+            self.post(at, Happening::Arrives(sent));
         }
     }
 
@@ -290,6 +305,13 @@ impl World {
         self.now = at;
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         self.trace.mix(&[nanos, number]);
+        self.look_around();
+        let done = self.happens(what);
+        self.look_around();
+        done
+    }
+
+    fn happens(&mut self, what: Happening) -> Result<(), Fault> {
         match what {
             Happening::Planned(planned) => match self.plan.events[planned].event.clone() {
                 Event::Ask { client, at, ask } => self.ask(client, at, ask),
@@ -304,7 +326,7 @@ impl World {
                 self.net.rejoin(id);
                 Ok(())
             }
-            Happening::Arrives(from, to, frame) => self.arrives(from, to, frame),
+            Happening::Arrives(sent) => self.arrives(sent),
             Happening::Within(id, incarnation, what) => self.within(id, incarnation, what),
             Happening::SnapshotArrives(crossing) => self.snapshot_arrives(*crossing),
             Happening::Restart(id) => self.restart(id),

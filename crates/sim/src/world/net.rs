@@ -8,7 +8,8 @@ use store::NodeId;
 
 use crate::climate::Climate;
 
-type Link = (NodeId, NodeId);
+/// From one member to another.
+pub(crate) type Link = (NodeId, NodeId);
 
 /// The links between members, one for each direction.
 pub(crate) struct Network {
@@ -22,6 +23,8 @@ pub(crate) struct Network {
 /// What becomes of a message: when it arrives, once, twice or not at all.
 pub(crate) struct Fate {
     pub(crate) arrivals: Vec<Duration>,
+    /// When it would arrive if it were not lost.
+    pub(crate) due: Duration,
     pub(crate) lost: bool,
     pub(crate) late: bool,
 }
@@ -53,6 +56,11 @@ impl Network {
 
     pub(crate) fn heal(&mut self) {
         self.blocked.clear();
+    }
+
+    /// The links on which nothing gets through.
+    pub(crate) fn blocked(&self) -> &BTreeSet<Link> {
+        &self.blocked
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -98,9 +106,10 @@ impl Network {
             *last = arrivals[0];
         }
         let lost = lost || self.blocked.contains(&(from, to));
+        let due = arrivals[0];
         if lost {
             arrivals.clear();
         }
-        Fate { arrivals, lost, late: late && !lost }
+        Fate { arrivals, due, lost, late: late && !lost }
     }
 }

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use node::core::{Effects, Fatal, Frames, Input, SnapshotOut, snapshot_message};
 use raft::{Membership, SnapshotOutcome};
 use store::NodeId;
 
 use super::host::{Host, LogCommand, Process};
-use super::{Crossing, Happening, What, World};
+use super::{Crossing, Happening, Sent, What, World};
 use crate::check::{Fault, Rules};
 use crate::climate::Version;
-use crate::trace::Seen;
 use mvcc::engine::mem::MemEngine;
 
 /// States are compared at applied indices that this divides.
@@ -28,19 +26,22 @@ impl World {
     }
 
     /// A frame arrives, if there is somebody to receive it.
-    pub(super) fn arrives(&mut self, from: NodeId, to: NodeId, frame: Bytes) -> Result<(), Fault> {
-        let Some(host) = self.hosts.get(&to) else { return Ok(()) };
-        if host.paused_until > self.now {
-            self.post(host.paused_until, Happening::Arrives(from, to, frame));
+    pub(super) fn arrives(&mut self, sent: Sent) -> Result<(), Fault> {
+        let host = self.hosts.get(&sent.to);
+        if let Some(host) = host.filter(|host| host.paused_until > self.now) {
+            self.post(host.paused_until, Happening::Arrives(sent));
             return Ok(());
         }
-        if host.is_up() {
+        let Sent { number, from, to, frame } = sent;
+        let version = host.filter(|host| host.is_up()).map(|host| host.version);
+        self.frame_ends(number, version.is_some());
+        if let Some(version) = version {
             let bytes = frame.len();
             self.trace
                 .detail(self.now, format_args!("n{:x} to n{:x}: {bytes} bytes", from.0, to.0));
             self.trace.mix(&[from.0, to.0]);
             self.trace.mix_bytes(&frame);
-            let frame = match host.version {
+            let frame = match version {
                 Version::Older => node::versions::older(frame),
                 Version::Ours | Version::Later => frame,
             };
@@ -114,6 +115,7 @@ impl World {
     }
 
     fn check(&mut self, id: NodeId, before: &Membership) -> Result<(), Fault> {
+        self.stands(id);
         let elections = self.rules.elections;
         let (commit, hard_state) = self.rules.after_event(&self.hosts, id, before)?;
         let ambush = self.plan.climate.ambush.clone();
@@ -135,7 +137,6 @@ impl World {
             self.trace.tell(self.now, line);
         }
         self.one_holder(id)?;
-        self.stands(id, commit, hard_state);
         if let Some(host) = self.hosts.get_mut(&id) {
             (host.commit_checked, host.hard_state_seen) = (commit, hard_state);
         }
@@ -211,24 +212,6 @@ impl World {
                 _ => {}
             }
         }
-    }
-
-    /// For the record: where a member stands, if it stands elsewhere than before.
-    fn stands(&mut self, id: NodeId, commit: u64, hard_state: raft::HardState) {
-        let host = &self.hosts[&id];
-        let Some(raft) = host.raft() else { return };
-        if (host.commit_checked, host.hard_state_seen) == (commit, hard_state) {
-            return;
-        }
-        let (role, last) = (format!("{:?}", raft.role()), raft.last().index.0);
-        self.trace.record(self.now, || Seen::Stands {
-            node: id.0,
-            role: role.to_lowercase(),
-            term: hard_state.term.0,
-            vote: hard_state.vote.map(raft::ReplicaId::get),
-            commit,
-            last,
-        });
     }
 
     fn tick(&mut self, id: NodeId) -> Result<(), Fault> {
@@ -360,9 +343,13 @@ impl World {
                 Version::Ours => frame,
                 Version::Later => node::versions::later(frame),
             };
-            for message in node::core::messages(&frame) {
-                self.rules.sent(&self.hosts[&from], &message)?;
-                self.said(from, to, &message);
+            let (number, messages) = (self.next_frame(), node::core::messages(&frame));
+            let mut each = messages.iter();
+            let broken =
+                each.find_map(|message| self.rules.sent(&self.hosts[&from], message).err());
+            if let Some(broken) = broken {
+                self.said(number, (from, to), &messages, None);
+                return Err(broken);
             }
             for message in node::core::liveness_messages(&frame) {
                 self.tally.count("promises of stores looked at");
@@ -370,6 +357,7 @@ impl World {
             }
             let once = node::core::asks(&frame);
             let fate = self.net.send(self.now, (from, to), &self.plan.climate, once);
+            self.said(number, (from, to), &messages, Some(&fate));
             if fate.lost {
                 self.tally.count("message lost");
             }
@@ -385,25 +373,14 @@ impl World {
                 self.post_within(from, at, What::Unreachable(to));
             }
             if fate.late && self.plan.climate.late_by_hours && !self.healed {
-                self.late.push((from, to, frame));
+                self.late.push(Sent { number, from, to, frame });
                 continue;
             }
             for at in fate.arrivals {
-                self.post(at, Happening::Arrives(from, to, frame.clone()));
+                self.post(at, Happening::Arrives(Sent { number, from, to, frame: frame.clone() }));
             }
         }
         Ok(())
-    }
-
-    /// For the record: what one says to another.
-    fn said(&mut self, from: NodeId, to: NodeId, message: &raft::Message) {
-        let raft::Message { term, body, .. } = message;
-        self.trace.record(self.now, || Seen::Message {
-            from: from.0,
-            to: to.0,
-            term: term.0,
-            says: format!("{body:?}").chars().take(300).collect(),
-        });
     }
 
     fn send_snapshot(&mut self, id: NodeId, out: SnapshotOut) {
@@ -413,19 +390,23 @@ impl World {
         let Some(process) = &mut host.process else { return };
         let Some(view) = process.core.snapshot_view(&out) else { return };
         self.tally.count("snapshot sent");
-        let crossing = Crossing { from: (id, incarnation), to: out.node, out, view };
+        let term =
+            process.core.store().replica(out.range).map_or(0, |replica| replica.raft().term().0);
+        let (number, to) = (self.next_frame(), out.node);
+        self.snapshot_leaves(number, (id, to), term);
+        let crossing = Crossing { number, from: (id, incarnation), to, out, view };
         self.post(self.now + takes, Happening::SnapshotArrives(Box::new(crossing)));
     }
 
     /// A snapshot has crossed, unless the network or one of the two was gone.
     pub(super) fn snapshot_arrives(&mut self, crossing: Crossing) -> Result<(), Fault> {
-        let Crossing { from: (from, incarnation), to, out, view } = crossing;
+        let Crossing { number, from: (from, incarnation), to, out, view } = crossing;
         let sender = &self.hosts[&from];
         let alive = sender.is_up() && sender.incarnation == incarnation;
         if let Some(paused) = self.hosts.get(&to).map(|host| host.paused_until)
             && paused > self.now
         {
-            let crossing = Crossing { from: (from, incarnation), to, out, view };
+            let crossing = Crossing { number, from: (from, incarnation), to, out, view };
             self.post(paused, Happening::SnapshotArrives(Box::new(crossing)));
             return Ok(());
         }
@@ -434,6 +415,7 @@ impl World {
             true => self.receive_snapshot(from, to, &out, &view)?,
             false => SnapshotOutcome::Failed,
         };
+        self.frame_ends(number, matches!(outcome, SnapshotOutcome::Delivered(_)));
         if alive {
             self.look_at_pin(from, &out)?;
             let takes = self.draw_us(self.plan.climate.delay_us.1);
