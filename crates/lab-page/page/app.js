@@ -471,7 +471,10 @@ function drawPanels(now) {
     byId("verdict").textContent = text;
   }
   panels.selected(byId("selected"), app.selected, app.selected === null ? null : recording.at(k).nodes[app.selected]);
-  panels.story(byId("story"), recording, k, (to) => {
+  const idle = byId("idle").checked;
+  const left = recording.length - recording.told.length;
+  byId("left-out").textContent = left === 0 ? "" : `${left} of ${recording.length}: pings and the like, of which nothing came`;
+  panels.story(byId("story"), recording, k, idle, (to) => {
     setPlaying(false);
     seek(to);
   });
@@ -673,6 +676,7 @@ function key(event) {
 function wire() {
   const on = (id, type, then) => byId(id).addEventListener(type, then);
   on("play", "click", toggle);
+  on("idle", "change", refresh);
   on("back", "click", () => step(-1));
   on("forward", "click", () => step(1));
   on("fork", "click", fork);

@@ -62,6 +62,9 @@ pub struct Event {
     /// The links that are cut after it, if that changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Vec<(NodeId, NodeId)>>,
+    /// Whether nothing came of it: see [`crate::idle`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
 }
 
 /// One message.
@@ -151,7 +154,8 @@ impl Recorder {
 
     /// The run, as far as it was written down.
     #[must_use]
-    pub fn into_trace(self) -> Trace {
+    pub fn into_trace(mut self) -> Trace {
+        crate::idle::mark(&mut self.trace);
         self.trace
     }
 
@@ -212,6 +216,7 @@ impl Recorder {
             said: happened.effects.iter().filter_map(say).collect(),
             now,
             cut,
+            idle: false,
         });
         if (number + 1) % KEYFRAME_EVENTS == 0 {
             self.keyframe();

@@ -147,6 +147,7 @@ fn show<O: Protocol<Process: Subject>>(
             said: vec![],
             now,
             cut: None,
+            idle: false,
         });
     }
     trace

@@ -17,6 +17,7 @@ mod paxos;
 mod pbft;
 mod promises;
 mod raft;
+mod readable;
 mod stories;
 mod support;
 mod tax;
