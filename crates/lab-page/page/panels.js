@@ -72,7 +72,7 @@ export function selected(box, node, frame) {
     return;
   }
   const { role, term, decided, log, fields } = frame.view;
-  const rows = [["state", frame.status + (frame.traitor ? ", traitor" : "")], ["role", role], ["", term], ["decided", decided], ...fields.map((field) => [field.name, field.value])];
+  const rows = [["state", frame.status + (frame.lies ? ", traitor" : frame.traitor ? ", was a traitor" : "")], ["role", role], ["", term], ["decided", decided], ...fields.map((field) => [field.name, field.value])];
   const list = make("dl");
   for (const [name, value] of rows) {
     if (value) list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));

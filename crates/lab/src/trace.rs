@@ -115,6 +115,9 @@ pub struct NodeFrame {
     pub status: Status,
     /// Whether it is or was a traitor.
     pub traitor: bool,
+    /// Whether it is one now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lies: bool,
     /// What is shown of it.
     pub view: View,
 }
@@ -268,7 +271,7 @@ fn frame<P: Protocol>(world: &World<P>, id: NodeId) -> NodeFrame {
         (Some(_), false) => Status::Up,
     };
     let view = world.protocol().view(id, node.process.as_ref(), &node.disk);
-    NodeFrame { status, traitor: node.traitor, view }
+    NodeFrame { status, traitor: node.traitor, lies: world.lies(id), view }
 }
 
 fn cuts<P: Protocol>(world: &World<P>) -> Vec<(NodeId, NodeId)> {

@@ -1,9 +1,11 @@
-//! A counterexample can be read as a story: of every mistake, the run that is found, and cut down.
+//! Of every mistake: the search follows it to the promise that it breaks, if it breaks one, and the run that is found
+//! and cut down can be read as a story.
 
 use std::time::Instant;
 
 use lab::check::{check, search, setup_of};
 use lab::facade::Tell;
+use lab::protocol::RuleKind;
 use lab::shrink;
 use lab::story::{self, Tells};
 
@@ -23,6 +25,9 @@ fn can_be_read(name: &str) {
         let ends_at_mechanism = MECHANISM_ONLY.contains(&(name, variant.name));
         let found = if ends_at_mechanism { check } else { search };
         let found = found(subject, &setup, 10_000).unwrap().found.unwrap();
+        let kind = subject.about().kind_of(&found.broken.rule);
+        let follows = if ends_at_mechanism { RuleKind::Mechanism } else { RuleKind::Promise };
+        assert_eq!(Some(follows), kind, "{name} {}: {}", variant.name, found.broken);
         let smallest = shrink::shrink(subject, &found, 3_000).unwrap();
         let outcome = subject.run(&smallest.run, Tell::All).unwrap();
         assert_eq!(Some(&smallest.broken), outcome.broken.as_ref());

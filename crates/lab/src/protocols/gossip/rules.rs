@@ -100,13 +100,4 @@ impl Memory {
             });
         }
     }
-
-    /// Keys that clients were told are stored, and that whoever serves them has not got.
-    pub(super) fn lost(&self, disks: &[&Disk]) -> Vec<u64> {
-        let has = |key: u64| {
-            let owner = disks.iter().map(|disk| disk.owners[Share::of(key).0]).max();
-            owner.is_some_and(|owner| disks[owner.node.0].keys.contains(&key))
-        };
-        self.stored.keys().copied().filter(|&key| !has(key)).collect()
-    }
 }
