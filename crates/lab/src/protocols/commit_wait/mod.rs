@@ -58,7 +58,7 @@ const VARIANTS: &[Variant] = &[
 
 const KNOBS: &[Knob] = &[Knob {
     name: "epsilon_us",
-    says: "How wrong clocks are at most, in microseconds.",
+    says: "How wrong clocks are at most, in microseconds: half the width of what TT.now() gives.",
     default: 7_000,
     min: 0,
     max: 1_000_000,
