@@ -65,7 +65,11 @@ pub fn tell(trace: &Trace, broken: Option<&str>, tells: Tells) -> String {
     if left_out > 0 {
         let kinds = idle_kinds(trace).join(", ");
         let kinds = if kinds.is_empty() { kinds } else { format!(": {kinds}") };
-        line(&mut story, &format!("({left_out} events of which nothing came are left out{kinds})"));
+        let (events, are) = if left_out == 1 { ("event", "is") } else { ("events", "are") };
+        line(
+            &mut story,
+            &format!("({left_out} {events} of which nothing came {are} left out{kinds})"),
+        );
     }
     if let Some(broken) = broken {
         line(&mut story, &format!("BROKEN  {broken}"));

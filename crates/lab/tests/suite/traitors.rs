@@ -5,7 +5,7 @@ use lab::facade::{ASSERTION, Run, Subject, Tell};
 use lab::process::NodeId;
 use lab::protocol::{RuleKind, Setup, Traitors};
 use lab::registry::{self, PROTOCOLS};
-use lab::script::{Act, Conduct, What};
+use lab::script::{Act, Conduct, End, Script, Weather, What};
 
 fn is_made_for(subject: &dyn Subject) -> bool {
     subject.about().bears.traitors != Traitors::None
@@ -81,6 +81,30 @@ fn a_lie_breaks_what_is_promised() {
         println!("{name}: {found:?}");
         assert!(found.is_some(), "{name}");
     }
+}
+
+/// Silence, a thing said twice, a thing said before: lies that need no words of the protocol's.
+#[test]
+fn a_traitor_lies_by_number_where_nobody_is_prepared_for_one() {
+    let client = What::Client { node: NodeId(0), op: "write".to_owned(), args: vec![1] };
+    let conduct = Conduct::Script(vec![6, 7, 8]);
+    let acts = vec![
+        Act::at_ms(0, What::Traitor { node: NodeId(0), conduct }),
+        Act::at_ms(1, client),
+        Act::at_ms(2, What::Traitor { node: NodeId(0), conduct: Conduct::Loyal }),
+    ];
+    let end = End { events: 1_000, at_us: 10_000 };
+    let script = Script { weather: Weather::lockstep(), acts, end, calm_from_us: None };
+    let run = Run::by_hand("wait-for-all", 4, script);
+    let outcome = registry::find("wait-for-all").unwrap().run(&run, Tell::All).unwrap();
+    let trace = outcome.trace.unwrap();
+    let to = |node| trace.messages.iter().filter(|it| it.to == NodeId(node)).count();
+    assert_eq!([0, 2, 1], [1, 2, 3].map(to), "{:?}", trace.messages);
+    // It was a traitor, and is none any more.
+    let of_it = trace.events.iter().filter(|event| event.node == Some(NodeId(0)));
+    let frames = of_it.filter_map(|event| event.now.as_ref());
+    let lied: Vec<(bool, bool)> = frames.map(|frame| (frame.traitor, frame.lies)).collect();
+    assert!(lied.contains(&(true, true)) && lied.last() == Some(&(true, false)), "{lied:?}");
 }
 
 /// The same lies in the same run, byte for byte.
