@@ -121,6 +121,41 @@ fn a_visitor_cuts_the_leader_off() -> Result<()> {
     quiet(&browser)
 }
 
+/// Raft is not made for traitors: the page says so, makes one, and shows what a lie does. The story leaves out what
+/// nothing came of, until it is wanted.
+#[test]
+#[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]
+fn a_visitor_makes_a_traitor_of_anybody() -> Result<()> {
+    let (lab, browser) = (Lab::open()?, Browser::start(1400, 1000)?);
+    lab.visit(&browser)?;
+    browser.click("#start")?;
+    browser.wait("a leader", LATER, &format!("{LEADER} >= 0"))?;
+    browser.click("#play")?;
+    let idle = "document.getElementById('left-out').textContent !== ''";
+    browser.wait("idle events are left out, and it is said", SOON, idle)?;
+    let place = |wanted: bool| {
+        let all = "[...document.querySelectorAll('#story button[name]')].map(b => lab.recording.events[b.name])";
+        format!("{all}.slice(0, -13).some(event => event.idle) === {wanted}")
+    };
+    browser.eval("lab.seek(lab.recording.told[lab.recording.told.length - 1] + 1)")?;
+    browser.wait("none of them is in the story", SOON, &place(false))?;
+    browser.eval("document.getElementById('idle').click()")?;
+    browser.wait("now they are", SOON, &place(true))?;
+    browser.keys("1")?;
+    browser.keys("t")?;
+    let lies = |lies: bool| format!("(lab.recording.at(lab.k).nodes[1].lies ?? false) === {lies}");
+    browser.wait("n1 is a traitor", SOON, &lies(true))?;
+    let said = "document.getElementById('hint').textContent.includes('not made for traitors')";
+    assert_eq!(browser.eval(said)?, Value::Bool(true));
+    saved(&browser)?;
+    browser.keys("t")?;
+    browser.wait("and loyal again", SOON, &lies(false))?;
+    saved(&browser)?;
+    browser.keys("t")?;
+    browser.wait("and a traitor again", SOON, &lies(true))?;
+    quiet(&browser)
+}
+
 /// The counterexample to commitment by counting is one click away, and figure 8 is a lesson.
 #[test]
 #[cfg_attr(not(peers), ignore = "needs Chromium: QUORATE_PEERS=1")]

@@ -327,11 +327,17 @@ function chosen(then) {
   then(app.selected);
 }
 
+const notMadeForTraitors = () => app.about.bears.traitors === "none";
+
 const deeds = {
   crash: () => chosen((node) => act([frameOf(node).status === "down" ? { restart: node } : { crash: node }]).catch(fail)),
   pause: () => chosen((node) => act([frameOf(node).status === "paused" ? { resume: node } : { pause: node }]).catch(fail)),
   cutOff: () => chosen((node) => cut(others(node))),
-  traitor: () => app.about.bears.traitors === "none" ? hint("This protocol is not made for traitors: it takes every word for true.") : chosen((node) => act([{ traitor: { node, conduct: frameOf(node).traitor ? "loyal" : { lies: { per_mille: 600 } } } }]).catch(fail)),
+  traitor: () => chosen((node) => {
+    const { lies } = frameOf(node);
+    if (!lies && notMadeForTraitors()) hint(`${app.about.title}: not made for traitors, it takes every word for true. Protocols that bear f of them need 3f + 1 processes, or signatures. Watch what a lie does: the rules are asked of the loyal.`);
+    act([{ traitor: { node, conduct: lies ? "loyal" : { lies: { per_mille: 600 } } } }]).catch(fail);
+  }),
   expire: () => chosen((node) => act([{ expire: node }]).catch(fail)),
   blank: () => chosen((node) => act([{ restart_blank: node }]).catch(fail)),
   heal: () => act(["heal"]).catch(fail),
@@ -367,7 +373,7 @@ function tools() {
     button("Pause / go on", "It stands still and notices nothing (p)", deeds.pause),
     button("Cut off / mend", "All its links (x)", deeds.cutOff),
     button("Timer", "Its next timer runs out now (e)", deeds.expire),
-    ...(app.about.bears.traitors === "none" ? [] : [button("Traitor / loyal", "It lies from now on (t)", deeds.traitor)]),
+    button("Traitor / loyal", notMadeForTraitors() ? "It lies from now on; this protocol is not made for traitors (t)" : "It lies from now on (t)", deeds.traitor),
     button("Heal", "All links (h)", deeds.heal),
   );
 }
@@ -476,10 +482,15 @@ function drawPanels(now) {
     byId("verdict").textContent = text;
   }
   panels.selected(byId("selected"), app.selected, app.selected === null ? null : recording.at(k).nodes[app.selected]);
-  (app.traces.shown ? app.traces : panels).story(byId("story"), recording, k, (to) => {
+  const go = (to) => {
     setPlaying(false);
     seek(to);
-  });
+  };
+  if (app.traces.shown) return app.traces.story(byId("story"), recording, k, go);
+  const idle = byId("idle").checked;
+  const left = recording.length - recording.told.length;
+  byId("left-out").textContent = left === 0 ? "" : `${left} of ${recording.length}: pings and the like, of which nothing came`;
+  panels.story(byId("story"), recording, k, idle, go);
 }
 
 // Where acts are, and where a rule broke.
@@ -646,7 +657,7 @@ function compareForm() {
       .then((rows) => {
         const ms = (us) => clock(us);
         panels.table(out, ["protocol", "n", "messages", "writes to disk", "asked", "answered", "lost", "latency, median and longest", "messages to an answer", "broke"],
-          rows.map((row) => [row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost ?? "none may be", row.latency_us ? row.latency_us.map(ms).join(", ") : "", row.rounds ?? "", row.broken ? row.broken.rule : ""]));
+          rows.map((row) => [row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost ?? "", row.latency_us ? row.latency_us.map(ms).join(", ") : "", row.rounds ?? "", row.broken ? row.broken.rule : ""]));
       })
       .catch((error) => {
         out.textContent = error.message;
@@ -680,6 +691,7 @@ function key(event) {
 function wire() {
   const on = (id, type, then) => byId(id).addEventListener(type, then);
   on("play", "click", toggle);
+  on("idle", "change", refresh);
   on("back", "click", () => step(-1));
   on("forward", "click", () => step(1));
   on("fork", "click", fork);

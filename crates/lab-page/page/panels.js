@@ -72,7 +72,7 @@ export function selected(box, node, frame) {
     return;
   }
   const { role, term, decided, log, fields } = frame.view;
-  const rows = [["state", frame.status + (frame.traitor ? ", traitor" : "")], ["role", role], ["", term], ["decided", decided], ...fields.map((field) => [field.name, field.value])];
+  const rows = [["state", frame.status + (frame.lies ? ", traitor" : frame.traitor ? ", was a traitor" : "")], ["role", role], ["", term], ["decided", decided], ...fields.map((field) => [field.name, field.value])];
   const list = make("dl");
   for (const [name, value] of rows) {
     if (value) list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
@@ -85,11 +85,20 @@ export function selected(box, node, frame) {
 const BEFORE = 40;
 const AFTER = 12;
 
-export function story(list, recording, k, seek) {
-  const from = Math.max(0, k - BEFORE);
-  const to = Math.min(recording.length, k + AFTER);
+// The events around a moment. Those of which nothing came are left out, unless they are wanted; the one that happened
+// last is there whatever it was.
+export function story(list, recording, k, idle, seek) {
+  const { length } = idle ? recording : recording.told;
+  const at = idle ? k : recording.toldBefore(k);
+  const to = Math.min(length, at + AFTER);
+  const places = [];
+  for (let nth = Math.max(0, at - BEFORE); nth < to; nth += 1) {
+    if (nth === at && k > 0 && places.at(-1) !== k - 1) places.push(k - 1);
+    places.push(idle ? nth : recording.told[nth]);
+  }
+  if (at === to && k > 0 && places.at(-1) !== k - 1) places.push(k - 1);
   const items = [];
-  for (let place = from; place < to; place += 1) {
+  for (const place of places) {
     const event = recording.events[place];
     const who = event.node === undefined ? "" : `${nodeName(event.node)} `;
     const said = event.said?.length ? `\n    ${event.said.join("\n    ")}` : "";
@@ -100,7 +109,7 @@ export function story(list, recording, k, seek) {
     items.push(item);
   }
   const broken = recording.outcome.broken;
-  if (broken && to === recording.length) {
+  if (broken && to === length) {
     const item = make("li", { className: "bad" }, make("button", { type: "button", textContent: `BROKEN  ${broken.rule}: ${broken.what}` }));
     item.firstChild.addEventListener("click", () => seek(recording.length));
     items.push(item);

@@ -12,6 +12,23 @@ export class Recording {
     this.keyframes = outcome.trace.keyframes;
     this.endUs = this.events.length ? this.events[this.events.length - 1].at_us : 0;
     this.state = null;
+    // The events of which something came.
+    this.told = [];
+    this.events.forEach((event, place) => {
+      if (!event.idle) this.told.push(place);
+    });
+  }
+
+  // How many of the first k events those are.
+  toldBefore(k) {
+    let low = 0;
+    let high = this.told.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.told[middle] < k) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   get length() {

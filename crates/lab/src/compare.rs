@@ -21,8 +21,9 @@ pub struct Row {
     pub asked: usize,
     /// Those that were answered.
     pub answered: usize,
-    /// Those that were answered, and whose writes are gone in the end, of a protocol that may lose any. `None` for
-    /// one that promises to lose none: then there is a rule that says so, and it is [`Row::broken`] if it does.
+    /// Writes that were acknowledged, and that in the end the processes have not got or contradict: counted on their
+    /// disks, whatever the rules say ([`crate::protocol::Protocol::lost`]). `None` where clients are told
+    /// nothing.
     pub lost: Option<u64>,
     /// How long answers took, in microseconds: the median, and the longest.
     pub latency_us: Option<(u64, u64)>,

@@ -95,7 +95,7 @@ pub struct Outcome {
     pub all_broken: Vec<BrokenAt>,
     /// What was counted.
     pub tally: Tally,
-    /// Writes that clients were told are done and that are gone, if the protocol may lose any
+    /// Writes that clients were told are done and that are gone, or contradicted, in the end
     /// ([`Protocol::lost`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
@@ -315,7 +315,7 @@ impl<P: Protocol> Subject for Of<P> {
             broken: tripped.or_else(|| world.broken().cloned()),
             all_broken,
             tally: world.tally().clone(),
-            lost: world.protocol().lost(world.nodes()),
+            lost: world.lost(),
             trace: recorder.map(Recorder::into_trace),
         })
     }

@@ -44,6 +44,7 @@ pub mod digest;
 pub mod engine;
 pub mod facade;
 pub mod flp;
+pub mod idle;
 pub mod process;
 pub mod protocol;
 pub mod protocols;

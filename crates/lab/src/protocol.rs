@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
-use crate::process::{Effect, EffectOf, InputOf, NodeId, Process};
+use crate::process::{Effect, EffectOf, InputOf, NodeId, Process, RequestId};
 use crate::script::{Script, What};
 use crate::swarm;
 use crate::view::View;
@@ -44,6 +44,10 @@ pub trait Protocol: fmt::Debug + Sized + 'static {
     /// What a traitor says instead of a message that its code would have sent: nothing, something else, more.
     /// `choice` is greater than 0; any number must mean something. What is returned must be in the traitor's
     /// power: it may lie, and may not sign for others.
+    ///
+    /// A protocol that is not made for traitors ([`Traitors::None`]) need not know any lies: the engine has some that
+    /// need no words, and takes those where nothing is returned. Its rules are asked of the loyal alone, and its
+    /// generated scripts have no traitors: that a rule breaks where somebody makes one is no mistake of its.
     fn forge(
         &self,
         _from: NodeId,
@@ -62,9 +66,11 @@ pub trait Protocol: fmt::Debug + Sized + 'static {
     /// from [`Script::calm_from_us`] to [`crate::script::End::at_us`].
     fn at_end(&mut self, _seen: &Seen<'_, Self>, _verdict: &mut Verdict) {}
 
-    /// How many writes that clients were told are done are gone, for a protocol that may lose any. `None`: it
-    /// says that it loses none, and its rules check that.
-    fn lost(&self, _nodes: &[Node<Self>]) -> Option<u64> {
+    /// Of what clients were told is done, how much the processes no longer have, or contradict. It is counted by what
+    /// they have when all is over, on their disks and in their states, and by nothing that [`Protocol::check`]
+    /// remembers: a second opinion on the rules. `None` where clients are told
+    /// nothing: the generals, and who waits for all, only decide, and whether two decide differently is a rule of theirs.
+    fn lost(&self, _acknowledged: &[Acknowledged<Self>], _nodes: &[Node<Self>]) -> Option<u64> {
         None
     }
 
@@ -487,6 +493,19 @@ impl<'a, P: Protocol> Seen<'a, P> {
     pub fn process(&self, node: NodeId) -> Option<&'a P::Process> {
         self.nodes[node.0].process.as_ref()
     }
+}
+
+/// What a client was told, by a loyal process. Of several answers to one request it is the first.
+#[derive(Debug)]
+pub struct Acknowledged<P: Protocol> {
+    /// Which request.
+    pub id: RequestId,
+    /// What was asked for.
+    pub request: <P::Process as Process>::Request,
+    /// Who answered.
+    pub by: NodeId,
+    /// What it said.
+    pub output: <P::Process as Process>::Output,
 }
 
 /// A process as the observer sees it.

@@ -6,10 +6,11 @@
 //!                   -> n1  Promise 3.1, accepted nothing
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::engine::Lost;
-use crate::trace::{Status, Trace};
+use crate::trace::{Event, Status, Trace};
 
 /// Columns of a story; only a word that is longer goes beyond.
 pub const COLUMNS: usize = 80;
@@ -18,11 +19,21 @@ const MARGIN: &str = "                   ";
 /// And goes on here, on the next line.
 const FURTHER: usize = MARGIN.len() + 4;
 
+/// Which events a story has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// Those of which something came; how many are left out is said in the end ([`crate::idle`]).
+    Changes,
+    /// All.
+    Everything,
+}
+
 /// The story of a run, its last line the rule that broke, if any.
 #[must_use]
-pub fn tell(trace: &Trace, broken: Option<&str>) -> String {
+pub fn tell(trace: &Trace, broken: Option<&str>, tells: Tells) -> String {
     let mut story = String::new();
-    for event in &trace.events {
+    let is_told = |event: &&Event| tells == Tells::Everything || !event.idle;
+    for event in trace.events.iter().filter(is_told) {
         let (ms, us) = (event.at_us / 1000, event.at_us % 1000);
         let who = event.node.map_or_else(|| "--".to_owned(), |node| node.to_string());
         let kept = if event.persisted { "   [writes]" } else { "" };
@@ -50,10 +61,28 @@ pub fn tell(trace: &Trace, broken: Option<&str>) -> String {
             line(&mut story, &format!("{MARGIN}now: {}", frame.view.line()));
         }
     }
+    let left_out = trace.events.len() - trace.events.iter().filter(is_told).count();
+    if left_out > 0 {
+        let kinds = idle_kinds(trace).join(", ");
+        let kinds = if kinds.is_empty() { kinds } else { format!(": {kinds}") };
+        let (events, are) = if left_out == 1 { ("event", "is") } else { ("events", "are") };
+        line(
+            &mut story,
+            &format!("({left_out} {events} of which nothing came {are} left out{kinds})"),
+        );
+    }
     if let Some(broken) = broken {
         line(&mut story, &format!("BROKEN  {broken}"));
     }
     story
+}
+
+/// The kinds of the messages that arrived, and nothing came of it.
+fn idle_kinds(trace: &Trace) -> Vec<&str> {
+    let idle = trace.events.iter().filter(|event| event.idle).filter_map(|event| event.message);
+    let messages = idle.filter_map(|id| trace.messages.get(usize::try_from(id).ok()?));
+    let kinds: BTreeSet<&str> = messages.map(|message| message.kind.as_str()).collect();
+    kinds.into_iter().collect()
 }
 
 /// A line, or as many as it takes.

@@ -205,8 +205,8 @@ const TOUR: &[Written] = &[
         "Clocks: commit-wait",
         "commit-wait",
         "two-clocks",
-        "If clocks say how wrong they may be, waiting as long as that before an answer makes timestamps respect the order \
-         in which clients saw things. While twice the uncertainty is below the round trip of a quorum it costs nothing. Watch n0, whose \
+        "If clocks say how wrong they may be, waiting twice as long as that before an answer makes timestamps respect \
+         the order in which clients saw things. While twice the uncertainty is below the round trip of a quorum it costs nothing. Watch n0, whose \
          clock is fast, hold its answer back; n1's clock is slow, and its timestamp is the higher one all the same.",
     ),
     step(

@@ -62,6 +62,9 @@ pub struct Event {
     /// The links that are cut after it, if that changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Vec<(NodeId, NodeId)>>,
+    /// Whether nothing came of it: see [`crate::idle`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
 }
 
 /// One message.
@@ -112,6 +115,9 @@ pub struct NodeFrame {
     pub status: Status,
     /// Whether it is or was a traitor.
     pub traitor: bool,
+    /// Whether it is one now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lies: bool,
     /// What is shown of it.
     pub view: View,
 }
@@ -151,7 +157,8 @@ impl Recorder {
 
     /// The run, as far as it was written down.
     #[must_use]
-    pub fn into_trace(self) -> Trace {
+    pub fn into_trace(mut self) -> Trace {
+        crate::idle::mark(&mut self.trace);
         self.trace
     }
 
@@ -212,6 +219,7 @@ impl Recorder {
             said: happened.effects.iter().filter_map(say).collect(),
             now,
             cut,
+            idle: false,
         });
         if (number + 1) % KEYFRAME_EVENTS == 0 {
             self.keyframe();
@@ -263,7 +271,7 @@ fn frame<P: Protocol>(world: &World<P>, id: NodeId) -> NodeFrame {
         (Some(_), false) => Status::Up,
     };
     let view = world.protocol().view(id, node.process.as_ref(), &node.disk);
-    NodeFrame { status, traitor: node.traitor, view }
+    NodeFrame { status, traitor: node.traitor, lies: world.lies(id), view }
 }
 
 fn cuts<P: Protocol>(world: &World<P>) -> Vec<(NodeId, NodeId)> {

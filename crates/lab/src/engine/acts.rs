@@ -89,7 +89,7 @@ impl<P: Protocol> World<P> {
             }
             What::Traitor { node, conduct } => {
                 self.nodes[node.0].traitor |= conduct != Conduct::Loyal;
-                self.bodies[node.0].set_conduct(conduct);
+                self.bodies[node.0].tongue.set(conduct);
             }
             What::Weather(weather) => self.network.weather = weather,
             What::Expire(node) => self.expire(node),
@@ -104,6 +104,7 @@ impl<P: Protocol> World<P> {
         self.next_request += 1;
         self.tally.asked(id, self.now_us);
         if let Some(request) = self.protocol.request(op, args) {
+            self.requests.insert(id, request.clone());
             self.ask(node, id, request);
         }
     }

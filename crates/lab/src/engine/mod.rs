@@ -23,6 +23,7 @@
 //!   is down is lost; one to a process that is paused waits.
 
 mod acts;
+mod lies;
 mod network;
 mod processes;
 mod tally;
@@ -34,7 +35,9 @@ pub use tally::{Replied, Tally};
 
 use crate::digest::Digest;
 use crate::process::{Effect, EffectOf, Input, InputOf, NodeId, Out, Process, RequestId};
-use crate::protocol::{Broken, BrokenAt, Node, Protocol, Seen, Setup, Stepped, Verdict};
+use crate::protocol::{
+    Acknowledged, Broken, BrokenAt, Node, Protocol, Seen, Setup, Stepped, Traitors, Verdict,
+};
 use crate::script::{Script, What};
 use acts::Acts;
 use network::Network;
@@ -150,6 +153,10 @@ pub struct World<P: Protocol> {
     network: Network<Message<P>>,
     acts: Acts,
     next_request: u64,
+    /// What clients asked for...
+    requests: BTreeMap<RequestId, Request<P>>,
+    /// ...and what they were told.
+    acknowledged: Vec<Acknowledged<P>>,
     now_us: u64,
     events: u64,
     digest: Digest,
@@ -176,6 +183,8 @@ impl<P: Protocol> World<P> {
             network: Network::new(all, setup.seed, script.weather.clone()),
             acts: Acts::new(&script.acts),
             next_request: 0,
+            requests: BTreeMap::new(),
+            acknowledged: Vec::new(),
             now_us: 0,
             events: 0,
             digest: Digest::default(),
@@ -241,7 +250,9 @@ impl<P: Protocol> World<P> {
     pub fn finish(&mut self, ended: Ended) -> Ended {
         // Where no generated script crashes anybody who is to come again, who is down is down for good.
         let up = |node: &Node<P>| node.process.is_some() || !P::ABOUT.bears.crashes;
-        let calm = self.script.calm_from_us.is_some_and(|from_us| from_us <= self.now_us)
+        let made_for = P::ABOUT.bears.traitors != Traitors::None;
+        let calm = (made_for || self.nodes.iter().all(|node| !node.traitor))
+            && self.script.calm_from_us.is_some_and(|from_us| from_us <= self.now_us)
             && self.events < self.script.end.events
             && self.nodes.iter().all(|node| up(node) && !node.paused)
             && !self.network.any_cut();
@@ -288,7 +299,10 @@ impl<P: Protocol> World<P> {
             }
         }
         self.digest.absorb(&happened.lost);
-        let stepped = match (happened.node, &happened.input) {
+        // Nothing is promised for a traitor. Where the protocol is made for traitors its rules see to that.
+        let made_for = P::ABOUT.bears.traitors != Traitors::None;
+        let judged = |node: &NodeId| made_for || !self.nodes[node.0].traitor;
+        let stepped = match (happened.node.filter(judged), &happened.input) {
             (Some(node), Some(input)) => Some(Stepped { node, input, effects: &happened.effects }),
             _ => None,
         };
@@ -357,7 +371,8 @@ impl<P: Protocol> World<P> {
                 Effect::Send { to, message } => self.say(id, *to, message, depth),
                 Effect::Set { timer, after } => self.set(id, *timer, *after, depth),
                 Effect::Cancel(timer) => self.cancel(id, *timer),
-                Effect::Reply { id: request, .. } => {
+                Effect::Reply { id: request, output } => {
+                    self.acknowledge(id, *request, output);
                     self.tally.replied(*request, self.now_us, depth);
                 }
                 Effect::Decide(_) => self.tally.decided += 1,
@@ -368,6 +383,20 @@ impl<P: Protocol> World<P> {
         let happened = self.happened.as_mut().expect("a step is part of an event");
         happened.input = Some(input);
         happened.effects = effects;
+    }
+
+    /// Remembers what a client is told, if it had not been told anything.
+    fn acknowledge(&mut self, by: NodeId, id: RequestId, output: &<P::Process as Process>::Output) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        if !self.nodes[by.0].traitor {
+            self.acknowledged.push(Acknowledged { id, request, by, output: output.clone() });
+        }
+    }
+
+    /// How much of what clients were told is done is gone: see [`Protocol::lost`].
+    #[must_use]
+    pub fn lost(&self) -> Option<u64> {
+        self.protocol.lost(&self.acknowledged, &self.nodes)
     }
 
     /// The setup.

@@ -1,14 +1,14 @@
-//! What belongs to a process and is not its own: timers, clocks, what waits for it; and how it speaks.
+//! What belongs to a process and is not its own: timers, clocks, what waits for it, and the messages that leave it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::lies::Tongue;
 use super::network::Flying;
 use super::{Due, Key, Lost, Message, Occurred, Request, Timer, World};
 use crate::dice::Dice;
 use crate::process::{Input, InputOf, NodeId, Now, Process, RequestId};
 use crate::protocol::Protocol;
-use crate::script::Conduct;
 
 /// What waits for a paused process.
 #[derive(Debug)]
@@ -24,11 +24,8 @@ pub(super) struct Body<P: Protocol> {
     pub(super) dice: Dice,
     pub(super) timers: BTreeMap<Timer<P>, Key>,
     pub(super) waiting: Vec<Waiting<P>>,
+    pub(super) tongue: Tongue<P>,
     clock: Clock,
-    conduct: Conduct,
-    lies: Dice,
-    /// Messages sent since it turned traitor.
-    said: usize,
 }
 
 /// A clock that runs too fast or too slow, and one on the wall that may be set wrong.
@@ -65,9 +62,7 @@ impl<P: Protocol> Body<P> {
             timers: BTreeMap::new(),
             waiting: Vec::new(),
             clock: Clock { since_us: 0, local_us: 0, drift_ppm: 0, offset_us: 0 },
-            conduct: Conduct::Loyal,
-            lies: Dice::stream(seed, &[3, id.0 as u64]),
-            said: 0,
+            tongue: Tongue::new(Dice::stream(seed, &[3, id.0 as u64])),
         }
     }
 
@@ -80,26 +75,6 @@ impl<P: Protocol> Body<P> {
     pub(super) fn set_clock(&mut self, now_us: u64, offset_us: i64, drift_ppm: i64) {
         let local_us = self.clock.local_us(now_us);
         self.clock = Clock { since_us: now_us, local_us, drift_ppm, offset_us };
-    }
-
-    pub(super) fn set_conduct(&mut self, conduct: Conduct) {
-        self.conduct = conduct;
-        self.said = 0;
-    }
-
-    /// Which lie a message is to be, if any: 0 is the truth.
-    fn lie(&mut self) -> Option<u64> {
-        self.said += 1;
-        match &self.conduct {
-            Conduct::Loyal => Some(0),
-            Conduct::Silent => None,
-            Conduct::Lies { per_mille } => {
-                let lies = self.lies.chance(*per_mille);
-                let which = self.lies.within(1, u64::from(u32::MAX));
-                Some(if lies { which } else { 0 })
-            }
-            Conduct::Script(lies) => Some(lies.get(self.said - 1).copied().unwrap_or(0)),
-        }
     }
 }
 
@@ -185,22 +160,7 @@ impl<P: Protocol> World<P> {
         }
     }
 
-    /// A process speaks. If it is a traitor, something else may leave.
-    pub(super) fn say(&mut self, from: NodeId, to: NodeId, message: &Message<P>, depth: u64) {
-        let known = to.0 < self.nodes.len();
-        assert!(known, "{from} speaks to {to}, who does not exist");
-        match self.bodies[from.0].lie() {
-            Some(0) => self.post(from, to, message.clone(), depth),
-            Some(choice) => {
-                for message in self.protocol.forge(from, to, message, choice) {
-                    self.post(from, to, message, depth);
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn post(&mut self, from: NodeId, to: NodeId, message: Message<P>, depth: u64) {
+    pub(super) fn post(&mut self, from: NodeId, to: NodeId, message: Message<P>, depth: u64) {
         let id = self.network.number();
         self.note_sent(id);
         let flying = |message| Flying { from, to, message, depth: depth + 1, arrival: None };

@@ -86,7 +86,7 @@ fn show<O: Protocol<Process: Subject>>(
     let frame = |configuration: &Configuration<O::Process>, id: NodeId| {
         let (process, disk): (&O::Process, &DiskOf<O>) = configuration.process(id);
         let view = protocol.view(id, Some(process), disk);
-        NodeFrame { status: Status::Up, traitor: false, view }
+        NodeFrame { status: Status::Up, traitor: false, lies: false, view }
     };
     let mut frames: Vec<NodeFrame> = NodeId::all(all).map(|id| frame(&configuration, id)).collect();
     let mut trace = Trace { nodes: all, ..Trace::default() };
@@ -147,6 +147,7 @@ fn show<O: Protocol<Process: Subject>>(
             said: vec![],
             now,
             cut: None,
+            idle: false,
         });
     }
     trace

@@ -10,7 +10,8 @@ use crate::dice::Dice;
 use crate::facade::Run;
 use crate::process::{Effect, Input, InputOf, NodeId, Now, Out, Process, RequestId};
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Variant, Verdict,
 };
 use crate::script::{Act, End, Script, Weather, What, When};
 use crate::swarm;
@@ -324,6 +325,15 @@ impl Protocol for Observer {
             verdict
                 .require("all-decide", !inputs || decided, || format!("n{place} has not decided"));
         }
+    }
+
+    /// What a loyal process that is up has decided otherwise. Nothing is stored: who crashes forgets.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let loyal = nodes.iter().filter(|node| !node.traitor);
+        let decided = loyal.filter_map(|node| node.process.as_ref()?.decided);
+        let decided: Vec<Bit> = decided.map(|(_, bit)| bit).collect();
+        let otherwise = |told: &&Acknowledged<Self>| decided.iter().any(|bit| *bit != told.output);
+        Some(acknowledged.iter().filter(otherwise).count() as u64)
     }
 
     fn view(&self, _node: NodeId, process: Option<&BenOr>, _disk: &()) -> View {

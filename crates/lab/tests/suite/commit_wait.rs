@@ -1,8 +1,9 @@
 //! What commit wait must show.
 
 use lab::facade::Tell;
+use lab::process::NodeId;
 use lab::protocol::Setup;
-use lab::script::{Map, Weather};
+use lab::script::{Map, Weather, What, When};
 
 use crate::support::{breaks, clean, holds, lesson, subject, variants_are_caught};
 
@@ -40,31 +41,55 @@ fn an_understated_uncertainty_is_caught() {
     breaks(&run, "commit-wait");
 }
 
-/// How long a transaction takes whose quorum is so far away, with clocks that uncertain.
-fn takes_us(round_trip_ms: u64, epsilon_us: u64) -> u64 {
+/// How long a transaction takes whose quorum is so far away, with clocks that uncertain, and that wrong at its leader.
+fn takes_us(round_trip_us: u64, epsilon_us: u64, offset_us: i64) -> u64 {
     let mut run = lesson("commit-wait", "two-clocks").with("epsilon_us", epsilon_us);
-    let rows = (0..3).map(|from| (0..3).map(|to| round_trip_ms * u64::from(from != to)).collect());
+    let ms = round_trip_us / 1_000;
+    let rows = (0..3).map(|from| (0..3).map(|to| ms * u64::from(from != to)).collect());
     run.script.weather = Weather {
         delay_us_min: 0,
         delay_us_max: 0,
         map: Map::RoundTripsMs(rows.collect()),
         ..Weather::lockstep()
     };
-    run.script.end.at_us = 1_000_000;
-    run.script.acts.retain(|act| !matches!(act.what, lab::script::What::Clock { .. }));
+    run.script.end.at_us = 2_000_000;
+    for act in &mut run.script.acts {
+        match &mut act.what {
+            What::Clock { node: NodeId(0), offset_us: wrong, .. } => *wrong = offset_us,
+            What::Clock { offset_us: wrong, .. } => *wrong = 0,
+            // Later than any clock is wrong.
+            _ => act.when = When::Us(500_000),
+        }
+    }
     let outcome = subject("commit-wait").run(&run, Tell::End).unwrap();
     assert_eq!(None, outcome.broken);
     outcome.tally.replied.values().next().unwrap().after_us
 }
 
+/// What a clock can tell apart: past a timestamp is a tick after it.
+const TICK_US: u64 = 1;
+
+/// From `latest` when the timestamp is given until `earliest` is past it: 2 epsilon, epsilon being half the interval
+/// (Corbett and others, §3 and §4.2.1). The round trip to the quorum goes on meanwhile.
 #[test]
-fn the_wait_is_free_while_it_is_shorter_than_the_way_to_the_quorum() {
-    for round_trip_ms in [10, 60, 150] {
-        let round_trip_us = round_trip_ms * 1_000;
-        for epsilon_us in [0, 1_000, round_trip_us / 2 - 1] {
-            assert_eq!(round_trip_us, takes_us(round_trip_ms, epsilon_us), "{epsilon_us}");
+fn the_wait_is_free_while_two_epsilon_is_shorter_than_the_way_to_the_quorum_and_back() {
+    for round_trip_us in [10_000, 60_000, 150_000] {
+        let takes = |epsilon_us: u64| {
+            let wrong = epsilon_us.cast_signed();
+            let [right, fast, slow] =
+                [0, wrong, -wrong].map(|offset| takes_us(round_trip_us, epsilon_us, offset));
+            assert!(right == fast && right == slow, "how wrong its clock is makes no difference");
+            right
+        };
+        // Below the bound nothing is seen of it...
+        for epsilon_us in [0, 1_000, round_trip_us / 4, round_trip_us / 2 - TICK_US] {
+            assert_eq!(round_trip_us, takes(epsilon_us), "{epsilon_us}");
         }
-        // Beyond that it costs the rest, and the tick by which a clock must be past.
-        assert_eq!(2 * round_trip_us + 1, takes_us(round_trip_ms, round_trip_us));
+        // ...and from the bound on, it costs the rest: also where epsilon itself is less than the round trip.
+        for epsilon_us in
+            [round_trip_us / 2, round_trip_us / 4 * 3, round_trip_us - 1, round_trip_us]
+        {
+            assert_eq!(2 * epsilon_us + TICK_US, takes(epsilon_us), "{epsilon_us}");
+        }
     }
 }

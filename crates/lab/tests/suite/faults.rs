@@ -6,7 +6,7 @@ use std::time::Duration;
 use lab::engine::World;
 use lab::facade::{ASSERTION, Of, Run, Subject as _, Tell};
 use lab::process::{Input, InputOf, NodeId, Now, Out, Process};
-use lab::protocol::{About, Bears, Nodes, Operation, Protocol, Seen, Setup, Verdict};
+use lab::protocol::{About, Bears, Nodes, Operation, Protocol, Seen, Setup, Traitors, Verdict};
 use lab::script::{Act, Conduct, End, Map, Script, Weather, What, When};
 use lab::view::View;
 
@@ -96,7 +96,7 @@ impl Protocol for Looking {
         knobs: &[],
         operations: &[Operation { name: "say", args: &["number"], says: "" }],
         nodes: Nodes { min: 3, default: 3, max: 3 },
-        bears: Bears::CRASHES,
+        bears: Bears { traitors: Traitors::BelowThird, ..Bears::CRASHES },
         lessons: &[],
     };
 

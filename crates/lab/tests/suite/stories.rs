@@ -3,6 +3,7 @@
 use lab::check::setup_of;
 use lab::facade::{Run, Subject, Tell};
 use lab::protocol::Setup;
+use lab::story::Tells;
 use lab::{registry, story};
 
 /// What the types of this crate look like when they are printed for its own eyes.
@@ -28,7 +29,7 @@ fn is_prose(subject: &dyn Subject, run: &Run) {
     let outcome = subject.run(run, Tell::All).unwrap();
     let broken = outcome.broken.map(|broken| broken.to_string());
     let trace = outcome.trace.unwrap();
-    let story = story::tell(&trace, broken.as_deref());
+    let story = story::tell(&trace, broken.as_deref(), Tells::Everything);
     for line in story.lines() {
         let shown = DEBUG.iter().find(|debug| line.contains(**debug));
         assert_eq!(None, shown, "{}, seed {}: {line}", run.protocol, run.setup.seed);

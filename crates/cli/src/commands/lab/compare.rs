@@ -93,6 +93,6 @@ fn table(rows: &[Row]) -> String {
     if rows.iter().any(|row| row.n != rows[0].n) {
         text += "\nNot all of them have as many processes: --n gives all the same.\n";
     }
-    text += "\nMedian and longest say how long answers took, in ms. A round is a message that\nan answer had to wait for. Writes are to disks, of all processes. Lost is what\nwas answered and is gone in the end; - where a rule says that nothing may be, and\nwould be broken.\n";
+    text += "\nMedian and longest say how long answers took, in ms. A round is a message that\nan answer had to wait for. Writes are to disks, of all processes. Lost is what\nwas answered and is gone or contradicted in the end, counted on the disks; - where\nclients are told nothing.\n";
     text
 }

@@ -5,6 +5,7 @@ use lab::facade::{Run, Tell};
 use lab::process::NodeId;
 use lab::protocol::Setup;
 use lab::script::{Act, End, Script, Weather, What};
+use lab::story::Tells;
 use lab::{shrink, story};
 
 use super::{bad, find, json_line, put};
@@ -94,7 +95,10 @@ impl GeneralsArgs {
             report.seeds
         ))?;
         let outcome = subject.run(&smallest.run, Tell::All).map_err(bad)?;
-        put(&outcome.trace.map(|t| story::tell(&t, broken.as_deref())).unwrap_or_default())?;
+        put(&outcome
+            .trace
+            .map(|t| story::tell(&t, broken.as_deref(), Tells::Changes))
+            .unwrap_or_default())?;
         ended()
     }
 }

@@ -9,6 +9,7 @@ use lab::facade::{Outcome, Run, RunError, Subject, Tell};
 use lab::flp::{self, Bounds, Ending};
 use lab::protocol::Setup;
 use lab::script::{End, Script, Weather};
+use lab::story::Tells;
 use lab::{shrink, story};
 
 use super::{SetupArgs, bad, json_line, put, wrapped};
@@ -48,6 +49,9 @@ pub(super) struct RunArgs {
     /// One of the protocol's lessons instead
     #[arg(long, value_name = "NAME", conflicts_with_all = ["faults", "n", "seed", "set"])]
     lesson: Option<String>,
+    /// Tell the idle events, too: pings and heartbeats of which nothing came
+    #[arg(long)]
+    idle: bool,
 }
 
 impl RunArgs {
@@ -58,7 +62,7 @@ impl RunArgs {
         if json {
             json_line(&outcome)?;
         } else {
-            tell(&outcome)?;
+            tell(&outcome, if self.idle { Tells::Everything } else { Tells::Changes })?;
         }
         match outcome.broken {
             None => Ok(()),
@@ -132,10 +136,10 @@ fn lesson(subject: &dyn Subject, name: &str, setup: Setup) -> Result<Run> {
     Ok(run)
 }
 
-fn tell(outcome: &Outcome) -> Result<()> {
+fn tell(outcome: &Outcome, tells: Tells) -> Result<()> {
     let broken = outcome.broken.as_ref().map(ToString::to_string);
     if let Some(trace) = &outcome.trace {
-        put(&story::tell(trace, broken.as_deref()))?;
+        put(&story::tell(trace, broken.as_deref(), tells))?;
     }
     let verdict = broken.map_or_else(|| "every rule holds".to_owned(), |_| "BROKEN".to_owned());
     put(&format!(
@@ -214,7 +218,7 @@ impl CheckArgs {
             return json_line(&smallest);
         }
         let outcome = subject.run(&smallest.run, Tell::All).map_err(bad)?;
-        tell(&outcome)?;
+        tell(&outcome, Tells::Changes)?;
         put(&format!(
             "seed {} with {} acts and {} events, cut down to {} acts and {} events{}\n",
             found.run.setup.seed,
@@ -285,7 +289,7 @@ impl FlpArgs {
             return json_line(&attack);
         }
         if self.story {
-            put(&story::tell(&attack.trace, None))?;
+            put(&story::tell(&attack.trace, None, Tells::Everything))?;
         }
         let text = match (&attack.ending, &attack.verified) {
             (Ending::Undecided, Some(verified)) => format!(

@@ -14,7 +14,8 @@ use crate::dice::Dice;
 use crate::facade::Run;
 use crate::process::{Effect, Input, NodeId, RequestId};
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Variant, Verdict,
 };
 use crate::script::{Act, End, Script, Weather, What, When};
 use crate::swarm;
@@ -57,7 +58,7 @@ const VARIANTS: &[Variant] = &[
 
 const KNOBS: &[Knob] = &[Knob {
     name: "epsilon_us",
-    says: "How wrong clocks are at most, in microseconds.",
+    says: "How wrong clocks are at most, in microseconds: half the width of what TT.now() gives.",
     default: 7_000,
     min: 0,
     max: 1_000_000,
@@ -134,6 +135,18 @@ impl Protocol for CommitWait {
             let waits = node.process.as_ref().map_or(0, Replica::waits);
             verdict.require("ends-when-calm", waits == 0, || format!("n{place} has {waits} left"));
         }
+    }
+
+    /// What is not on the disks of a majority.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let has = |node: &Node<Self>, told: &Acknowledged<Self>| {
+            let Committed(stamp) = told.output;
+            node.disk.log.keys().any(|(at, txn)| (*at, txn.leader) == (stamp, told.by))
+        };
+        let lost = acknowledged
+            .iter()
+            .filter(|told| 2 * nodes.iter().filter(|node| has(node, told)).count() <= nodes.len());
+        Some(lost.count() as u64)
     }
 
     fn view(&self, _node: NodeId, process: Option<&Replica>, disk: &Disk) -> View {

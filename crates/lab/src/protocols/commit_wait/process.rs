@@ -108,7 +108,7 @@ pub struct Disk {
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Settings {
     n: usize,
-    /// What clocks are believed to be wrong by at most.
+    /// What clocks are believed to be wrong by at most: half the width of the interval.
     epsilon: Duration,
     no_wait: bool,
     wait_to_latest: bool,

@@ -15,8 +15,8 @@ use std::rc::Rc;
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant,
-    Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Variant, Verdict,
 };
 use crate::script::What;
 use crate::view::{Cell, CellState, View};
@@ -28,14 +28,6 @@ use rules::Memory;
 pub struct Gossiping {
     settings: Rc<Settings>,
     memory: Memory,
-}
-
-impl Gossiping {
-    /// Keys that clients were told are stored, and that whoever serves them in the end has not got.
-    #[must_use]
-    pub fn lost_keys(&self, disks: &[&Disk]) -> Vec<u64> {
-        self.memory.lost(disks)
-    }
 }
 
 const RULES: &[Rule] = &[
@@ -127,9 +119,14 @@ impl Protocol for Gossiping {
         self.memory.check(seen, verdict);
     }
 
-    fn lost(&self, nodes: &[Node<Self>]) -> Option<u64> {
-        let disks: Vec<&Disk> = nodes.iter().map(|node| &node.disk).collect();
-        Some(self.memory.lost(&disks).len() as u64)
+    /// What whoever serves the key's slots has not got.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let lost = acknowledged.iter().filter(|told| {
+            let Set(key) = told.request;
+            let owner = nodes.iter().map(|node| node.disk.owners[Share::of(key).0]).max();
+            owner.is_none_or(|owner| !nodes[owner.node.0].disk.keys.contains(&key))
+        });
+        Some(lost.count() as u64)
     }
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {

@@ -212,6 +212,8 @@ pub struct Server {
     settings: Rc<Settings>,
     me: NodeId,
     heard: BTreeMap<NodeId, Duration>,
+    /// Who did not answer when it last pinged.
+    suspected: BTreeSet<NodeId>,
     /// Who thinks that somebody does not answer, and when they said so.
     reports: BTreeMap<NodeId, BTreeMap<NodeId, Duration>>,
     /// Who is held to be gone, and since when.
@@ -229,6 +231,7 @@ impl Server {
             settings,
             me,
             heard: BTreeMap::new(),
+            suspected: BTreeSet::new(),
             reports: BTreeMap::new(),
             failed: BTreeMap::new(),
             election: None,
@@ -242,7 +245,8 @@ impl Server {
             nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         View { role: role.to_owned(), ..View::default() }
-            .with("failed", names(self.failed.keys().copied().collect()))
+            .with("PFAIL", names(self.suspected.iter().copied().collect()))
+            .with("FAIL", names(self.failed.keys().copied().collect()))
     }
 
     fn others(&self) -> impl Iterator<Item = NodeId> + use<> {
@@ -258,7 +262,9 @@ impl Server {
     fn ping(&mut self, now: Now, out: &mut Effects<'_>) {
         out.set(Timer::Ping, PING);
         let Disk { epoch, owners, offset, .. } = *out.disk();
-        let pfail = self.others().filter(|&node| !self.hears(now, node)).collect();
+        let pfail: BTreeSet<NodeId> =
+            self.others().filter(|&node| !self.hears(now, node)).collect();
+        self.suspected.clone_from(&pfail);
         let gossip = Gossip { epoch, owners, pfail, offset };
         out.send_all(self.others(), &Message::Ping(gossip));
         for node in self.others() {

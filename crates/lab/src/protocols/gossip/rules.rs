@@ -43,6 +43,29 @@ impl Memory {
                 *told = (*told).max(*epoch);
             }
         }
+        let changed = |effect| matches!(effect, &Effect::Persist | &Effect::Reply { .. });
+        if step.effects.iter().any(changed) {
+            self.kept(seen, verdict);
+        }
+    }
+
+    /// Whoever serves a share under the highest configuration epoch has what was acknowledged under it: whatever
+    /// else is lost, its slot has changed hands.
+    fn kept(&self, seen: &Seen<'_, Gossiping>, verdict: &mut Verdict) {
+        for share in (0..SHARES).map(Share) {
+            let newest = seen.nodes.iter().map(|node| node.disk.owners[share.0]).max();
+            let Some(newest) = newest else { continue };
+            let has = |key: &u64| seen.nodes[newest.node.0].disk.keys.contains(key);
+            let lost = self.stored.iter().find(|&(key, &epoch)| {
+                epoch == newest.epoch && Share::of(*key) == share && !has(key)
+            });
+            verdict.require("lost-only-in-failover", lost.is_none(), || {
+                let (key, epoch) = lost.map_or((0, 0), |(&key, &epoch)| (key, epoch));
+                format!(
+                    "key {key} of configuration epoch {epoch} is gone, and {newest} serves it still"
+                )
+            });
+        }
     }
 
     fn claimed(&mut self, by: NodeId, share: Share, owner: Owner, verdict: &mut Verdict) {
@@ -75,25 +98,6 @@ impl Memory {
                     disks.iter().map(|disk| disk.owners[share.0].to_string()).collect();
                 format!("share {} is served by {}", share.0, all.join(", "))
             });
-            let has = |key: &u64| disks[newest.node.0].keys.contains(key);
-            let lost = self.stored.iter().find(|&(key, &epoch)| {
-                Share::of(*key) == share && epoch == newest.epoch && !has(key)
-            });
-            verdict.require("lost-only-in-failover", lost.is_none(), || {
-                let (key, epoch) = lost.map_or((0, 0), |(&key, &epoch)| (key, epoch));
-                format!(
-                    "key {key} of configuration epoch {epoch} is gone, and {newest} serves it still"
-                )
-            });
         }
-    }
-
-    /// Keys that clients were told are stored, and that whoever serves them has not got.
-    pub(super) fn lost(&self, disks: &[&Disk]) -> Vec<u64> {
-        let has = |key: u64| {
-            let owner = disks.iter().map(|disk| disk.owners[Share::of(key).0]).max();
-            owner.is_some_and(|owner| disks[owner.node.0].keys.contains(&key))
-        };
-        self.stored.keys().copied().filter(|&key| !has(key)).collect()
     }
 }

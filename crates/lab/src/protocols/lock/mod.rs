@@ -17,7 +17,8 @@ use std::time::Duration;
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Variant, Verdict,
 };
 use crate::script::What;
 use crate::view::{Cell, CellState, View};
@@ -132,6 +133,22 @@ impl Protocol for Lock {
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         rules::at_end(seen, verdict);
+    }
+
+    /// The file is a sum, in which no single update can be looked for: so many at least are not in it. Updates that
+    /// nobody was told of can hide some.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let file = nodes.get(FILE_SERVER.0)?.disk.file;
+        let mut updates: Vec<u64> = acknowledged.iter().map(|told| told.request.0).collect();
+        updates.sort_unstable();
+        let told = updates.iter().fold(0, |sum: u64, &update| sum.saturating_add(update));
+        let mut missing = told.saturating_sub(file.sum);
+        let mut lost = 0;
+        while missing > 0 {
+            missing = missing.saturating_sub(updates.pop()?);
+            lost += 1;
+        }
+        Some(lost)
     }
 
     fn view(&self, node: NodeId, process: Option<&Party>, disk: &Disk) -> View {

@@ -20,7 +20,9 @@ use std::rc::Rc;
 
 use crate::dice::Dice;
 use crate::process::NodeId;
-use crate::protocol::{About, Bears, Lesson, Nodes, Operation, Protocol, Seen, Setup, Verdict};
+use crate::protocol::{
+    About, Acknowledged, Bears, Lesson, Node, Nodes, Operation, Protocol, Seen, Setup, Verdict,
+};
 use crate::script::{Act, Script, What};
 use crate::swarm;
 use crate::view::{Cell, CellState, View};
@@ -84,6 +86,48 @@ impl Protocol for Multi {
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         Memory::at_end(seen, verdict);
+    }
+
+    /// It has accepted nothing, and proposes nothing to every other process where it proposes something to the rest.
+    fn forge(&self, _: NodeId, to: NodeId, message: &Message, _choice: u64) -> Vec<Message> {
+        let nothing = |proposal: Proposal| Proposal { value: Value::Noop, ..proposal };
+        let odd = to.0 % 2 == 1;
+        let lie = match message {
+            &Message::Promise { ballot, .. } => {
+                Message::Promise { ballot, accepted: BTreeMap::new(), snapshot: None }
+            }
+            &Message::Accept { slot, proposal, commit } if odd => {
+                Message::Accept { slot, proposal: nothing(proposal), commit }
+            }
+            Message::Chosen { from, values } if odd => {
+                Message::Chosen { from: *from, values: vec![Value::Noop; values.len()] }
+            }
+            truth => truth.clone(),
+        };
+        vec![lie]
+    }
+
+    /// What is not what the proposal of the highest ballot says that anybody has accepted in that slot (whoever leads
+    /// next proposes it again), or is missing where the slot has been applied.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let loyal = || nodes.iter().filter(|node| !node.traitor);
+        let is_lost = |told: &&Acknowledged<Self>| {
+            let Output::Written { slot } = told.output else { return false };
+            // Where a snapshot covers the slot, those that chose it may have discarded what they accepted.
+            let covered = loyal().any(|node| node.disk.snapshot.next > slot);
+            let accepted = loyal().filter_map(|node| node.disk.accepted.get(&slot)).max();
+            let accepted = accepted.filter(|_| !covered);
+            let states = loyal().flat_map(|node| {
+                [Some(&node.disk.snapshot), node.process.as_ref().map(MultiPaxos::state)]
+            });
+            let mut applied = states.flatten().filter(|state| state.next > slot).peekable();
+            let is = |value| matches!(value, Value::Write(command) if command.id == told.id);
+            let nowhere = accepted.is_none() && applied.peek().is_none();
+            let elsewhere = accepted.is_some_and(|proposal| !is(proposal.value));
+            let has = |state: &State| state.written.iter().any(|(_, it)| it.id == told.id);
+            nowhere || elsewhere || !applied.all(has)
+        };
+        Some(acknowledged.iter().filter(is_lost).count() as u64)
     }
 
     fn view(&self, _node: NodeId, process: Option<&MultiPaxos>, disk: &Disk) -> View {

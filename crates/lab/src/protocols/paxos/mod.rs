@@ -13,7 +13,8 @@ use std::rc::Rc;
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Variant, Verdict,
 };
 use crate::script::Script;
 use crate::swarm;
@@ -179,6 +180,33 @@ impl Protocol for Paxos {
 
     fn script(setup: &Setup, dice: &mut Dice) -> Script {
         swarm::led::<Self>(setup, dice)
+    }
+
+    /// It promises everybody, has accepted nothing or something else, and tells every other process another value.
+    fn forge(&self, _: NodeId, to: NodeId, message: &Message, choice: u64) -> Vec<Message> {
+        let other = |Value(value)| Value(value + 1_000);
+        let twisted = |proposal: Proposal| Proposal { value: other(proposal.value), ..proposal };
+        let odd = to.0 % 2 == 1;
+        let lie = match message {
+            Message::Promise { ballot, accepted } => {
+                let accepted = accepted.map(twisted).filter(|_| choice.is_multiple_of(2));
+                Message::Promise { ballot: *ballot, accepted }
+            }
+            Message::Reject { ballot, .. } => Message::Promise { ballot: *ballot, accepted: None },
+            Message::Accept(proposal) if odd => Message::Accept(twisted(*proposal)),
+            Message::Accepted(proposal) if odd => Message::Accepted(twisted(*proposal)),
+            Message::Chosen(value) if odd => Message::Chosen(other(*value)),
+            truth => truth.clone(),
+        };
+        vec![lie]
+    }
+
+    /// What is not the value of the highest ballot that anybody has accepted: whoever asks a majority next proposes that.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let loyal = nodes.iter().filter(|node| !node.traitor);
+        let last = loyal.filter_map(|node| node.disk.accepted).max_by_key(|it| it.ballot);
+        let lost = acknowledged.iter().filter(|told| last.map(|it| it.value) != Some(told.output));
+        Some(lost.count() as u64)
     }
 
     fn view(&self, _node: NodeId, process: Option<&PaxosProcess>, disk: &Disk) -> View {

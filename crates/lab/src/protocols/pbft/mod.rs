@@ -19,13 +19,14 @@ pub use message::{
 pub use process::{Disk, Output, Party, Timer};
 pub use replica::{Log, Slot};
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Traitors, Variant,
-    Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Traitors, Variant, Verdict,
 };
 use crate::script::{Script, What};
 use crate::swarm;
@@ -221,6 +222,28 @@ impl Protocol for Pbft {
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         rules::at_end(seen, &self.settings, verdict);
+    }
+
+    /// What no loyal replica has executed, or one of them has gone past without it, or with another result; and of
+    /// several answers that take the same place in the order, all but one.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let replicas = nodes.iter().take(self.settings.n).filter(|node| !node.traitor);
+        let states: Vec<&State> = replicas.map(|node| &node.disk.log.state).collect();
+        let mut places = BTreeSet::new();
+        let is_lost = |told: &&Acknowledged<Self>| {
+            let Output::Accepted { timestamp, result } = told.output else { return false };
+            let has = |state: &State| {
+                let last = state.replies.get(&told.by);
+                last.is_some_and(|&(at, last)| {
+                    at > timestamp || (at == timestamp && last == result)
+                })
+            };
+            let past = |state: &&&State| state.writes >= result.nth;
+            let (mut those, taken) =
+                (states.iter().filter(past).peekable(), !places.insert(result.nth));
+            taken || those.peek().is_none() || !those.all(|state| has(state))
+        };
+        Some(acknowledged.iter().filter(is_lost).count() as u64)
     }
 
     fn view(&self, node: NodeId, process: Option<&Party>, disk: &Disk) -> View {

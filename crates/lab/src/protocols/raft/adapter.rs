@@ -186,6 +186,13 @@ impl Disk {
         self.entries.last_key_value().map_or(self.base.at.index, |(&index, _)| index)
     }
 
+    /// The term and the index of its last entry: what is compared in an election.
+    pub(crate) fn ends_at(&self) -> (Term, LogIndex) {
+        let last = self.entries.last_key_value().map(|(_, entry)| entry.position());
+        let last = last.unwrap_or(self.base.at);
+        (last.term, last.index)
+    }
+
     fn restored(&self) -> Restored {
         let mut terms: Vec<(LogIndex, Term)> = Vec::new();
         for entry in self.entries.values() {
@@ -419,7 +426,7 @@ impl Replica {
         }
         let change = |step| Payload::membership(MembershipChange::of([step]));
         let payload = match ask {
-            Ask::Write(value) => Payload::Data(Bytes::copy_from_slice(&value.to_be_bytes())),
+            Ask::Write(value) => data(value),
             Ask::Add(node) => change(MembershipStep::AddVoter(replica(node))),
             Ask::Remove(node) => change(MembershipStep::Remove(replica(node))),
             Ask::Read => return self.core(now, Core::ReadIndex(id.0)),
@@ -613,14 +620,19 @@ fn members(membership: &Membership) -> String {
     voters.join(" ")
 }
 
-fn value(entry: &Entry) -> Option<u64> {
+/// What an entry with a value carries...
+pub(crate) fn data(value: u64) -> Payload {
+    Payload::Data(Bytes::copy_from_slice(&value.to_be_bytes()))
+}
+
+/// ...and the value that one carries.
+pub(crate) fn value(entry: &Entry) -> Option<u64> {
     match &entry.payload {
         Payload::Data(data) => data.as_ref().try_into().ok().map(u64::from_be_bytes),
         _ => None,
     }
 }
 
-/// What an entry carries, in short.
 fn role_name(role: RoleKind) -> &'static str {
     match role {
         RoleKind::Follower => "follower",
@@ -630,6 +642,7 @@ fn role_name(role: RoleKind) -> &'static str {
     }
 }
 
+/// What an entry carries, in short.
 pub(crate) fn text(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Empty => "-".to_owned(),

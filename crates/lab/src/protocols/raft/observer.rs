@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use super::adapter::{Ask, Disk, Replica, Settings, disk_view, replica};
-use super::core::{Membership, Restored};
+use super::adapter::{Ask, Disk, Output, Replica, Settings, Wire, data, disk_view, replica, value};
+use super::core::{Body, LogIndex, Membership, Restored};
 use super::rules::{self, Memory};
 use crate::dice::Dice;
 use crate::process::NodeId;
-use crate::protocol::{About, Protocol, Seen, Setup, Verdict};
+use crate::protocol::{About, Acknowledged, Node, Protocol, Seen, Setup, Verdict};
 use crate::script::{Script, What};
 use crate::swarm;
 use crate::view::View;
@@ -63,6 +63,46 @@ impl Protocol for Raft {
         if self.settings.undisturbed() {
             rules::at_end(seen, verdict);
         }
+    }
+
+    /// It votes for everybody, has appended what it refused, and tells every other replica of other values.
+    fn forge(&self, _: NodeId, to: NodeId, wire: &Wire, _choice: u64) -> Vec<Wire> {
+        let Wire::Core(message, state) = wire else { return vec![wire.clone()] };
+        let mut lie = message.clone();
+        match &mut lie.body {
+            Body::VoteResponse { granted, .. } | Body::PreVoteResponse { granted, .. } => {
+                *granted = true;
+            }
+            &mut Body::AppendRejected { session, rejected, .. } => {
+                lie.body = Body::AppendAccepted { session, matched: rejected };
+            }
+            Body::Append { entries, .. } if to.0 % 2 == 1 => {
+                for entry in entries {
+                    if let Some(value) = value(entry) {
+                        entry.payload = data(value + 1_000);
+                    }
+                }
+            }
+            _ => {}
+        }
+        vec![Wire::Core(lie, state.clone())]
+    }
+
+    /// What is not in the log that the group goes on from: of those on disks, the one whose last entry is of the
+    /// latest term, and of those the longest (§5.4.1). Whoever is elected has at least that.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let disks = nodes.iter().filter(|node| !node.traitor).map(|node| &node.disk);
+        let newest = disks.max_by_key(|disk| disk.ends_at())?;
+        let lost = acknowledged.iter().filter(|told| {
+            let (&Ask::Write(wanted), &Output::Done(index)) = (&told.request, &told.output) else {
+                return false;
+            };
+            let index = LogIndex(index);
+            let in_snapshot = index <= newest.base.at.index && newest.base.values.contains(&wanted);
+            let entry = newest.entries.get(&index);
+            !in_snapshot && entry.and_then(value) != Some(wanted)
+        });
+        Some(lost.count() as u64)
     }
 
     fn view(&self, _node: NodeId, process: Option<&Replica>, disk: &Disk) -> View {

@@ -20,7 +20,8 @@ use std::rc::Rc;
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Variant, Verdict,
 };
 use crate::script::Script;
 use crate::swarm;
@@ -240,6 +241,36 @@ impl Protocol for Zab {
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         rules::at_end(seen, verdict);
+    }
+
+    /// It has no history, of the latest epoch; and it proposes another change to every other process.
+    fn forge(&self, _: NodeId, to: NodeId, message: &Message, _choice: u64) -> Vec<Message> {
+        let odd = to.0 % 2 == 1;
+        let twist = |body: &mut Body| match body {
+            Body::AckEpoch { epoch, current, history, .. } => {
+                *current = epoch.saturating_sub(1);
+                history.clear();
+            }
+            Body::Propose(txn) if odd => txn.change.to += 1_000,
+            _ => {}
+        };
+        let mut lie = message.clone();
+        if let Message::Up(Frame { data: Some((_, body)), .. })
+        | Message::Down(Frame { data: Some((_, body)), .. }) = &mut lie
+        {
+            twist(body);
+        }
+        vec![lie]
+    }
+
+    /// What is not in the history that the next leader begins with: of those on disks, the one of the latest
+    /// currentEpoch, and of those the one that goes furthest (phase 1).
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let disks = nodes.iter().filter(|node| !node.traitor).map(|node| &node.disk);
+        let recent = |disk: &&Disk| (disk.current_epoch, disk.history.last().map(|txn| txn.zxid));
+        let newest = disks.max_by_key(recent)?;
+        let lost = acknowledged.iter().filter(|told| !newest.history.contains(&told.output));
+        Some(lost.count() as u64)
     }
 
     fn view(&self, _node: NodeId, process: Option<&ZabProcess>, disk: &Disk) -> View {

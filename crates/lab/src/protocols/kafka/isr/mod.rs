@@ -20,7 +20,8 @@ use std::rc::Rc;
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Variant, Verdict,
 };
 use crate::protocols::kafka::Log;
 use crate::script::{Script, What};
@@ -230,6 +231,28 @@ impl Protocol for Isr {
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         rules::at_end(self.settings.n, seen, verdict);
+    }
+
+    /// What is not in the log of the partition's leader; while it is offline, of any of the replicas in sync, one of
+    /// which will lead.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let partition = &nodes.last()?.disk.partition;
+        let log = |id: &NodeId| {
+            let Node { process, disk, .. } = &nodes[id.0];
+            let broker = process.as_ref().and_then(Server::broker);
+            broker.map_or(&disk.log, Broker::log)
+        };
+        let serving: Vec<&Log> = match &partition.leader {
+            Some(leader) => vec![log(leader)],
+            None => partition.isr.iter().map(log).collect(),
+        };
+        let lost = acknowledged.iter().filter(|told| match told.output {
+            Output::Acknowledged { offset, record } => {
+                serving.iter().any(|log| log.get(offset) != Some(record))
+            }
+            _ => false,
+        });
+        Some(lost.count() as u64)
     }
 
     fn view(&self, node: NodeId, process: Option<&Server>, disk: &Disk) -> View {

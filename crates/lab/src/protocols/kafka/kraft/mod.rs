@@ -16,8 +16,10 @@ use std::rc::Rc;
 use crate::dice::Dice;
 use crate::process::NodeId;
 use crate::protocol::{
-    About, Bears, Knob, Lesson, Nodes, Operation, Protocol, Rule, Seen, Setup, Variant, Verdict,
+    About, Acknowledged, Bears, Knob, Lesson, Node, Nodes, Operation, Protocol, Rule, Seen, Setup,
+    Variant, Verdict,
 };
+use crate::protocols::kafka::Content;
 use crate::script::Script;
 use crate::swarm;
 use crate::view::View;
@@ -208,6 +210,35 @@ impl Protocol for KRaft {
 
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         rules::at_end(seen, verdict);
+    }
+
+    /// It votes for everybody, and tells every other voter of other values.
+    fn forge(&self, _: NodeId, to: NodeId, message: &Message, _choice: u64) -> Vec<Message> {
+        let mut lie = message.clone();
+        match &mut lie {
+            Message::Voted { granted, .. } => *granted = true,
+            Message::Records { records, .. } if to.0 % 2 == 1 => {
+                for record in records {
+                    if let Content::Value(value) = &mut record.content {
+                        *value += 1_000;
+                    }
+                }
+            }
+            _ => {}
+        }
+        vec![lie]
+    }
+
+    /// What is not in the log that the voters go on from: of those on disks, the one whose last record is of the
+    /// latest epoch, and of those the longest.
+    fn lost(&self, acknowledged: &[Acknowledged<Self>], nodes: &[Node<Self>]) -> Option<u64> {
+        let disks = nodes.iter().filter(|node| !node.traitor).map(|node| &node.disk);
+        let newest = disks.max_by_key(|disk| (disk.log.last_epoch(), disk.log.end()))?;
+        let lost = acknowledged.iter().filter(|told| match told.output {
+            Output::Acknowledged { offset, record } => newest.log.get(offset) != Some(record),
+            _ => false,
+        });
+        Some(lost.count() as u64)
     }
 
     fn view(&self, _node: NodeId, process: Option<&Voter>, disk: &Disk) -> View {
