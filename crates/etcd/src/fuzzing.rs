@@ -147,7 +147,7 @@ pub fn requests(data: &[u8]) -> bool {
         let evaluated = match machine.evaluate(now, request) {
             Evaluated::Long(long) => {
                 let done = machine.begin_long(now, long).run();
-                machine.end_long(done)
+                machine.end_long(now, done)
             }
             other => other,
         };

@@ -113,11 +113,15 @@ impl<E: Engine> Machine<E> {
     ///
     /// # Panics
     /// If anything else was evaluated meanwhile and is in flight.
-    pub fn end_long(&mut self, done: LongDone) -> Evaluated {
+    pub fn end_long(&mut self, now: Duration, done: LongDone) -> Evaluated {
         let Some(leading) = self.leading.as_mut().filter(|leading| leading.term == done.term)
         else {
             return Evaluated::Long(done.long);
         };
+        if let (Long::End(id), Err(_)) = (&done.long, &done.what) {
+            // As where the end is short: it is looked at again, and not at once.
+            leading.deadlines.set(*id, now + lease::AGAIN);
+        }
         match done.what {
             Err(error) => Evaluated::Read(Box::new(Err(error))),
             Ok(Outcome::Read(response)) => Evaluated::Read(Box::new(Ok(response))),

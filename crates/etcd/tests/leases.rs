@@ -550,14 +550,14 @@ fn a_long_end_that_is_not_proposed_comes_again() {
     solo.now = 10 * SECOND;
     let Some(long) = solo.machine.expire(solo.now).unwrap().long else { panic!("it is short") };
     let done = solo.machine.begin_long(solo.now, long).run();
-    assert!(matches!(solo.machine.end_long(done), etcd::Evaluated::Propose { .. }));
+    assert!(matches!(solo.machine.end_long(solo.now, done), etcd::Evaluated::Propose { .. }));
     solo.machine.retract(1);
     assert_eq!(solo.machine.expire(solo.now).unwrap(), etcd::Expired::default());
     solo.now = solo.machine.next_deadline().unwrap();
     let Some(long) = solo.machine.expire(solo.now).unwrap().long else { panic!("it is short") };
     let done = solo.machine.begin_long(solo.now, long.clone()).run();
     solo.machine.follow();
-    assert_eq!(solo.machine.end_long(done), etcd::Evaluated::Long(long.clone()));
+    assert_eq!(solo.machine.end_long(solo.now, done), etcd::Evaluated::Long(long.clone()));
     solo.index += 1;
     solo.term += 1;
     solo.machine.skip(solo.index, solo.term);
@@ -568,7 +568,33 @@ fn a_long_end_that_is_not_proposed_comes_again() {
     solo.term += 1;
     solo.machine.skip(solo.index, solo.term);
     solo.machine.lead(solo.now, solo.term).unwrap();
-    assert!(matches!(solo.machine.end_long(done), etcd::Evaluated::Long(_)), "of a term before");
+    assert!(
+        matches!(solo.machine.end_long(solo.now, done), etcd::Evaluated::Long(_)),
+        "of a term before"
+    );
     solo.now += 20 * SECOND;
     assert_eq!((solo.expire(), solo.machine.state().live_keys()), (1, 0));
+}
+
+/// An end that takes long and that no entry has room for is not tried again at once.
+#[test]
+fn a_long_end_that_cannot_be_made_is_looked_at_later() {
+    let limits = Limits { rows_at_once: 0, effects_bytes_max: 200, ..Limits::default() };
+    let mut solo = Solo::with(Limits { effects_bytes_max: 2_000, ..limits.clone() });
+    solo.grant(1, 10).unwrap();
+    solo.put(leased(&"k".repeat(400), 1)).unwrap();
+    // The same state, at a member whose entries hold less.
+    let engine = std::sync::Arc::clone(solo.machine.state().engine());
+    let done = solo.machine.state_mut().freeze().unwrap().run().unwrap();
+    drop(solo.machine.state_mut().finish(done));
+    let config = etcd::Config { limits, ..solo.machine.config().clone() };
+    solo.machine = etcd::Machine::open(mvcc::State::open(engine).unwrap(), config);
+    solo.machine.lead(solo.now, solo.term).unwrap();
+    solo.now = 20 * SECOND;
+    let Some(long) = solo.machine.expire(solo.now).unwrap().long else { panic!("it is short") };
+    let done = solo.machine.begin_long(solo.now, long).run();
+    let answer = solo.machine.end_long(solo.now, done);
+    let refused = etcd::Evaluated::Read(Box::new(Err(Error::RequestTooLarge)));
+    assert_eq!(answer, refused);
+    assert!(solo.machine.next_deadline() > Some(solo.now), "at once, for ever");
 }

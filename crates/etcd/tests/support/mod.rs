@@ -80,7 +80,7 @@ impl Solo {
             Evaluated::Long(long) => {
                 self.long += 1;
                 let done = self.machine.begin_long(self.now, long).run();
-                let evaluated = self.machine.end_long(done);
+                let evaluated = self.machine.end_long(self.now, done);
                 self.outcome(evaluated)
             }
             Evaluated::Refused(error) => Err(error),

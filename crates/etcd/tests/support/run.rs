@@ -101,7 +101,7 @@ impl Run {
                     self.apply_one();
                 }
                 let done = self.leader.begin_long(Duration::ZERO, long).run();
-                self.leader.end_long(done)
+                self.leader.end_long(Duration::ZERO, done)
             }
             other => other,
         };

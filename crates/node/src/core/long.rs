@@ -227,30 +227,36 @@ impl<E: Engine> Turn<'_, E> {
     pub(super) fn worked(&mut self, now: Duration, worked: Worked) -> Result<(), Fatal> {
         match worked.done {
             Done::Evaluated(done) => self.long_evaluated(now, worked.id, done),
-            Done::Inserted(done) => self.inserted(now, worked.id, done)?,
+            Done::Inserted(done) => self.inserted(now, worked.id, done),
         }
-        Ok(())
     }
 
-    fn long_evaluated(&mut self, now: Duration, id: u64, done: LongDone) {
+    fn long_evaluated(&mut self, now: Duration, id: u64, done: LongDone) -> Result<(), Fatal> {
         let is_it = |busy: &&mut Busy| matches!(busy.stage, Stage::Out(out) if out == id);
-        let Some(busy) = self.group.busy.as_mut().filter(is_it) else { return };
+        let Some(busy) = self.group.busy.as_mut().filter(is_it) else { return Ok(()) };
         // A lease's end is in the name of nobody, too: it has no request from the beginning.
         let ends_lease = done.ends_lease();
         if busy.request.is_none() && !ends_lease {
-            return self.is_free(now);
+            self.is_free(now);
+            return Ok(());
         }
         if !self.group.transfers.is_empty() {
-            return self.put_off();
+            self.put_off();
+            return Ok(());
         }
         let origin = busy.origin;
-        match self.group.machine.end_long(done) {
+        match self.group.machine.end_long(now, done) {
             Evaluated::Propose { effects, outcome } => {
                 busy.stage = Stage::Proposed;
                 (busy.deadline, busy.request) = (None, None);
                 let payload = raft::Payload::Data(effects);
                 self.evaluated(Evaluation { payload, origin, outcome });
             }
+            // As where it is short: a state that cannot be read ends the member.
+            Evaluated::Read(result) if ends_lease => match *result {
+                Err(error @ Error::Storage(_)) => return Err(Fatal::State(error.to_string())),
+                _ => self.is_free(now),
+            },
             Evaluated::Read(result) => {
                 self.answer_when_confirmed(origin, *result);
                 self.is_free(now);
@@ -261,6 +267,7 @@ impl<E: Engine> Turn<'_, E> {
             }
             Evaluated::Long(_) | Evaluated::Membership { .. } => self.put_off(),
         }
+        Ok(())
     }
 
     /// Has an entry of many changes put into memory beside the core.

@@ -124,7 +124,7 @@ impl Backend for Memory {
         let evaluated = match core.machine.evaluate(now, request) {
             Evaluated::Long(long) => {
                 let done = core.machine.begin_long(now, long).run();
-                core.machine.end_long(done)
+                core.machine.end_long(now, done)
             }
             other => other,
         };

@@ -45,10 +45,11 @@ impl Rules {
                 promised(stands, || format!("{} has all up to {matched} in {term}", id.0), host)
             }
             Body::Fortified { epoch } => {
-                let bound = stored
-                    .binding
-                    .is_some_and(|binding| binding.leader == message.to && binding.epoch >= *epoch);
-                let stands = stored.term > term || (stored.term == term && bound);
+                // It may have let go of it in the next write, before this leaves.
+                let bound = host.mirror.bound.is_some_and(|(bound_in, binding)| {
+                    bound_in == term && binding.leader == message.to && binding.epoch >= *epoch
+                });
+                let stands = stored.term > term || bound;
                 let what = || format!("{} stands by {} in {term}, {epoch:?}", id.0, to.0);
                 promised(stands, what, host)
             }

@@ -12,7 +12,7 @@ use mvcc::engine::mem::MemEngine;
 use mvcc::{CheckpointJob, CollectJob};
 use node::boot::{self, LivenessLog};
 use node::core::{Core, CoreConfig, DurableWrite, Frames, Token};
-use raft::{HardState, LogIndex, LogPosition, Raft, ReplicaId};
+use raft::{Binding, HardState, LogIndex, LogPosition, Raft, ReplicaId, Term};
 use storage::Log;
 use storage::log::{GroupWrite, LogReader, OpenError, Options, Recovered, RecoveredGroup};
 use store::liveness::Record;
@@ -77,6 +77,8 @@ pub(crate) struct Mirror {
     pub(crate) truncated: LogPosition,
     /// The term of each entry after `truncated`.
     pub(crate) terms: BTreeMap<u64, u64>,
+    /// The last binding that was stored, and in which term, though it may have been let go of since.
+    pub(crate) bound: Option<(Term, Binding)>,
 }
 
 impl Mirror {
@@ -92,6 +94,8 @@ impl Mirror {
         self.terms.extend(write.entries.iter().map(|entry| (entry.index.0, entry.term.0)));
         if let Some(hard_state) = write.hard_state {
             self.hard_state = hard_state;
+            let bound = hard_state.binding.map(|binding| (hard_state.term, binding));
+            self.bound = bound.or(self.bound);
         }
         if let Some(to) = write.truncate_to.filter(|to| to.index > self.truncated.index) {
             self.terms = self.terms.split_off(&(to.index.0 + 1));
@@ -407,6 +411,7 @@ impl Host {
                 hard_state: restored.hard_state,
                 truncated: restored.truncated,
                 terms: BTreeMap::new(),
+                bound: self.mirror.bound,
             };
         }
         // What was not durable, nobody has heard of.
