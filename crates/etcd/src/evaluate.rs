@@ -68,12 +68,24 @@ impl<E: Engine> Machine<E> {
     /// Evaluates a request as the leader, as if all that is in flight were applied. Every
     /// proposal that comes out is in flight from then on.
     pub fn evaluate(&mut self, now: Duration, request: Request) -> Evaluated {
+        self.evaluate_asked(now, now, request)
+    }
+
+    /// The same, of a request that came at `asked` and had to wait: a sign of life that came in
+    /// time is not late for that.
+    pub fn evaluate_asked(
+        &mut self,
+        now: Duration,
+        asked: Duration,
+        request: Request,
+    ) -> Evaluated {
         let view = self.state.view();
         let Some(leading) = self.leading.as_mut() else {
             return Evaluated::Refused(Error::NotLeader);
         };
         let mut desk = Desk {
             now,
+            asked,
             view: &view,
             leading,
             config: &self.config,
@@ -92,6 +104,7 @@ impl<E: Engine> Machine<E> {
 /// Everything an evaluation looks at.
 struct Desk<'a> {
     now: Duration,
+    asked: Duration,
     view: &'a View,
     leading: &'a mut Leading,
     config: &'a crate::machine::Config,
@@ -330,7 +343,7 @@ impl Desk<'_> {
             return Ok(answer(Response::LeaseKeepAlive(response)));
         };
         match self.leading.deadlines.get(id) {
-            Some(deadline) if deadline <= self.now => {
+            Some(deadline) if deadline <= self.asked => {
                 let mut draft = self.patient();
                 let ends = lease::end(&mut draft, id)?;
                 let written = draft.finish()?;

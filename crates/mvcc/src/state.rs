@@ -221,6 +221,12 @@ impl<E: Engine> State<E> {
         Inserter::new(ticket, Arc::clone(&self.now))
     }
 
+    /// Whether a batch is being inserted: nothing can be frozen meanwhile.
+    #[must_use]
+    pub fn is_inserting(&self) -> bool {
+        self.inserting.is_some()
+    }
+
     /// Publishes a batch that was inserted. False, and nothing is changed, if it was for a state
     /// that this one has replaced.
     pub fn inserted(&mut self, inserted: Inserted) -> bool {

@@ -162,6 +162,9 @@ impl Config {
                  longest entry of the log"
             ));
         }
+        if self.apply_at_once == 0 {
+            return Err("apply_at_once must not be 0: nothing would ever be applied".to_owned());
+        }
         let request_bytes_max = self.limits.request_bytes_max();
         if max_request_bytes > request_bytes_max {
             return Err(format!(

@@ -160,9 +160,12 @@ impl<E: Engine> Turn<'_, E> {
 
     /// Applies what is committed, as far as it may be done at once (`long.rs`).
     pub(super) fn go_on_applying(&mut self, now: Duration) -> Result<(), Fatal> {
-        let mut left = self.shared.config.apply_at_once;
+        let turn = self.shared.turn;
+        if std::mem::replace(&mut self.group.applying.turn, turn) != turn {
+            self.group.applying.left = self.shared.config.apply_at_once;
+        }
         let mut last = None;
-        while left > 0
+        while self.group.applying.left > 0
             && let Some((entry, membership)) = self.group.applying.next()
         {
             let position = entry.position();
@@ -182,7 +185,8 @@ impl<E: Engine> Turn<'_, E> {
             let applied = machine
                 .apply_with(now, index.0, term.0, &effects, row)
                 .map_err(|error| Fatal::State(format!("entry {index}: {error}")))?;
-            left = left.saturating_sub(1 + applied.changes());
+            let left = self.group.applying.left;
+            self.group.applying.left = left.saturating_sub(1 + applied.changes());
             self.entry_applied(now, position, membership.is_some(), applied);
             last = Some(index);
         }

@@ -65,6 +65,11 @@ impl<E: Engine> Group<E> {
         }
     }
 
+    /// Requests that wait here, of whatever kind.
+    pub(super) fn under_way(&self) -> usize {
+        usize::from(self.busy.is_some()) + self.routes.under_way() + self.reads.under_way()
+    }
+
     /// When it has something to do that no input brings. Consensus has deadlines of its own.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let alone = self.busy.as_ref().is_some_and(long::Busy::awaits_the_end_of_flights)
@@ -90,6 +95,8 @@ pub(super) struct Shared {
     pub(super) store: Store,
     /// Numbers for what is asked of peers and of the consensus core.
     pub(super) next_id: u64,
+    /// Counts flushes, from 1.
+    pub(super) turn: u64,
     pub(super) unix_time_s: u64,
     pub(super) disk_full: bool,
     /// Since when each peer has been heard from, without a break.

@@ -28,7 +28,7 @@ use raft::{Entry, LogPosition, Membership};
 use store::RangeId;
 
 use super::group::Turn;
-use super::route::Evaluation;
+use super::route::{Evaluation, grows};
 use super::{Fatal, Origin};
 use crate::mutants::{self, Mutant};
 
@@ -128,6 +128,9 @@ pub(super) struct Applying {
     /// The one that a thread puts into memory: the number of that, its place, and whether it changes
     /// the members.
     out: Option<(u64, LogPosition, bool)>,
+    /// What may still be applied in this turn of the core.
+    pub(super) turn: u64,
+    pub(super) left: usize,
 }
 
 impl Applying {
@@ -245,6 +248,11 @@ impl<E: Engine> Turn<'_, E> {
             return Ok(());
         }
         let origin = busy.origin;
+        if self.shared.disk_full && busy.request.as_ref().is_some_and(|request| grows(request)) {
+            self.answer(origin, Err(Error::NoSpace));
+            self.is_free(now);
+            return Ok(());
+        }
         match self.group.machine.end_long(now, done) {
             Evaluated::Propose { effects, outcome } => {
                 busy.stage = Stage::Proposed;
@@ -287,7 +295,8 @@ impl<E: Engine> Turn<'_, E> {
         // A snapshot that takes the state's place forgets what was out.
         let lost = || Fatal::State(format!("entry {} was put elsewhere", position.index));
         self.entry_applied(now, position, members, applied.ok_or_else(lost)?);
-        self.applied_up_to(now, position.index)?;
-        self.go_on_applying(now)
+        // What is next has its turn after the driver's: a checkpoint waits for a moment in which nothing is
+        // being inserted.
+        self.applied_up_to(now, position.index)
     }
 }

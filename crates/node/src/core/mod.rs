@@ -84,8 +84,8 @@ pub struct CoreConfig {
     /// Bytes of the longest payload that the log takes, as [`raft::Payload::size_bytes`] counts:
     /// nothing longer is proposed.
     pub entry_bytes_max: usize,
-    /// Entries and changes that a range applies at once; what is left has its turn after that of
-    /// others.
+    /// Entries and changes that a range applies between two flushes, at least 1; what is left has its
+    /// turn after that of others.
     pub apply_at_once: usize,
     /// How a leader makes sure that it leads when it is asked to read.
     pub reads: Reads,
@@ -233,6 +233,7 @@ impl<E: Engine> Core<E> {
                 next_id: (u64::from(config.process) << 32) + 1,
                 store,
                 config,
+                turn: 1,
                 unix_time_s: 0,
                 disk_full: false,
                 heard_since: BTreeMap::new(),
@@ -514,6 +515,7 @@ impl<E: Engine> Core<E> {
                 note_deadline(deadlines, group);
             }
         }
+        self.shared.turn += 1;
         let frames = std::mem::take(&mut self.shared.frames);
         self.shared.effects.send.extend(frames.encode());
         Ok(std::mem::take(&mut self.shared.effects))

@@ -125,7 +125,7 @@ impl<E: Engine> Core<E> {
     pub(super) fn is_crowded(&self, range: RangeId) -> bool {
         let max = self.ranges.config.as_ref().map_or(usize::MAX, |config| config.requests_max);
         let group = self.ranges.awake.get(&range);
-        group.is_some_and(|group| group.routes.under_way() + group.reads.under_way() >= max)
+        group.is_some_and(|group| group.under_way() >= max)
     }
 
     /// How many ranges are awake, beside the dense one.

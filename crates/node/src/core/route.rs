@@ -207,8 +207,7 @@ impl<E: Engine> Turn<'_, E> {
     }
 
     fn evaluate(&mut self, now: Duration, origin: Origin, request: Request, deadline: Duration) {
-        let grows = matches!(request, Request::Put(_) | Request::Txn(_) | Request::LeaseGrant(_));
-        if self.shared.disk_full && grows {
+        if self.shared.disk_full && grows(&request) {
             return self.answer(origin, Err(Error::NoSpace));
         }
         // The range that holds all user data is read at the door.
@@ -223,7 +222,8 @@ impl<E: Engine> Turn<'_, E> {
             }
             self.observe_cluster(now);
         }
-        match self.group.machine.evaluate(now, request) {
+        let asked = deadline.saturating_sub(self.shared.config.request_timeout);
+        match self.group.machine.evaluate_asked(now, asked, request) {
             Evaluated::Refused(error) => self.answer(origin, Err(error)),
             Evaluated::Read(result) => self.answer_when_confirmed(origin, *result),
             Evaluated::Propose { effects, outcome } => {
@@ -502,6 +502,10 @@ impl Shared {
 /// The longest answer that is passed on to the member that was asked: what a frame can carry, with room for
 /// the rest of it.
 const ANSWER_BYTES_MAX: usize = frame::PAYLOAD_BYTES_MAX - (1 << 20);
+
+pub(super) fn grows(request: &Request) -> bool {
+    matches!(request, Request::Put(_) | Request::Txn(_) | Request::LeaseGrant(_))
+}
 
 fn changes_members(request: &Request) -> bool {
     matches!(request, Request::MemberAdd(_) | Request::MemberRemove(_) | Request::MemberPromote(_))

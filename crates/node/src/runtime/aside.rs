@@ -1,7 +1,7 @@
 //! What takes long, in threads where neither the core nor another range waits for it: reads of many keys of a
 //! range beside the dense one, and evaluations and entries that look at many keys, or change many.
 //!
-//! Each of the two sorts has a few threads of its own. A range may have thousands of reads waiting: so ranges
+//! Reads, evaluations and entries have a few threads each. A range may have thousands of reads waiting: so ranges
 //! take turns, and one that has much holds up another by one piece for each thread.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -48,7 +48,8 @@ pub(super) struct CoreThread {
     pub(super) log: LogThreads,
     pub(super) jobs: Sender<Job>,
     pub(super) scans: Queue<Scan>,
-    pub(super) work: Queue<Work>,
+    pub(super) evaluations: Queue<Work>,
+    pub(super) insertions: Queue<Work>,
     pub(super) snapshots: Snapshots,
     pub(super) outgoing: Outgoing,
     pub(super) waiting: Waiting,
@@ -313,7 +314,10 @@ impl CoreThread {
             self.scans.send(scan);
         }
         for work in effects.work {
-            self.work.send(work);
+            match work.evaluates() {
+                true => self.evaluations.send(work),
+                false => self.insertions.send(work),
+            }
         }
         for fetch in effects.fetch {
             let _ = self.log.fetches.send(fetch);
@@ -416,7 +420,9 @@ impl CoreThread {
             let _ = asked.reply.send(Ok(()));
         }
         let asked = self.checkpoints.asked.iter().any(|asked| asked.applied > written);
-        if due || asked || state.front_bytes() >= self.checkpoints.bytes {
+        let full = state.front_bytes() >= self.checkpoints.bytes;
+        // It is asked for again as soon as that is over.
+        if (due || asked || full) && !state.is_inserting() {
             self.checkpoints.last = now;
             if let Some(job) = state.freeze() {
                 self.checkpoints.busy = self.jobs.send(Job::Checkpoint(job)).is_ok();

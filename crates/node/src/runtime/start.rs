@@ -397,8 +397,15 @@ fn join(config: &Config) -> Result<Identity, StartError> {
             )));
         }
         let identity = Identity { cluster_id, member_id: me.id };
-        refuse_second_life(config, identity)?;
-        return Ok(identity);
+        let refused = match me.started {
+            true => Err(second_life(config, me.id, "has already been bootstrapped", "the cluster")),
+            false => refuse_second_life(config, identity),
+        };
+        match refused {
+            // Whoever says so may not have applied yet that it was removed, and added anew.
+            Err(_) if Instant::now() < deadline => std::thread::sleep(KNOWN_POLL),
+            refused => return refused.map(|()| identity),
+        }
     }
 }
 
@@ -576,7 +583,8 @@ fn run(
         log,
         jobs,
         scans: aside::spawn(&inbox, &mut threads)?,
-        work: aside::spawn(&inbox, &mut threads)?,
+        evaluations: aside::spawn(&inbox, &mut threads)?,
+        insertions: aside::spawn(&inbox, &mut threads)?,
         snapshots: Snapshots { runtime, inbox: inbox.clone(), engines, receiving },
         outgoing: Outgoing::default(),
         waiting: Waiting::default(),

@@ -102,13 +102,7 @@ async fn give_up<B: Backend>(
     door: &Rc<Door<B>>,
     leader: &LeaderKey,
 ) -> Result<Option<pb::ResponseHeader>, Status> {
-    let delete = pb::DeleteRangeRequest { key: leader.key.clone(), ..Default::default() };
-    let request = pb::TxnRequest {
-        compare: vec![session::created_at(&leader.key, leader.rev)],
-        success: vec![op(Op::RequestDeleteRange(delete))],
-        failure: Vec::new(),
-    };
-    Ok(session::txn(door, request).await?.header)
+    session::give_up(door, leader.key.clone(), leader.rev).await
 }
 
 pub(crate) async fn leader<B: Backend>(

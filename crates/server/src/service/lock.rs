@@ -36,7 +36,7 @@ pub(crate) async fn lock<B: Backend>(
     };
     let undo = move || {
         let (door, key) = (Rc::clone(&undoing), withdrawn.clone());
-        async move { session::delete(&door, key).await.map(|_| ()) }
+        async move { session::give_up(&door, key, place.revision).await.map(|_| ()) }
     };
     let header = session::or_undo(work, undo).await?;
     Ok(LockResponse { header, key })

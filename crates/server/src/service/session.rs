@@ -147,8 +147,9 @@ pub(crate) async fn turn<B: Backend>(
 }
 
 /// Runs `work`; if it fails, or if whoever waits for it goes away before it is done, runs `undo`:
-/// who is told that he does not get a turn, or hears nothing, is in nobody's way. `undo` is tried
-/// again for a while, and a failure is told when that is over.
+/// who is told that he does not get a turn, or hears nothing, is in nobody's way. A failure is told
+/// when that is done, and until then `undo` is tried again for a while. Not for one who is gone: he may
+/// come again, and find the place that he had.
 pub(crate) async fn or_undo<T: 'static, U: Future<Output = Result<(), Status>>>(
     work: impl Future<Output = Result<T, Status>> + 'static,
     undo: impl Fn() -> U + 'static,
@@ -162,14 +163,15 @@ pub(crate) async fn or_undo<T: 'static, U: Future<Output = Result<(), Status>>>(
         let undone = match outcome {
             Some(Ok(done)) => sender.send(Ok(done)).is_ok(),
             Some(Err(status)) => {
-                undo_at_last(undo).await;
+                undo_while_awaited(undo, &sender).await;
                 let _ = sender.send(Err(status));
                 return;
             }
             None => false,
         };
-        if !undone {
-            undo_at_last(undo).await;
+        if !undone && let Err(status) = undo().await {
+            // The key goes with its lease.
+            tracing::debug!(message = %status.message, "a place in a queue was not given up");
         }
     });
     receiver.await.unwrap_or_else(|_| Err(Error::Stopped.into()))
@@ -179,15 +181,33 @@ pub(crate) async fn or_undo<T: 'static, U: Future<Output = Result<(), Status>>>(
 const UNDO_FOR: Duration = Duration::from_secs(60);
 const UNDO_AGAIN: Duration = Duration::from_millis(200);
 
-async fn undo_at_last<U: Future<Output = Result<(), Status>>>(undo: impl Fn() -> U) {
+async fn undo_while_awaited<T, U: Future<Output = Result<(), Status>>>(
+    undo: impl Fn() -> U,
+    sender: &oneshot::Sender<T>,
+) {
     let until = Instant::now() + UNDO_FOR;
     while let Err(status) = undo().await {
-        if Instant::now() >= until {
+        if sender.is_closed() || Instant::now() >= until {
             tracing::warn!(message = %status.message, "a place in a queue was not given up");
             return;
         }
         tokio::time::sleep(UNDO_AGAIN).await;
     }
+}
+
+/// Gives up a place: its key, if it is still the one that was created at that revision.
+pub(crate) async fn give_up<B: Backend>(
+    door: &Rc<Door<B>>,
+    key: Bytes,
+    revision: i64,
+) -> Result<Option<pb::ResponseHeader>, Status> {
+    let delete = pb::DeleteRangeRequest { key: key.clone(), ..Default::default() };
+    let request = pb::TxnRequest {
+        compare: vec![created_at(&key, revision)],
+        success: vec![op(Op::RequestDeleteRange(delete))],
+        failure: Vec::new(),
+    };
+    Ok(txn(door, request).await?.header)
 }
 
 /// The key was created at this revision; 0 if it does not exist.

@@ -250,11 +250,50 @@ fn a_transaction_that_reads_much_takes_long() {
     }
 }
 
-/// Many short entries are applied some at a time.
+/// A sign of life that came in time is not late because its range was busy.
+#[test]
+fn a_sign_of_life_waits_and_is_in_time() {
+    let mut table = Table::with_keys();
+    let grant = ep::LeaseGrantRequest { ttl: 2, id: 7 };
+    table.does(1, ask(50, Request::LeaseGrant(grant)));
+    table.settle(&NODES);
+    let beat = |table: &mut Table, times: u32| {
+        for _ in 0..times {
+            table.now += Duration::from_millis(100);
+            table.does(1, Input::Tick);
+            table.settle(&NODES);
+        }
+    };
+    beat(&mut table, 10);
+    table.does(1, ask(100, delete_all()));
+    beat(&mut table, 5);
+    let alive = || Request::LeaseKeepAlive(ep::LeaseKeepAliveRequest { id: 7 });
+    table.does(1, ask(101, alive()));
+    beat(&mut table, 10);
+    table.does(1, ask(102, alive()));
+    assert!(!table.replies.contains_key(&101), "the range is busy");
+    table.settle_with_work();
+    for (token, ttl) in [(101, 2), (102, 2)] {
+        let Some(Ok(Response::LeaseKeepAlive(answer))) = table.replies.get(&token) else {
+            panic!("{:?}", table.replies.get(&token))
+        };
+        assert_eq!(
+            answer.ttl, ttl,
+            "{token}: the first has moved the end, and the second finds it"
+        );
+    }
+}
+
+/// Many short entries are applied some at a time, however few of them are handed out at once.
 #[test]
 fn many_entries_are_applied_in_turns() {
-    let mut table = Table::with_keys();
-    table.cores.get_mut(&3).unwrap().shared.config.apply_at_once = 10;
+    let mut table = Table::with_rows_at_once(ROWS);
+    let limits = table.cores[&3].machine().config().limits.clone();
+    let raft = raft::Config { committed_bytes_max: 1, ..raft::Config::new(replica(3), 33) };
+    let (config, raft, machine) = parts(3, raft, limits);
+    table.cores.insert(3, Core::new(CoreConfig { apply_at_once: 10, ..config }, raft, machine));
+    table.elect(1, &NODES);
+    table.settle_with_work();
     for number in 0..50 {
         table.step(1, ask(100 + number, put_request(key(number))));
     }
