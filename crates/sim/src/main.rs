@@ -24,7 +24,7 @@ replay, hash, shrink and trace take --mutant NAME (raft::VoteGivenTwice): the co
 docs/verification.md says, if it was built with --features mutants.
 
 A run fails if a rule is broken, and if something that it claims to survive never happened
-(asked of 2,000 seeds and more).
+(asked of 1,000 seeds and more, and what is rare of 10,000).
 ";
 
 fn main() -> ExitCode {

@@ -14,7 +14,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 }
 
 /// The seeds of every run, unless others are asked for: in these every kind of fault and event happens, but for
-/// the rare ones, which the run of 2,000 owes.
+/// the rare ones, which runs of 10,000 owe.
 const SEEDS: u64 = 200;
 
 #[test]
