@@ -175,7 +175,7 @@ fn a_trace_with_a_broken_rule_is_seen() -> Result<()> {
     browser.wait(
         "no clients",
         SOON,
-        &format!("!{clients} && document.querySelectorAll('#story li').length > 5"),
+        &format!("!{clients} && document.querySelectorAll('#story li').length > 2"),
     )?;
     // Nothing that is pressed changes it; closed, there is a run of one's own.
     let before = number(&browser, "lab.k")?;
