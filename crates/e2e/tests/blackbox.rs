@@ -58,24 +58,36 @@ fn a_minute_of_faults_and_every_lie_about_it() {
     blind_lie(honest);
 }
 
+/// How it shows that what had been acknowledged is gone: a rule of the contract is broken; or members that have less
+/// than they once acknowledged cannot go on, together or alone.
+const FOUND_OUT: &[&str] =
+    &["verdict: BROKEN", "does not serve again", "ended by itself", "writes do not go on"];
+
 /// Disks that say that they have synced, and have not, and lose their power: acknowledged writes are lost, and that
-/// must be found out.
+/// must be found out. By luck a run may lose nothing that was acknowledged; several do not.
 #[test]
 #[cfg_attr(not(peers), ignore = "needs real peers: QUORATE_PEERS=1")]
 fn a_disk_that_lies_is_found_out() {
+    for seed in ["1", "2", "3"] {
+        let Err(told) = a_run_on_disks_that_lie(seed) else { continue };
+        let end: Vec<&str> = told.lines().rev().take(40).collect();
+        let found = FOUND_OUT.iter().any(|one| told.contains(one));
+        assert!(found, "it failed for another reason; its last lines, backwards: {end:#?}");
+        return;
+    }
+    panic!("a store on disks that lie passed, three times");
+}
+
+/// What it told if it failed.
+fn a_run_on_disks_that_lie(seed: &str) -> Result<(), String> {
     let out = tempfile::tempdir().expect("a directory");
-    let words =
-        ["--seed", "1", "--minutes", "0.3", "--only", "power loss", "--lie", "yes", "--out"];
     let output = Command::new(env!("CARGO_BIN_EXE_blackbox"))
-        .args(words)
+        .args(["--seed", seed, "--minutes", "0.3", "--only", "power loss", "--lie", "yes", "--out"])
         .arg(out.path())
         .output()
         .expect("the black box can be started");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "a store on disks that lie passed");
-    // What was acknowledged is gone; or a member that has less than it once acknowledged cannot go on.
-    let found = ["verdict: BROKEN", "does not serve again"];
-    assert!(found.iter().any(|one| told.contains(one)), "{told}");
+    let told = || String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { Ok(()) } else { Err(told()) }
 }
 
 /// The search believes no revision: it must find a wrong value by itself.

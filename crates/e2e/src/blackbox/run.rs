@@ -8,7 +8,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use history::record::{Call, Filters, Get, History, LeaseRevoke, Operation, Outcome, Put, Span};
+use history::record::{
+    Call, Filters, Get, History, LeaseRevoke, Operation, Outcome, Put, Revision, Span,
+};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -291,6 +293,11 @@ async fn finish(field: &mut Field, crowd: &mut Crowd) -> Result<()> {
         "verdict: BROKEN, commits up to {collected} were told, and all members are at {revision}"
     );
     ensure!(collected == revision, "the collector was told up to {collected}, not {revision}");
+    let answered = last_told(&field.record().history()).map_or(0, |told| told.0);
+    ensure!(
+        answered <= revision,
+        "verdict: BROKEN, an answer was of revision {answered}, and all members are at {revision}"
+    );
     Ok(())
 }
 
@@ -381,11 +388,16 @@ fn conclude(field: &mut Field, options: &Options, outcome: Result<()>) -> Result
 
 /// Whether the list of commits goes as far as what anyone was told. (In a run that was broken off it may not.)
 fn collected_all(history: &History) -> bool {
+    last_told(history) <= Some(history.commits.last())
+}
+
+/// The highest revision of any answer.
+fn last_told(history: &History) -> Option<Revision> {
     let told = |operation: &Operation| match operation.outcome {
         Outcome::Ok { revision, .. } => Some(revision),
         Outcome::Failed(_) | Outcome::Unknown => None,
     };
-    history.operations.iter().filter_map(told).max() <= Some(history.commits.last())
+    history.operations.iter().filter_map(told).max()
 }
 
 fn demanded_happened(field: &Field, options: &Options) -> Result<()> {
