@@ -125,6 +125,45 @@ fn a_lease_granted_again_has_its_own_time() {
     assert!(report.breaks(Rule::LeaseEarly), "{report}");
 }
 
+/// Two commits end a lease of one name, and one revocation of unknown outcome may be either. Only the second, told of
+/// before the second grant had run out, cannot be a lease that ended by itself.
+#[test]
+fn an_unknown_revocation_is_given_to_the_end_that_needs_it() {
+    let mut history = lease_granted_again(2_100);
+    let again = |began_ms: u64, mut operation: Operation| {
+        operation.invoked = Time(began_ms * 1_000_000);
+        operation.returned = Some(Time((began_ms + 5) * 1_000_000));
+        operation
+    };
+    // Granted, put, revoked with an unknown outcome, granted and put once more.
+    let [grant, revoke, _, put] = &history.operations[..] else { panic!("it has four") };
+    let (mut grant, mut revoke, mut put) = (grant.clone(), revoke.clone(), put.clone());
+    (revoke.outcome, revoke.returned) = (Outcome::Unknown, None);
+    let first = [again(0, grant.clone()), again(20, put.clone()), again(40, revoke)];
+    let Outcome::Ok { revision, .. } = &mut grant.outcome else { panic!("it is granted") };
+    *revision = Revision(3);
+    let Call::Put(call) = &mut put.call else { panic!("it is a put") };
+    call.value = "w".into();
+    put.outcome = Outcome::Ok { revision: Revision(4), answer: Answer::Put { prev: None } };
+    history.operations = first.into();
+    history.operations.extend([again(3_100, grant), again(3_120, put)]);
+    let list = &mut history.commits.list;
+    list[1].seen = Some(Time(3_100_000_000));
+    let (mut put_again, mut gone) = (list[0].clone(), list[1].clone());
+    (put_again.revision, put_again.seen) = (Revision(4), Some(Time(3_125_000_000)));
+    put_again.events[0].change =
+        Change::Put { value: "w".into(), create: Revision(4), version: 1, lease: Some(LeaseId(7)) };
+    (gone.revision, gone.seen) = (Revision(5), Some(Time(3_500_000_000)));
+    list.extend([put_again, gone]);
+    let report = check(&history, &Settings::default());
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.seen.unknown_applied, report.seen.lease_ends), (1, 1));
+    // Nobody asked for it: then it is early.
+    history.operations.remove(2);
+    let report = check(&history, &Settings::default());
+    assert!(report.breaks(Rule::LeaseEarly), "{report}");
+}
+
 /// Where an entry has a bound, a lease with many keys ends in several commits; elsewhere in one.
 #[test]
 fn a_lease_ends_in_parts_only_where_it_may() {

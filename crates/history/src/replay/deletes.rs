@@ -1,20 +1,23 @@
 //! Which unknown deletion made which commit: a matching.
 //!
 //! A deletion carries no value, so several unknown operations may fit one commit, and one operation several commits.
-//! Each operation is used once at most. Commits that nothing but an operation explains come first; a commit that may
-//! be the end of a lease takes an operation only if one is left.
+//! Each operation is used once at most. Commits that nothing but an operation explains come first, then those that
+//! would be the end of a lease too early; one that may well be the end of a lease takes an operation only if one is
+//! left.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::clock::Clock;
+use super::lease::Lives;
 use super::ledger::{Ledger, Orphan, Owner};
 use super::{Case, Rule, Violation};
 
-pub(super) fn explain(case: &mut Case<'_>, ledger: &mut Ledger<'_>) {
+pub(super) fn explain(case: &mut Case<'_>, ledger: &mut Ledger<'_>, clock: &Clock, lives: &Lives) {
     let orphans = std::mem::take(&mut ledger.orphans);
     let mut matching = Matching::new(&orphans);
-    let (needy, others): (Vec<usize>, Vec<usize>) =
-        (0..orphans.len()).partition(|number| orphans[*number].lease.is_none());
-    for number in needy.into_iter().chain(others) {
+    let mut by_need: Vec<usize> = (0..orphans.len()).collect();
+    by_need.sort_by_key(|number| need(case, clock, lives, &orphans[*number]));
+    for number in by_need {
         matching.augment(number);
     }
     for (orphan, operation) in orphans.iter().zip(&matching.held) {
@@ -34,6 +37,24 @@ pub(super) fn explain(case: &mut Case<'_>, ledger: &mut Ledger<'_>) {
                 None
             }
         };
+    }
+}
+
+/// What a commit is without an operation; who has an operation keeps one, so the first are served best.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    Unexplained,
+    EndedEarly,
+    Ended,
+}
+
+fn need(case: &Case<'_>, clock: &Clock, lives: &Lives, orphan: &Orphan) -> Need {
+    match orphan.lease {
+        None => Need::Unexplained,
+        Some(lease) => match lives.broken_by(case, clock, orphan.position, lease) {
+            Some(_) => Need::EndedEarly,
+            None => Need::Ended,
+        },
     }
 }
 

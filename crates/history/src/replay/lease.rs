@@ -13,6 +13,9 @@ use crate::record::{Answer, Call, Change, Failure, LeaseId, Operation, Outcome, 
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
+/// What is known of all leases.
+pub(super) struct Lives(BTreeMap<LeaseId, Life>);
+
 /// What is known of one lease.
 #[derive(Default)]
 struct Life {
@@ -33,14 +36,51 @@ struct Promise {
     until: Time,
 }
 
-pub(super) fn check(case: &mut Case<'_>, ledger: &Ledger<'_>, clock: &Clock) {
-    let lives = lives(case);
-    ends(case, ledger, clock, &lives);
-    for (lease, life) in &lives {
+/// A lease that had ended before it may have.
+pub(super) struct BrokenPromise {
+    /// Who was promised.
+    operation: usize,
+    until: Time,
+    ended: Time,
+}
+
+pub(super) fn check(case: &mut Case<'_>, ledger: &Ledger<'_>, clock: &Clock, lives: &Lives) {
+    ends(case, ledger, clock, lives);
+    for (lease, life) in &lives.0 {
         denials(case, life);
         revoked(case, *lease, life);
     }
-    attachments(case, &lives);
+    attachments(case, lives);
+}
+
+impl Lives {
+    pub(super) fn new(case: &Case<'_>) -> Self {
+        Self(lives(case))
+    }
+
+    /// The promise that would be broken if the commit at this position were the end of this lease by itself.
+    pub(super) fn broken_by(
+        &self,
+        case: &Case<'_>,
+        clock: &Clock,
+        position: usize,
+        lease: LeaseId,
+    ) -> Option<BrokenPromise> {
+        let revision = case.commits()[position].revision;
+        let (ended, life) = (clock.known_by(position)?, self.0.get(&lease)?);
+        // A name that was given twice: only what was promised before the end counts, and not what a
+        // revoke may have ended before the name was given again.
+        let again = life.grants.len() > 1;
+        let ended_before = |promise: &Promise| {
+            let promised = case.operation(promise.operation).invoked;
+            let mut revokes = life.revokes.iter().map(|other| case.operation(*other).invoked);
+            revokes.any(|revoked| promised <= revoked && revoked <= ended)
+        };
+        let counts = |one: &&Promise| !again || (one.header < revision && !ended_before(one));
+        let last = life.promises.iter().filter(counts).max_by_key(|one| one.until)?;
+        let broken = BrokenPromise { operation: last.operation, until: last.until, ended };
+        (ended < last.until).then_some(broken)
+    }
 }
 
 fn lives(case: &Case<'_>) -> BTreeMap<LeaseId, Life> {
@@ -100,33 +140,14 @@ fn only_lease(call: &Call) -> Option<LeaseId> {
 }
 
 /// Commits that are the end of a lease by itself.
-fn ends(case: &mut Case<'_>, ledger: &Ledger<'_>, clock: &Clock, lives: &BTreeMap<LeaseId, Life>) {
+fn ends(case: &mut Case<'_>, ledger: &Ledger<'_>, clock: &Clock, lives: &Lives) {
     for (position, owner) in ledger.owners.iter().enumerate() {
         let Some(Owner::LeaseEnd(lease)) = owner else { continue };
-        let revision = case.commits()[position].revision;
-        let (Some(known_by), Some(life)) = (clock.known_by(position), lives.get(lease)) else {
-            continue;
-        };
-        // A name that was given twice: only what was promised before the end counts, and not what a
-        // revoke may have ended before the name was given again.
-        let again = life.grants.len() > 1;
-        let ended_before = |promise: &Promise| {
-            let promised = case.operation(promise.operation).invoked;
-            let mut revokes = life.revokes.iter().map(|other| case.operation(*other).invoked);
-            revokes.any(|revoked| promised <= revoked && revoked <= known_by)
-        };
-        let counts = |one: &&Promise| !again || (one.header < revision && !ended_before(one));
-        let promises = life.promises.iter().filter(counts);
-        if let Some(promise) = promises.max_by_key(|one| one.until)
-            && known_by < promise.until
-        {
-            let detail = format!(
-                "{lease} was promised until {}, but had ended by {known_by}",
-                promise.until
-            );
-            let violation = Violation::new(Rule::LeaseEarly, detail).at(revision);
-            case.blame(violation, &[promise.operation]);
-        }
+        let Some(broken) = lives.broken_by(case, clock, position, *lease) else { continue };
+        let BrokenPromise { operation, until, ended } = broken;
+        let detail = format!("{lease} was promised until {until}, but had ended by {ended}");
+        let violation = Violation::new(Rule::LeaseEarly, detail);
+        case.blame(violation.at(case.commits()[position].revision), &[operation]);
     }
 }
 
@@ -184,9 +205,9 @@ fn granted_again(case: &Case<'_>, life: &Life, revoke: usize) -> bool {
 }
 
 /// No key is attached to a lease after its revoke.
-fn attachments(case: &mut Case<'_>, lives: &BTreeMap<LeaseId, Life>) {
+fn attachments(case: &mut Case<'_>, lives: &Lives) {
     let mut ended: BTreeMap<LeaseId, (Revision, usize)> = BTreeMap::new();
-    for (lease, life) in lives {
+    for (lease, life) in &lives.0 {
         for revoke in &life.revokes {
             if let Outcome::Ok { revision, .. } = &case.operation(*revoke).outcome
                 && !granted_again(case, life, *revoke)

@@ -147,12 +147,13 @@ pub fn check(history: &History, settings: &Settings) -> Report {
     let clock = clock::Clock::new(history);
     let mut ledger = ledger::Ledger::new(&mut case);
     walk::walk(&mut case, &mut ledger, &clock);
-    deletes::explain(&mut case, &mut ledger);
+    let lives = lease::Lives::new(&case);
+    deletes::explain(&mut case, &mut ledger, &clock, &lives);
     clock.check(&mut case, &ledger);
     let compactions = compaction::Compactions::new(history);
     compactions.check(&mut case, &clock);
     watch::check(&mut case, &compactions);
-    lease::check(&mut case, &ledger, &clock);
+    lease::check(&mut case, &ledger, &clock, &lives);
     case.count(&ledger);
     case.report
 }
