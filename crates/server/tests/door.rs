@@ -322,7 +322,7 @@ async fn a_lock_is_given_though_its_release_was_not_in_the_feed() {
     let first: LockResponse = world.client.raw(lock::LOCK, &[], request()).await.unwrap();
     let waiting = world.client.raw::<LockResponse>(lock::LOCK, &[], request());
     let release = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until_queue_is(&world.client, 2).await;
         world.memory.cut_feeds();
         let delete = pb::DeleteRangeRequest { key: first.key.clone(), ..Default::default() };
         world.memory.execute(etcd::Request::DeleteRange(delete)).await.unwrap();
@@ -353,16 +353,34 @@ async fn who_waits_for_a_lock_and_fails_leaves_the_queue() {
     world.client.raw::<LockResponse>(lock::LOCK, &[], request(1)).await.unwrap();
     let waiting = world.client.raw::<LockResponse>(lock::LOCK, &[], request(2));
     let no_leader = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until_queue_is(&world.client, 2).await;
         // The first lease ends meanwhile; whoever waits looks, and there is no leader to confirm what it sees.
         world.memory.set_leader(false);
-        tokio::time::sleep(Duration::from_millis(3_000)).await;
+        while world.memory.reads_refused() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         world.memory.set_leader(true);
     };
-    let (second, ()) = tokio::join!(waiting, no_leader);
+    let both = async { tokio::join!(waiting, no_leader) };
+    let (second, ()) = tokio::time::timeout(Duration::from_secs(20), both)
+        .await
+        .expect("whoever waits looks again when the first lease has ended");
     assert_eq!(second.unwrap_err(), (14, "etcdserver: no leader".into()));
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let list: pb::RangeResponse = world.client.unary(kv::RANGE, &all()).await.unwrap();
-    let keys: Vec<_> = list.kvs.iter().map(|kv| kv.key.clone()).collect();
-    assert!(keys.is_empty(), "told that it failed, and it holds the lock: {keys:?}");
+    // Told that it failed: then it does not hold the lock either.
+    until_queue_is(&world.client, 0).await;
+}
+
+/// Waits until so many keys are there: those of who has a lock and of who waits for it.
+async fn until_queue_is(client: &Client, keys: i64) {
+    let request = pb::RangeRequest { serializable: true, count_only: true, ..all() };
+    let queue = async {
+        loop {
+            let answer: pb::RangeResponse = client.unary(kv::RANGE, &request).await.unwrap();
+            if answer.count == keys {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), queue).await.expect("the queue has that length");
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raft::LogIndex;
 use store::NodeId;
 use tokio::net::TcpStream;
 
@@ -17,6 +18,9 @@ pub(super) struct FromPeers {
     pub(super) inbox: Inbox,
     pub(super) shared: Arc<Shared>,
     pub(super) receiving: Arc<Receiving>,
+    /// What this member knew to be committed when it started: before it has applied that much, it may name members as
+    /// they were long ago.
+    pub(super) committed_at_start: LogIndex,
 }
 
 impl Inbound for FromPeers {
@@ -32,22 +36,25 @@ impl Inbound for FromPeers {
         self.inbox.send(Event::Removed(peer));
     }
 
-    fn describe(&self) -> Vec<DescribedMember> {
+    fn describe(&self) -> Option<Vec<DescribedMember>> {
         let view = self.shared.reader.load().view();
+        if view.applied().index < self.committed_at_start.0 {
+            return None;
+        }
         match etcd::members(&view) {
-            Ok(members) => members
-                .into_iter()
-                .map(|member| DescribedMember {
+            Ok(members) => {
+                let described = members.into_iter().map(|member| DescribedMember {
                     id: member.id,
                     name: member.name,
                     peer_urls: member.peer_urls,
                     is_learner: member.is_learner,
                     started: !member.client_urls.is_empty(),
-                })
-                .collect(),
+                });
+                Some(described.collect())
+            }
             Err(error) => {
                 tracing::error!(%error, "the members cannot be read");
-                Vec::new()
+                None
             }
         }
     }

@@ -308,14 +308,9 @@ fn refuse_second_life(config: &Config, identity: Identity) -> Result<(), StartEr
         return Ok(());
     }
     let founds = config.initial_state == InitialState::New;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for address in others {
-        let asked = std::slice::from_ref(&address);
-        let asked = runtime.block_on(async {
-            tokio::time::timeout(SECOND_LIFE_TIMEOUT, transport::describe(asked)).await
-        });
-        let Ok(Ok((cluster_id, members))) = asked else { continue };
-        if cluster_id != identity.cluster_id || members.is_empty() {
+        let Some((cluster_id, members)) = ask_member(&address)? else { continue };
+        if cluster_id != identity.cluster_id {
             continue;
         }
         let known = members.iter().find(|member| member.id == identity.member_id);
@@ -328,6 +323,27 @@ fn refuse_second_life(config: &Config, identity: Identity) -> Result<(), StartEr
         return Err(second_life(config, identity.member_id, what, &address));
     }
     Ok(())
+}
+
+/// Asks the member at this address who the members are, if it runs: (cluster, members). One that has just started may
+/// have to go through its log first.
+fn ask_member(address: &String) -> Result<Option<(u64, Vec<DescribedMember>)>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let deadline = Instant::now() + KNOWN_TIMEOUT;
+    loop {
+        let asked = runtime.block_on(async {
+            let described = transport::describe(std::slice::from_ref(address));
+            tokio::time::timeout(SECOND_LIFE_TIMEOUT, described).await
+        });
+        let Ok(Ok((cluster_id, members))) = asked else { return Ok(None) };
+        if !members.is_empty() {
+            return Ok(Some((cluster_id, members)));
+        }
+        if Instant::now() >= deadline {
+            tracing::warn!(address, "does not say who the members are, having just started");
+            return Ok(None);
+        }
+    }
 }
 
 fn second_life(config: &Config, id: u64, what: &str, witness: &str) -> StartError {
@@ -557,6 +573,7 @@ fn run(
         inbox: inbox.clone(),
         shared: Arc::clone(&shared),
         receiving: Arc::clone(&receiving),
+        committed_at_start: core.standing().committed,
     });
     let transport_identity = transport::Identity {
         cluster_id: identity.cluster_id,

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::hello::{self, Hello, Purpose, Welcome};
+use super::hello::{self, DescribedMember, Hello, Purpose, Welcome};
 use super::{Identity, Inbound, SILENCE_MAX, frame};
 use crate::NodeId;
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// A member that has just started goes through its log before it says who the members are. Less than whoever asks
+/// waits.
+const DESCRIBE_PATIENCE: Duration = Duration::from_millis(1_500);
+const DESCRIBE_POLL: Duration = Duration::from_millis(10);
 /// How long a full core is given before a frame is offered to it again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
@@ -61,7 +65,7 @@ impl Door {
             return hello::answer(&mut stream, &welcome).await;
         }
         if hello.purpose == Purpose::Describe as i32 {
-            welcome.members = self.inbound.describe();
+            welcome.members = self.describe().await;
             return hello::answer(&mut stream, &welcome).await;
         }
         if self.inbound.was_removed(from) {
@@ -83,6 +87,18 @@ impl Door {
             return Ok(());
         }
         self.receive(from, stream).await
+    }
+
+    /// The members; none if this member, just started, does not know in time.
+    async fn describe(&self) -> Vec<DescribedMember> {
+        let deadline = Instant::now() + DESCRIBE_PATIENCE;
+        loop {
+            match self.inbound.describe() {
+                Some(members) => return members,
+                None if Instant::now() >= deadline => return Vec::new(),
+                None => sleep(DESCRIBE_POLL).await,
+            }
+        }
     }
 
     async fn receive(&self, from: NodeId, stream: TcpStream) -> io::Result<()> {

@@ -53,8 +53,9 @@ pub(crate) trait Inbound: Send + Sync + 'static {
     /// `peer` says that this member was removed from the cluster.
     fn removed(&self, peer: NodeId);
 
-    /// The members, for a newcomer's question.
-    fn describe(&self) -> Vec<hello::DescribedMember>;
+    /// The members, for a newcomer's question. `None` while this member has not yet applied what it knew to be
+    /// committed when it started.
+    fn describe(&self) -> Option<Vec<hello::DescribedMember>>;
 
     /// Whether `node` was a member once and is none any more.
     fn was_removed(&self, node: NodeId) -> bool;

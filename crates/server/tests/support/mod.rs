@@ -1,7 +1,7 @@
 //! A member without a log: the real state machine over a state in memory, applied at once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ struct Shared {
     began: Instant,
     has_leader: AtomicBool,
     is_learner: AtomicBool,
+    /// How many reads found no leader.
+    reads_refused: AtomicU64,
 }
 
 /// The member.
@@ -64,6 +66,7 @@ impl Memory {
             began: Instant::now(),
             has_leader: AtomicBool::new(true),
             is_learner: AtomicBool::new(false),
+            reads_refused: AtomicU64::new(0),
         }));
         let weak = Arc::downgrade(&memory.0);
         std::thread::spawn(move || {
@@ -90,6 +93,11 @@ impl Memory {
     /// Lets the member lose its leader, or find it again.
     pub(crate) fn set_leader(&self, known: bool) {
         self.0.has_leader.store(known, Ordering::Relaxed);
+    }
+
+    /// How many linearizable reads there were while the member had no leader.
+    pub(crate) fn reads_refused(&self) -> u64 {
+        self.0.reads_refused.load(Ordering::Relaxed)
     }
 
     /// Makes the member say that it is a learner.
@@ -148,6 +156,7 @@ impl Backend for Memory {
         if self.0.has_leader.load(Ordering::Relaxed) {
             Ok(self.view())
         } else {
+            self.0.reads_refused.fetch_add(1, Ordering::Relaxed);
             Err(Error::NoLeader)
         }
     }
