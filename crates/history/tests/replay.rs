@@ -4,7 +4,7 @@ mod support;
 
 use history::record::{
     Answer, Call, Change, ClientId, Commit, Commits, Event, History, LeaseGrant, LeaseId,
-    LeaseRevoke, NodeId, Operation, Outcome, Put, Revision, Step, Time, Txn,
+    LeaseKeepAlive, LeaseRevoke, NodeId, Operation, Outcome, Put, Revision, Step, Time, Txn,
 };
 use history::replay::{Rule, Settings, check};
 use rand::SeedableRng;
@@ -123,6 +123,25 @@ fn a_lease_granted_again_has_its_own_time() {
     assert!(report.is_clean(), "{report}");
     let report = check(&lease_granted_again(1_900), &Settings::default());
     assert!(report.breaks(Rule::LeaseEarly), "{report}");
+}
+
+/// A keep-alive that was asked for while the lease was being revoked may have come first.
+#[test]
+fn a_revoke_may_end_what_was_promised_beside_it() {
+    let mut history = lease_granted_again(2_100);
+    let alive = Call::LeaseKeepAlive(LeaseKeepAlive { id: LeaseId(7) });
+    let mut beside = history.operations[1].clone();
+    beside.call = alive;
+    beside.outcome =
+        Outcome::Ok { revision: Revision(1), answer: Answer::LeaseKeepAlive { ttl_s: Some(3) } };
+    // The revoke is under way from 20 to 25 ms, and the second grant, for two seconds, from 40 on.
+    beside.invoked = Time(22 * 1_000_000);
+    history.operations.push(beside);
+    let report = check(&history, &Settings::default());
+    assert!(report.is_clean(), "{report}");
+    history.operations.last_mut().unwrap().invoked = Time(26 * 1_000_000);
+    let report = check(&history, &Settings::default());
+    assert!(!report.is_clean(), "kept alive after its end");
 }
 
 /// Two commits end a lease of one name, and one revocation of unknown outcome may be either. Only the second, told of

@@ -60,6 +60,12 @@ pub struct CheckpointJob<E: Engine> {
 }
 
 impl<E: Engine> CheckpointJob<E> {
+    /// The engine that it works on.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<E> {
+        &self.engine
+    }
+
     /// Writes it all and returns when it is durable. Meant for a thread of its own; takes as
     /// long as the engine takes.
     ///

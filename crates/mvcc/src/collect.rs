@@ -38,6 +38,12 @@ pub struct CollectJob<E: Engine> {
 }
 
 impl<E: Engine> CollectJob<E> {
+    /// The engine that it works on.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<E> {
+        &self.engine
+    }
+
     /// Takes one step and returns when it is durable. Meant for a thread of its own.
     ///
     /// # Errors

@@ -19,6 +19,12 @@ pub struct ReloadJob<E: Engine> {
 }
 
 impl<E: Engine> ReloadJob<E> {
+    /// The engine that it works on.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<E> {
+        &self.engine
+    }
+
     /// Takes the snapshot. Meant for a thread of its own.
     ///
     /// # Errors

@@ -73,14 +73,19 @@ impl Lives {
         let again = life.grants.len() > 1;
         let ended_before = |promise: &Promise| {
             let promised = case.operation(promise.operation).invoked;
-            let mut revokes = life.revokes.iter().map(|other| case.operation(*other).invoked);
-            revokes.any(|revoked| promised <= revoked && revoked <= ended)
+            let mut revokes = life.revokes.iter().map(|other| case.operation(*other));
+            revokes.any(|revoke| may_follow(revoke, promised) && revoke.invoked <= ended)
         };
         let counts = |one: &&Promise| !again || (one.header < revision && !ended_before(one));
         let last = life.promises.iter().filter(counts).max_by_key(|one| one.until)?;
         let broken = BrokenPromise { operation: last.operation, until: last.until, ended };
         (ended < last.until).then_some(broken)
     }
+}
+
+/// Whether a revoke may have had its effect after something that was asked for at `began`.
+fn may_follow(revoke: &Operation, began: Time) -> bool {
+    acknowledged_at(revoke).is_none_or(|at| at >= began)
 }
 
 fn lives(case: &Case<'_>) -> BTreeMap<LeaseId, Life> {

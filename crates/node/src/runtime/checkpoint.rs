@@ -30,11 +30,24 @@ pub(super) enum Job {
     Drop(mvcc::Retired),
 }
 
-/// Starts the thread, which ends when the last sender of jobs is dropped.
+impl Job {
+    /// Whether it writes, or reads, the state in this engine.
+    fn is_of(&self, engine: &Arc<Engine>) -> bool {
+        match self {
+            Job::Checkpoint(job) => Arc::ptr_eq(job.engine(), engine),
+            Job::Collect(job) => Arc::ptr_eq(job.engine(), engine),
+            Job::Reload(job) => Arc::ptr_eq(job.engine(), engine),
+            Job::Ranges(_) | Job::Drop(_) => true,
+        }
+    }
+}
+
+/// Starts the thread, which ends when the last sender of jobs is dropped. The `current` engine has the member's state.
 pub(super) fn spawn(
     jobs: Receiver<Job>,
     inbox: Inbox,
     metrics: Arc<Metrics>,
+    current: impl Fn() -> Arc<Engine> + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     guard::spawn("checkpoint", inbox.clone(), move || {
         let mut queue = Queue { jobs, waiting: VecDeque::new() };
@@ -59,6 +72,10 @@ pub(super) fn spawn(
             };
             match done {
                 Some(Ok(done)) => inbox.send(Event::JobDone(done)),
+                // A snapshot has taken the place of that state, and its files are gone.
+                Some(Err(error)) if !job.is_of(&current()) => {
+                    tracing::info!(%error, "a state that was replaced is not written any more");
+                }
                 Some(Err(error)) => {
                     inbox.send(Event::Fatal(format!("the state cannot be written: {error}")));
                     return;
@@ -111,5 +128,52 @@ impl Queue {
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mvcc::{Batch, Change, Commit, Record, State};
+
+    use super::super::Clock;
+    use super::*;
+    use crate::engines::Engines;
+
+    fn staged(engines: &Engines) -> State<Engine> {
+        State::open(Arc::new(engines.stage().unwrap())).unwrap()
+    }
+
+    fn job(state: &mut State<Engine>) -> Job {
+        let revision = state.revision().next();
+        let key = Bytes::from_static(b"k");
+        let record = Some(Record::new(&key, revision, revision, 1, b"v", None));
+        let commit = Some(Arc::new(Commit { revision, changes: vec![Change { key, record }] }));
+        state.apply(Batch { index: 1, term: 1, commit, ..Batch::default() });
+        Job::Checkpoint(state.freeze().unwrap())
+    }
+
+    /// A checkpoint is out when a snapshot takes the place of its state: that does no harm, and the next one, of the
+    /// new state, is written.
+    #[test]
+    fn a_checkpoint_of_a_state_that_was_replaced_ends_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = Engines::open(dir.path(), 1 << 20).unwrap();
+        let mut old = staged(&engines);
+        engines.install();
+        let late = job(&mut old);
+        let mut new = staged(&engines);
+        let current = Arc::clone(new.engine());
+        engines.install();
+        let (inbox, mut events) = Inbox::new(Clock::start());
+        let (jobs, queue) = crossbeam_channel::unbounded();
+        jobs.send(late).unwrap();
+        jobs.send(job(&mut new)).unwrap();
+        drop(jobs);
+        let metrics = Arc::new(Metrics::new());
+        let thread = spawn(queue, inbox, metrics, move || Arc::clone(&current)).unwrap();
+        thread.join().unwrap();
+        let told: Vec<Event> = std::iter::from_fn(|| events.try_recv()).collect();
+        assert!(matches!(told[..], [Event::JobDone(_)]), "{} events", told.len());
     }
 }

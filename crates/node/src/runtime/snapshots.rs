@@ -34,11 +34,8 @@ use crate::Engine;
 use crate::core::{SnapshotOut, snapshot_message};
 use crate::engines::Engines;
 use crate::metrics::Metrics;
-use crate::transport::{Transport, frame};
+use crate::transport::{STALL_MAX, Transport, frame};
 use crate::wire;
-
-/// A stream of a snapshot that stands still for this long is given up.
-const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// A stream that a receiver has no place for yet waits for so long at most.
 const PLACE_WAIT_MAX: Duration = Duration::from_secs(20);

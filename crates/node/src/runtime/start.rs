@@ -535,6 +535,26 @@ fn process_number(seed: u64) -> u32 {
     u32::try_from((mixed ^ (mixed >> 31)) >> 33).unwrap_or(0)
 }
 
+fn shared(
+    config: &Config,
+    identity: Identity,
+    state: &mvcc::State<Engine>,
+    metrics: &Arc<Metrics>,
+) -> Shared {
+    Shared {
+        cluster_id: identity.cluster_id,
+        node: NodeId(identity.member_id),
+        limits: config.limits.clone(),
+        election_timeout: config.election_timeout,
+        reader: ArcSwap::from_pointee(state.reader()),
+        engine: ArcSwap::new(Arc::clone(state.engine())),
+        standing: ArcSwap::from_pointee(Standing::default()),
+        feeds: Mutex::default(),
+        in_flight: Limit::new(config.requests_in_flight_max),
+        metrics: Arc::clone(metrics),
+    }
+}
+
 fn run(
     config: &Config,
     data: DataDir<RealDisk>,
@@ -545,21 +565,9 @@ fn run(
 ) -> Result<Node, StartError> {
     let node = NodeId(identity.member_id);
     let Parts { log, liveness, core } = parts;
-    let state = core.machine().state();
     let (inbox, events) = Inbox::new(Clock::start());
     let metrics = Arc::new(Metrics::new());
-    let shared = Arc::new(Shared {
-        cluster_id: identity.cluster_id,
-        node,
-        limits: config.limits.clone(),
-        election_timeout: config.election_timeout,
-        reader: ArcSwap::from_pointee(state.reader()),
-        engine: ArcSwap::new(Arc::clone(state.engine())),
-        standing: ArcSwap::from_pointee(Standing::default()),
-        feeds: Mutex::default(),
-        in_flight: Limit::new(config.requests_in_flight_max),
-        metrics: Arc::clone(&metrics),
-    });
+    let shared = Arc::new(shared(config, identity, core.machine().state(), &metrics));
     let mut threads = Vec::new();
     let (runtime, peers_stop, peers_thread) = peer_runtime()?;
     threads.push(peers_thread);
@@ -587,7 +595,11 @@ fn run(
     transport.set_peers(&known_peers(config, core.machine())?);
 
     let (jobs, job_queue) = crossbeam_channel::unbounded();
-    threads.push(checkpoint::spawn(job_queue, inbox.clone(), Arc::clone(&metrics))?);
+    let current = {
+        let shared = Arc::clone(&shared);
+        move || shared.engine.load_full()
+    };
+    threads.push(checkpoint::spawn(job_queue, inbox.clone(), Arc::clone(&metrics), current)?);
     let log = log_threads((log, liveness), &mut threads, &transport, &inbox, metrics)?;
 
     let core_thread = CoreThread {

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::hello::{self, DescribedMember, Hello, Purpose, Welcome};
+use super::patience::Patient;
 use super::{Identity, Inbound, SILENCE_MAX, frame};
 use crate::NodeId;
 
@@ -102,8 +103,10 @@ impl Door {
     }
 
     async fn receive(&self, from: NodeId, stream: TcpStream) -> io::Result<()> {
+        // A long entry on a slow link is not silence.
+        let stream = Patient::new(stream, SILENCE_MAX);
         let mut stream = tokio::io::BufReader::with_capacity(64 << 10, stream);
-        while let Some(mut payload) = timeout(SILENCE_MAX, frame::read(&mut stream)).await?? {
+        while let Some(mut payload) = frame::read(&mut stream).await? {
             if payload.is_empty() {
                 continue;
             }

@@ -14,6 +14,7 @@ pub(crate) mod frame;
 pub(crate) mod hello;
 mod inbound;
 mod outbound;
+mod patience;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,6 +41,9 @@ pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// ...so that one that is silent for this long is known to be dead: its peer's machine went away
 /// without a word, and a new process of that peer must be let in.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// A stream of a snapshot that stands still for this long is given up.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Where what peers send goes. Called on the peer runtime; must not block.
 pub(crate) trait Inbound: Send + Sync + 'static {

@@ -177,6 +177,21 @@ async fn pump(stream: TcpStream, frames: &mut Queue, sent: &Sent) -> io::Result<
     }
 }
 
+/// A peer that has heard nothing for so long lets the connection go, and may be unable to say so. What is sent again
+/// and again in vain, at ever longer intervals, would be so for as long as the link was cut once it is there again: a
+/// new connection is made instead.
+#[cfg(target_os = "linux")]
+fn give_up_when_unheard(stream: &TcpStream, hello: &Hello) -> io::Result<()> {
+    let messages = hello.purpose == Purpose::Messages as i32;
+    let unheard_max = if messages { super::SILENCE_MAX } else { super::STALL_MAX };
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(unheard_max))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_up_when_unheard(_: &TcpStream, _: &Hello) -> io::Result<()> {
+    Ok(())
+}
+
 /// Connects to the first of `addresses` that answers, and says hello.
 pub(super) async fn dial(addresses: &[String], hello: &Hello) -> Result<TcpStream, HelloError> {
     dial_for_welcome(addresses, hello).await.map(|(stream, _)| stream)
@@ -194,6 +209,7 @@ pub(super) async fn dial_for_welcome(
         let attempt = async {
             let mut stream = TcpStream::connect(address.as_str()).await?;
             stream.set_nodelay(true)?;
+            give_up_when_unheard(&stream, hello)?;
             let welcome = hello::call(&mut stream, hello).await?;
             Ok::<_, HelloError>((stream, welcome))
         };
