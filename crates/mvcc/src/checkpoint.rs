@@ -66,8 +66,18 @@ impl<E: Engine> CheckpointJob<E> {
         &self.engine
     }
 
+    /// The last entry of the log that the state contains when this is done.
+    #[must_use]
+    pub fn applied(&self) -> crate::AppliedMark {
+        self.mark.applied
+    }
+
     /// Writes it all and returns when it is durable. Meant for a thread of its own; takes as
     /// long as the engine takes.
+    ///
+    /// Caveat: what a job that breaks off has written of later revisions is there until the same
+    /// entries are applied again. Where others could come in their place (a log that has lost
+    /// them, and goes on alone), it would be served: let the job wait for the log.
     ///
     /// # Errors
     /// The engine's. What was written until then does no harm: a state opened on the engine is

@@ -147,6 +147,11 @@ impl Applying {
         }
     }
 
+    /// No more is applied in this turn of the core.
+    fn rest(&mut self, turn: u64) {
+        (self.turn, self.left) = (turn, 0);
+    }
+
     /// Whether there is one that may be applied now.
     pub(super) fn goes_on(&self) -> bool {
         self.out.is_none() && !self.queue.is_empty()
@@ -296,7 +301,8 @@ impl<E: Engine> Turn<'_, E> {
         let lost = || Fatal::State(format!("entry {} was put elsewhere", position.index));
         self.entry_applied(now, position, members, applied.ok_or_else(lost)?);
         // What is next has its turn after the driver's: a checkpoint waits for a moment in which nothing is
-        // being inserted.
+        // being inserted. That concerns what Raft hands out only now, too.
+        self.group.applying.rest(self.shared.turn);
         self.applied_up_to(now, position.index)
     }
 }

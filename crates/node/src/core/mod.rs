@@ -277,6 +277,12 @@ impl<E: Engine> Core<E> {
         &self.shared.store
     }
 
+    /// The last entry that this member's own log has on disk, of the range that holds all user data.
+    #[must_use]
+    pub fn durable(&self) -> LogIndex {
+        self.raft().durable()
+    }
+
     /// Where this member stands.
     #[must_use]
     pub fn standing(&self) -> Standing {

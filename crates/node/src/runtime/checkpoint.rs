@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use mvcc::engine::EngineError;
+use raft::LogIndex;
 
 /// A job for which there is no room is tried again after this.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
@@ -39,6 +40,30 @@ impl Job {
             Job::Reload(job) => Arc::ptr_eq(job.engine(), engine),
             Job::Ranges(_) | Job::Drop(_) => true,
         }
+    }
+}
+
+/// A checkpoint waits until this member's own log has on disk all that it contains.
+///
+/// What a quorum has is applied, and may be ahead of that. A checkpoint that breaks off leaves rows of what it contains
+/// behind, which the log makes good; if this member had to go on alone (`--force-new-cluster`) with a log that ends
+/// before, others would be written at the same revisions, and those rows be served among them.
+#[derive(Default)]
+pub(super) struct Held(Option<mvcc::CheckpointJob<Engine>>);
+
+impl Held {
+    pub(super) fn hold(&mut self, job: mvcc::CheckpointJob<Engine>) {
+        self.0 = Some(job);
+    }
+
+    /// Its state was replaced.
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// The one that waits, if the log is `durable` that far.
+    pub(super) fn release(&mut self, durable: LogIndex) -> Option<Job> {
+        self.0.take_if(|job| job.applied().index <= durable.0).map(Job::Checkpoint)
     }
 }
 
@@ -144,13 +169,13 @@ mod tests {
         State::open(Arc::new(engines.stage().unwrap())).unwrap()
     }
 
-    fn job(state: &mut State<Engine>) -> Job {
+    fn job(state: &mut State<Engine>) -> mvcc::CheckpointJob<Engine> {
         let revision = state.revision().next();
         let key = Bytes::from_static(b"k");
         let record = Some(Record::new(&key, revision, revision, 1, b"v", None));
         let commit = Some(Arc::new(Commit { revision, changes: vec![Change { key, record }] }));
         state.apply(Batch { index: 1, term: 1, commit, ..Batch::default() });
-        Job::Checkpoint(state.freeze().unwrap())
+        state.freeze().unwrap()
     }
 
     /// A checkpoint is out when a snapshot takes the place of its state: that does no harm, and the next one, of the
@@ -167,13 +192,24 @@ mod tests {
         engines.install();
         let (inbox, mut events) = Inbox::new(Clock::start());
         let (jobs, queue) = crossbeam_channel::unbounded();
-        jobs.send(late).unwrap();
-        jobs.send(job(&mut new)).unwrap();
+        jobs.send(Job::Checkpoint(late)).unwrap();
+        jobs.send(Job::Checkpoint(job(&mut new))).unwrap();
         drop(jobs);
         let metrics = Arc::new(Metrics::new());
         let thread = spawn(queue, inbox, metrics, move || Arc::clone(&current)).unwrap();
         thread.join().unwrap();
         let told: Vec<Event> = std::iter::from_fn(|| events.try_recv()).collect();
         assert!(matches!(told[..], [Event::JobDone(_)]), "{} events", told.len());
+    }
+
+    #[test]
+    fn a_checkpoint_waits_for_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = Engines::open(dir.path(), 1 << 20).unwrap();
+        let mut held = Held::default();
+        held.hold(job(&mut staged(&engines)));
+        assert!(held.release(LogIndex(0)).is_none(), "entry 1 is applied, and not in the log yet");
+        assert!(held.release(LogIndex(1)).is_some());
+        assert!(held.release(LogIndex(1)).is_none(), "once");
     }
 }

@@ -13,7 +13,7 @@ use mvcc::engine::Engine as _;
 use tokio::sync::oneshot;
 
 use super::aside::Queue;
-use super::checkpoint::Job;
+use super::checkpoint::{Held, Job};
 use super::clock::Clock;
 use super::log_thread::{LogCommand, LogThreads};
 use super::queue::{Nothing, Receiver};
@@ -74,6 +74,7 @@ pub(super) struct Checkpoints {
     pub(super) last: Duration,
     pub(super) chores: Duration,
     pub(super) busy: bool,
+    held: Held,
     /// The same of the ranges beside the dense one.
     ranges_busy: bool,
     ranges_last: Duration,
@@ -367,6 +368,7 @@ impl CoreThread {
         self.snapshots.installed();
         // A job of the replaced state may still be out; what it brings back is ignored.
         self.checkpoints.busy = false;
+        self.checkpoints.held.forget();
     }
 
     fn chores(&mut self, now: Duration) -> Result<(), Fatal> {
@@ -409,6 +411,7 @@ impl CoreThread {
     /// Begins to write what was applied into the engine if there is enough of it, or if it has
     /// waited long enough; else a step of collecting what compaction has left.
     fn checkpoint(&mut self, now: Duration) {
+        self.release_checkpoint();
         if self.checkpoints.busy {
             return;
         }
@@ -425,7 +428,9 @@ impl CoreThread {
         if (due || asked || full) && !state.is_inserting() {
             self.checkpoints.last = now;
             if let Some(job) = state.freeze() {
-                self.checkpoints.busy = self.jobs.send(Job::Checkpoint(job)).is_ok();
+                self.checkpoints.busy = true;
+                self.checkpoints.held.hold(job);
+                self.release_checkpoint();
                 return;
             }
         }
@@ -441,6 +446,12 @@ impl CoreThread {
 }
 
 impl CoreThread {
+    fn release_checkpoint(&mut self) {
+        if let Some(job) = self.checkpoints.held.release(self.core.durable()) {
+            let _ = self.jobs.send(job);
+        }
+    }
+
     /// The same for the ranges beside the dense one, many at once.
     fn checkpoint_ranges(&mut self, now: Duration) {
         let checkpoints = &mut self.checkpoints;
@@ -475,6 +486,7 @@ impl Checkpoints {
             last: Duration::ZERO,
             chores: Duration::ZERO,
             busy: false,
+            held: Held::default(),
             ranges_busy: false,
             ranges_last: Duration::ZERO,
             ranges_front_bytes: 0,

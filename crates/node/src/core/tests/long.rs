@@ -312,3 +312,52 @@ fn many_entries_are_applied_in_turns() {
     assert_eq!(table.live_keys(3), 50);
     assert!((8..=10).contains(&turns), "an entry and a change each: {turns}");
 }
+
+/// A member that catches up with many long entries can write its state down between two of them: else what is
+/// in memory grows with all that it lacks.
+#[test]
+fn a_checkpoint_finds_a_moment_between_long_entries() {
+    use ep::request_op::Request as Op;
+    let mut table = Table::with_rows_at_once(ROWS);
+    let limits = table.cores[&3].machine().config().limits.clone();
+    // As with entries of 4 MiB and more: each is a delivery of its own, and another is made for each that is applied.
+    let raft = raft::Config {
+        committed_bytes_max: 1,
+        applying_bytes_max: 1,
+        ..raft::Config::new(replica(3), 33)
+    };
+    let (config, raft, machine) = parts(3, raft, limits);
+    table.cores.insert(3, Core::new(config, raft, machine));
+    table.elect(1, &NODES);
+    table.settle_with_work();
+    const ENTRIES: u64 = 50;
+    for number in 0..ENTRIES {
+        let put =
+            |at| ep::PutRequest { key: format!("k{number}-{at}").into(), ..Default::default() };
+        let success =
+            (0..2 * ROWS).map(|at| ep::RequestOp { request: Some(Op::RequestPut(put(at))) });
+        let txn = ep::TxnRequest { success: success.collect(), ..Default::default() };
+        table.step(1, ask(100 + number, Request::Txn(txn)));
+    }
+    table.flush(1);
+    table.settle(&NODES);
+    while table.work(1) || table.work(2) {
+        table.settle(&NODES);
+    }
+    table.settle(&NODES);
+    let (mut worked, mut moments) = (0, 0);
+    loop {
+        // The driver's turn: take in, flush, and then see whether a checkpoint may begin.
+        let did = table.work(3);
+        worked += u64::from(did);
+        moments += u64::from(did && !table.cores[&3].machine().state().is_inserting());
+        if !did && table.cores[&3].next_deadline() != Some(Duration::ZERO) {
+            break;
+        }
+        if !did {
+            table.does(3, Input::Tick);
+        }
+    }
+    assert_eq!(table.live_keys(3), ENTRIES * 2 * ROWS as u64);
+    assert!(moments > worked / 2, "{moments} moments in {worked} entries");
+}
