@@ -52,6 +52,8 @@ mutants! {
     EvaluatedBesideLong,
     /// Entries are applied before the one that a thread puts into memory.
     AppliedOutOfTurn,
+    /// Leases that an earlier leader has granted do not end.
+    LeasesOutliveLeaders,
     /// A message that a member does not understand takes with it what else is in the frame.
     UnknownSinksFrame,
 }

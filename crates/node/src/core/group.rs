@@ -17,6 +17,7 @@ use store::{NodeId, RangeId, Store};
 use super::frames::FramesOut;
 use super::pins::Pins;
 use super::{CoreConfig, Effects, Origin, addresses, long, reads, route, snapshot};
+use crate::mutants::{self, Mutant};
 
 /// One range, as far as the core has to do with it.
 pub(super) struct Group<E: Engine> {
@@ -70,6 +71,15 @@ impl<E: Engine> Group<E> {
         usize::from(self.busy.is_some()) + self.routes.under_way() + self.reads.under_way()
     }
 
+    /// While leadership is being handed over no lease is ended: its time has come, and waits. The
+    /// same while something is evaluated that takes long.
+    pub(super) fn may_end_leases(&self) -> bool {
+        if mutants::on(Mutant::LeasesOutliveLeaders) && self.leader_changes > 1 {
+            return false;
+        }
+        self.serving && self.transfers.is_empty() && self.busy.is_none()
+    }
+
     /// When it has something to do that no input brings. Consensus has deadlines of its own.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let alone = self.busy.as_ref().is_some_and(long::Busy::awaits_the_end_of_flights)
@@ -77,9 +87,7 @@ impl<E: Engine> Group<E> {
         if alone || self.applying.goes_on() {
             return Some(Duration::ZERO);
         }
-        // While leadership is being handed over no lease is ended: its time has come, and waits. The
-        // same while something is evaluated that takes long.
-        let expires = self.serving && self.transfers.is_empty() && self.busy.is_none();
+        let expires = self.may_end_leases();
         let busy = self.busy.as_ref().and_then(long::Busy::deadline);
         let machine = if expires { self.machine.next_deadline() } else { None };
         [machine, busy, self.routes.next_deadline(), self.reads.next_deadline()]

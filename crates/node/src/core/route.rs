@@ -282,8 +282,7 @@ impl<E: Engine> Turn<'_, E> {
 
     /// Leases that have run out are revoked, in the name of nobody.
     pub(super) fn expire_leases(&mut self, now: Duration) -> Result<(), Fatal> {
-        let busy = self.group.busy.is_some() || !self.group.transfers.is_empty();
-        if !self.group.serving || busy {
+        if !self.group.may_end_leases() {
             return Ok(());
         }
         let expired =

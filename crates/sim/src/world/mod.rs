@@ -421,17 +421,20 @@ impl World {
         }
     }
 
-    /// A healed cluster serves, and all its members come to the same state.
+    /// A healed cluster serves, all its members come to the same state, and leases that nobody keeps alive end.
     fn converge(&mut self) -> Result<(), Fault> {
         let deadline = self.now + CONVERGE_WITHIN;
         let mut asked = None;
+        let mut left = 0;
         loop {
             if let Some(op) = asked.filter(|&op| self.clients.is_over(op)) {
-                if self.clients.succeeded(op) && self.agree()? {
-                    self.tally.count("converged");
-                    return self.watchers_end(deadline);
-                }
-                if !self.clients.succeeded(op) {
+                if self.clients.succeeded(op) {
+                    left = self.leases()?;
+                    if left == 0 && self.agree()? {
+                        self.tally.count("converged");
+                        return self.watchers_end(deadline);
+                    }
+                } else {
                     asked = None;
                 }
             }
@@ -439,7 +442,8 @@ impl World {
                 asked = self.probe();
             }
             if self.now > deadline {
-                return Err(("liveness", self.standings()));
+                let rule = if left == 0 { "liveness" } else { "a lease ends" };
+                return Err((rule, self.standings()));
             }
             self.next_event()?;
         }
@@ -452,6 +456,14 @@ impl World {
         };
         let all: Vec<String> = self.hosts.values().map(of).collect();
         format!("healed, and not recovered within {CONVERGE_WITHIN:?}: {}", all.join("; "))
+    }
+
+    /// How many leases there are, as the leader has it; 1 if nobody leads.
+    fn leases(&mut self) -> Result<usize, Fault> {
+        let leader = self.leader().and_then(|leader| self.process(leader));
+        let Some(process) = leader else { return Ok(1) };
+        let leases = etcd::leases(&process.core.machine().view());
+        leases.map(|leases| leases.len()).map_err(|error| ("leases", error.to_string()))
     }
 
     /// Whether all members have applied the same; if so, their states must be the same.

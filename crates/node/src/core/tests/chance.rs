@@ -355,6 +355,7 @@ fn way(mutant: Mutant) -> Option<u8> {
         | Mutant::LongTooEarly
         | Mutant::EvaluatedBesideLong
         | Mutant::AppliedOutOfTurn
+        | Mutant::LeasesOutliveLeaders
         | Mutant::UnknownSinksFrame => None,
     }
 }
@@ -371,6 +372,7 @@ fn every_mutant_is_caught() {
                 super::an_answer_from_lost_proposals_is_not_given();
                 super::refusals::a_refused_put_before_a_member_is_added_leaves_nothing_behind();
                 super::versions::members_of_three_versions_agree();
+                super::long::a_lease_ends_under_the_next_leader();
             }
             live(seed);
             Ok(())

@@ -284,6 +284,24 @@ fn a_sign_of_life_waits_and_is_in_time() {
     }
 }
 
+/// A lease has its whole time from when somebody else leads, and ends then.
+#[test]
+pub(super) fn a_lease_ends_under_the_next_leader() {
+    let mut table = Table::with_keys();
+    let grant = ep::LeaseGrantRequest { ttl: 2, id: 7 };
+    table.does(1, ask(50, Request::LeaseGrant(grant)));
+    table.settle(&NODES);
+    table.elect(2, &NODES);
+    let leases = |table: &Table| etcd::leases(&table.cores[&2].machine().view()).unwrap().len();
+    assert_eq!(leases(&table), 1);
+    for _ in 0..60 {
+        table.now += Duration::from_millis(100);
+        table.does(2, Input::Tick);
+        table.settle(&NODES);
+    }
+    assert_eq!(leases(&table), 0);
+}
+
 /// Many short entries are applied some at a time, however few of them are handed out at once.
 #[test]
 fn many_entries_are_applied_in_turns() {
