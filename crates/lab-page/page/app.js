@@ -219,6 +219,7 @@ function tellLesson(lesson) {
 
 function openLesson(nth) {
   app.guide.leave();
+  hint(HINT, false);
   tellLesson(app.about.lessons[nth]);
   const run = copy(app.about.runs[nth]);
   run.setup.variants = [...new Set([...run.setup.variants, ...app.ticked])];
@@ -648,6 +649,7 @@ function wire() {
   // Another run, by hand: nothing is told beside it.
   const another = (make) => {
     app.guide.leave();
+    hint(HINT, false);
     lessonText("", "");
     Promise.resolve(make()).catch(fail);
   };

@@ -8,6 +8,9 @@ export const make = (tag, props = {}, ...children) => {
   return element;
 };
 
+// What a protocol says of itself, without the marks of code.
+const plain = (text) => text.replaceAll("`", "");
+
 export const byId = (id) => document.getElementById(id);
 
 // What is rebuilt under somebody's hands: the focus stays on what has the same name, or goes to this instead.
@@ -35,7 +38,7 @@ export function rules(list, about, watched) {
 }
 
 function ruleItem(rule) {
-  const says = make("details", {}, make("summary", { textContent: rule.name, title: rule.says }), make("p", { textContent: rule.says }));
+  const says = make("details", {}, make("summary", { textContent: rule.name, title: plain(rule.says) }), make("p", { textContent: plain(rule.says) }));
   const item = make("li", {}, make("div", {}, says, make("small")));
   item.dataset.rule = rule.name;
   item.dataset.kind = rule.kind;
@@ -84,7 +87,7 @@ export function variants(box, about, chosen, change) {
   const items = about.variants.map((variant) => {
     const input = make("input", { type: "checkbox", checked: chosen.includes(variant.name), name: variant.name });
     input.addEventListener("change", () => change(variant.name, input.checked));
-    return make("label", {}, input, make("span", {}, variant.name, make("small", { textContent: variant.says })));
+    return make("label", {}, input, make("span", {}, variant.name, make("small", { textContent: plain(variant.says) })));
   });
   byId("break-title").textContent = `Break the protocol: ${items.length} ${items.length === 1 ? "mistake" : "mistakes"}`;
   box.replaceChildren(...(items.length ? items : [make("p", { textContent: "No mistake is known for this one." })]));
@@ -101,7 +104,7 @@ export function knobs(box, about, setup, weather, changed) {
     input.addEventListener("change", () => {
       if (input.reportValidity()) changed((knobs, weather) => set(Number(input.value), knobs, weather));
     });
-    return make("label", {}, make("span", {}, name, make("small", { textContent: says })), input);
+    return make("label", {}, make("span", {}, name, make("small", { textContent: plain(says) })), input);
   };
   const own = about.knobs.map((knob) =>
     number(knob.name, knob.says, setup.knobs[knob.name] ?? knob.default, knob.min, knob.max, (value, knobs) => {
@@ -119,7 +122,7 @@ export function knobs(box, about, setup, weather, changed) {
 export function lessons(list, about, open) {
   list.replaceChildren(
     ...about.lessons.map((lesson, nth) => {
-      const button = make("button", { type: "button" }, lesson.name, make("small", { textContent: lesson.says.replaceAll("`", "") }));
+      const button = make("button", { type: "button" }, lesson.name, make("small", { textContent: plain(lesson.says) }));
       button.addEventListener("click", () => open(nth));
       return make("li", {}, button);
     }),

@@ -17,6 +17,7 @@ const LEVELS = [
   { lines: [0, 1, 2], letters: 26, cells: 5 },
   { lines: [0, 1, 2], letters: 26, cells: 3 },
   { lines: [0, 1, 2], letters: 18, cells: 3 },
+  { lines: [0, 1, 2], letters: 12, cells: 3 },
   { lines: [0, 2], letters: 26, cells: 3 },
   { lines: [0, 2], letters: 26, cells: 2 },
   { lines: [0, 2], letters: 26, cells: 1 },
@@ -40,6 +41,13 @@ const BESIDE = [76, 64, 20];
 const FONTS = { first: "600 12.5px system-ui, sans-serif", other: "12px system-ui, sans-serif", cell: "11px ui-monospace, monospace" };
 
 const shortened = (text, max) => (text.length > max ? `${text.slice(0, max - 1)}…` : text);
+
+// In two lines of so many letters if one is too short for it.
+function wrapped(text, max) {
+  const at = text.lastIndexOf(" ", max);
+  if (text.length <= max || at <= 0) return [shortened(text, max)];
+  return [text.slice(0, at), shortened(text.slice(at + 1), max)];
+}
 
 // Whether what is written beside a process stands above or below it.
 const isUpright = (angle) => Math.abs(Math.cos(angle)) <= 0.35;
@@ -353,9 +361,11 @@ export class Stage {
     const { role, term, decided, log } = frame.view;
     const first = (frame.status === "up" ? role : frame.status) || term;
     const known = [first, first === term ? "" : term, decided ? `decided ${decided}` : ""];
-    const lines = level.lines.map((line) => known[line]).filter(Boolean).map((line) => shortened(line, level.letters));
+    const parts = level.lines.map((line) => known[line]).filter(Boolean).map((line) => wrapped(line, level.letters));
+    const lines = parts.flat();
+    const bold = parts[0]?.length ?? 0;
     const widths = lines.map((line, nth) => {
-      context.font = nth === 0 ? FONTS.first : FONTS.other;
+      context.font = nth < bold ? FONTS.first : FONTS.other;
       return context.measureText(line).width;
     });
     const cells = level.cells ? log.slice(-level.cells) : [];
@@ -364,7 +374,7 @@ export class Stage {
     const more = cells.length > 0 && log.length > cells.length;
     const cellsWidth = cellWidths.reduce((sum, width) => sum + width, 0) + (more ? 12 : 0);
     const height = lines.length * LINE_HEIGHT + (cells.length ? CELLS_HEIGHT : 0);
-    return { lines, cells, cellWidths, cellsWidth, more, width: Math.max(cellsWidth, ...widths), height };
+    return { lines, bold, cells, cellWidths, cellsWidth, more, width: Math.max(cellsWidth, ...widths), height };
   }
 
   // Where it may stand, the best place first.
@@ -386,8 +396,8 @@ export class Stage {
     context.textBaseline = "middle";
     context.textAlign = "left";
     block.lines.forEach((line, nth) => {
-      context.font = nth === 0 ? FONTS.first : FONTS.other;
-      context.fillStyle = nth === 0 ? this.colors.ink : this.colors.dim;
+      context.font = nth < block.bold ? FONTS.first : FONTS.other;
+      context.fillStyle = nth < block.bold ? this.colors.ink : this.colors.dim;
       context.fillText(line, from(context.measureText(line).width), box.top + (nth + 0.5) * LINE_HEIGHT);
     });
     if (block.cells.length) this.drawCells(block, from(block.cellsWidth), box.bottom - 10);
