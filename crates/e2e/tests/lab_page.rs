@@ -171,6 +171,10 @@ fn a_visitor_finds_a_counterexample() -> Result<()> {
         assert_eq!(browser.eval(seen)?, serde_json::json!([]), "{height} high");
         let room = "['board', 'story'].every(id => document.getElementById(id).clientHeight > 200)";
         assert_eq!(browser.eval(room)?, Value::Bool(true), "{height} high");
+        // No mistake is cut in two by the end of its list.
+        let cut = "(list => [...list.children].filter(item => (box => box.top < list.getBoundingClientRect().bottom - 2 && \
+                   box.bottom > list.getBoundingClientRect().bottom + 2)(item.getBoundingClientRect())).length)(document.getElementById('variants'))";
+        assert_eq!(number(&browser, cut)?, 0, "{height} high");
     }
     browser.eval("document.getElementById('speed').value = '1'")?;
     browser.click("input[name=commit-old-term]")?;

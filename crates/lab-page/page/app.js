@@ -688,11 +688,14 @@ function wire() {
   });
   addEventListener("keydown", key);
   addEventListener("popstate", () => recall().catch(fail));
-  addEventListener("resize", () => {
+  const again = () => {
     if (!app.recording) return;
     showMarks();
+    panels.cutBetween(byId("variants"));
     refresh();
-  });
+  };
+  addEventListener("resize", again);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
 }
 
 async function begin() {

@@ -91,6 +91,17 @@ export function variants(box, about, chosen, change) {
   });
   byId("break-title").textContent = `Break the protocol: ${items.length} ${items.length === 1 ? "mistake" : "mistakes"}`;
   box.replaceChildren(...(items.length ? items : [make("p", { textContent: "No mistake is known for this one." })]));
+  cutBetween(box);
+}
+
+// A list that is too long for its box is cut off between two of its items.
+export function cutBetween(box) {
+  box.style.maxHeight = "";
+  const { offsetTop: top, clientTop: border, clientHeight: high } = box;
+  if (box.scrollHeight <= high) return;
+  const ends = [...box.children].map((item) => item.offsetTop + item.offsetHeight - top + border);
+  const last = ends.filter((end) => end <= high + border).at(-1);
+  if (last) box.style.maxHeight = `${last}px`;
 }
 
 const WEATHER = [
