@@ -5,10 +5,14 @@
 // same, since nothing but the description has a say.
 
 import { ask, get, pack, unpack } from "./api.js";
+import { compareForm } from "./compare.js";
 import * as panels from "./panels.js";
 import { byId } from "./panels.js";
 import { Recording } from "./recording.js";
 import { Stage } from "./stage.js";
+import { Story, linesOf } from "./story.js";
+import { drawMarks } from "./timeline.js";
+import { Tour } from "./tour.js";
 import { LOOK, Traces, seconds } from "./traces.js";
 import { clock, nodeName } from "./words.js";
 
@@ -25,7 +29,6 @@ const PANELS_MS = 120;
 // How far the address may be behind a run that plays, and a moment that is dragged.
 const SAVE_PLAYING_MS = 1000;
 const SAVE_SCRUBBED_MS = 300;
-const TOUR_TITLE = "The story, from the generals on";
 const HINT = "Drag across links to cut them, or from one process to another. Click a process to choose it.";
 
 const app = {
@@ -56,7 +59,7 @@ async function load(run, { k = 0, us = null, play = false, push = true, quiet = 
   const outcome = await ask("run", run);
   if (mine !== app.making) return false;
   byId("fault").hidden = true;
-  show(run, outcome.setup, new Recording(outcome));
+  show(run, outcome.setup, recordingOf(run, outcome));
   app.k = Math.min(Math.max(Math.trunc(k) || 0, 0), app.recording.length);
   app.us = us ?? app.recording.timeOf(app.k);
   setPlaying(play);
@@ -66,8 +69,11 @@ async function load(run, { k = 0, us = null, play = false, push = true, quiet = 
   return true;
 }
 
+const aboutOf = (name) => app.protocols.find((known) => known.name === name);
+const recordingOf = (run, outcome) => new Recording(outcome, aboutOf(run.protocol).rules);
+
 function show(run, setup, recording) {
-  const about = app.protocols.find((known) => known.name === run.protocol);
+  const about = aboutOf(run.protocol);
   const another = about !== app.about;
   Object.assign(app, { about, run, setup, recording, shownK: -1 });
   saved(false);
@@ -94,11 +100,17 @@ function show(run, setup, recording) {
     panels.knobs(byId("knobs"), about, setup, run.script.weather, (change) => {
       const draft = copy({ ...run, setup });
       change(draft.setup.knobs, draft.script.weather);
+      app.guide.leave();
       load(draft, { k: 0, play: app.playing }).catch(fail);
     }),
   );
-  app.stage.select(app.selected);
-  drawMarks();
+  byId("to-break").hidden = !recording.harm;
+  selectNode(app.selected);
+  showMarks();
+}
+
+function showMarks() {
+  drawMarks(byId("marks"), app.recording);
 }
 
 // ---- the address ----
@@ -152,14 +164,14 @@ async function recall() {
   const lesson = app.about.lessons.find(({ name }) => name === parts.get("lesson"));
   if (lesson) tellLesson(lesson);
   else if (!attacked) tellBroken();
-  tellStep(Number(parts.get("step") ?? 0) - 1);
+  app.guide.tell(Number(parts.get("step") ?? 0) - 1);
   return true;
 }
 
 // An undisturbed run. What the first lesson's client asks for at the very beginning is asked for here, too:
 // some protocols do nothing by themselves.
 function fresh(name, setup) {
-  const about = app.protocols.find((known) => known.name === name);
+  const about = aboutOf(name);
   const first = about.runs[0]?.script.acts ?? [];
   const acts = first.filter((act) => act.what.client && (act.when.us ?? Infinity) <= 1000);
   const script = { weather: calm(), acts: setup.n === 0 ? acts : [], end: { events: EVENTS_MAX, at_us: STRETCH_US }, calm_from_us: null };
@@ -206,6 +218,8 @@ function tellLesson(lesson) {
 }
 
 function openLesson(nth) {
+  app.guide.leave();
+  hint(HINT, false);
   tellLesson(app.about.lessons[nth]);
   const run = copy(app.about.runs[nth]);
   run.setup.variants = [...new Set([...run.setup.variants, ...app.ticked])];
@@ -215,48 +229,13 @@ function openLesson(nth) {
 
 function toggleVariant(name, on) {
   if (!app.run) return;
+  app.guide.ticked(name);
   const run = copy(app.run);
   const others = app.about.name === "raft" ? [] : app.setup.variants.filter((other) => other !== name);
   // What a visitor has broken by hand stays broken in the lessons, too.
   app.ticked = on ? [...app.ticked.filter((other) => others.includes(other)), name] : app.ticked.filter((other) => other !== name);
   run.setup = { ...run.setup, variants: on ? [...others, name] : others };
   load(run, { k: 0, play: app.playing }).catch(fail);
-}
-
-// ---- the tour ----
-
-// The steps in their order; what they show is a run, the adversary, or the plot of what distance costs.
-async function visit(nth) {
-  const step = app.tour[nth];
-  if (!step) return;
-  tellStep(nth);
-  say(`${step.title}. ${step.text}`);
-  lessonText("", "");
-  byId("flp-box").open = false;
-  if (step.shows === "run") await load(step.run, { play: true });
-  else await load(fresh(step.protocol, bare()), { push: step.shows !== "flp" });
-  if (step.shows === "flp") await attack();
-  // Where it is narrow the story stands above the board.
-  const above = getComputedStyle(byId("tour")).order === "-1";
-  byId(step.shows === "tax" ? "tax-box" : "tour").scrollIntoView({ block: above ? "start" : "nearest" });
-}
-
-// The text of a step, or what is said before the first.
-function tellStep(nth) {
-  const step = app.tour[nth];
-  app.step = step ? nth : -1;
-  byId("tour").querySelector("h2").textContent = step ? `${nth + 1}. ${step.title}` : TOUR_TITLE;
-  byId("tour-text").textContent = step ? step.text : `${app.tour.length} short runs that tell what agreement is, what it costs, and when to do without. Or start one of the protocols above, and break it.`;
-  byId("tour-at").textContent = step ? `${nth + 1} of ${app.tour.length}` : "";
-  byId("tour-next").textContent = step ? "Next" : "Begin";
-  byId("tax-box").open = step?.shows === "tax";
-  const [back, next] = [byId("tour-back"), byId("tour-next")];
-  const focused = document.activeElement;
-  back.disabled = app.step <= 0;
-  next.disabled = app.step + 1 === app.tour.length;
-  // Whoever stands on a button that leads nowhere any more goes on with the other.
-  if (focused === back && back.disabled) next.focus();
-  if (focused === next && next.disabled) back.focus();
 }
 
 // ---- what is done to a run ----
@@ -283,6 +262,7 @@ async function actNow(whats) {
   run.script.calm_from_us = null;
   run.script.end = { events: EVENTS_MAX, at_us: nowUs + STRETCH_US };
   const { k, us, playing } = app;
+  app.guide.leave();
   await load(run, { k, us, play: playing });
   if (!playing) seek(Math.min(k + whats.length, app.recording.length));
 }
@@ -357,25 +337,39 @@ function request(operation, args) {
   act([{ client: { node: target(), op: operation.name, args: given } }]).catch(fail);
 }
 
-// The buttons below the board.
+// The buttons below the board: what concerns all, and what is done to the process that is chosen.
 function tools() {
-  const button = (text, title, deed) => {
-    const element = Object.assign(document.createElement("button"), { type: "button", textContent: text, title });
+  const button = (name, text, title, deed) => {
+    const element = panels.make("button", { type: "button", name, textContent: text, title });
     element.addEventListener("click", deed);
     return element;
   };
+  const group = (...children) => panels.make("div", { className: "group" }, ...children);
   const operations = app.about.operations.map((operation) =>
-    button(operation.name, `${operation.says} ${operation.args.length ? `(${operation.args.join(", ")})` : ""}`, () => request(operation)),
+    button(`ask ${operation.name}`, operation.name, `${operation.says} ${operation.args.length ? `(${operation.args.join(", ")})` : ""}`, () => request(operation)),
   );
-  byId("acts").replaceChildren(
-    ...operations,
-    button("Crash / restart", "Of the chosen process: what it had not written is gone (c)", deeds.crash),
-    button("Pause / go on", "It stands still and notices nothing (p)", deeds.pause),
-    button("Cut off / mend", "All its links (x)", deeds.cutOff),
-    button("Timer", "Its next timer runs out now (e)", deeds.expire),
-    button("Traitor / loyal", notMadeForTraitors() ? "It lies from now on; this protocol is not made for traitors (t)" : "It lies from now on (t)", deeds.traitor),
-    button("Heal", "All links (h)", deeds.heal),
+  const chosen = group(
+    panels.make("span", { id: "acts-of" }),
+    button("crash", "Crash / restart", "What it had not written is gone (c)", deeds.crash),
+    button("pause", "Pause / go on", "It stands still and notices nothing (p)", deeds.pause),
+    button("cut", "Cut off / mend", "All its links (x)", deeds.cutOff),
+    button("expire", "Timer", "Its next timer runs out now (e)", deeds.expire),
+    button("traitor", "Traitor / loyal", notMadeForTraitors() ? "It lies from now on; this protocol is not made for traitors (t)" : "It lies from now on (t)", deeds.traitor),
   );
+  chosen.setAttribute("role", "group");
+  chosen.setAttribute("aria-labelledby", "acts-of");
+  for (const deed of chosen.querySelectorAll("button")) deed.setAttribute("aria-describedby", "acts-of");
+  byId("acts").replaceChildren(group(...operations, button("heal", "Heal", "All links (h)", deeds.heal)), chosen);
+}
+
+// Who is chosen, on the board and beside the buttons that need somebody.
+function selectNode(node) {
+  app.selected = node;
+  app.stage.select(node);
+  const of = byId("acts-of");
+  if (!of) return;
+  of.textContent = node === null ? "Choose a process:" : `To ${nodeName(node)}:`;
+  of.classList.toggle("nobody", node === null);
 }
 
 function fork() {
@@ -385,6 +379,7 @@ function fork() {
   run.script.calm_from_us = null;
   run.script.end = { events: EVENTS_MAX, at_us: Math.floor(app.us) + STRETCH_US };
   const { k, us } = app;
+  app.guide.leave();
   lessonText("", "");
   load(run, { k, us }).then(() => say(`Forked at event ${k}`)).catch(fail);
 }
@@ -415,6 +410,12 @@ function toggle() {
   if (!app.playing && app.k >= app.recording.length && app.recording.outcome.ended !== "limit") seek(0);
   setPlaying(!app.playing);
   if (!app.playing) remember(true);
+}
+
+// All of it again.
+function replay() {
+  seek(0);
+  setPlaying(true);
 }
 
 function advance(ms) {
@@ -452,7 +453,7 @@ function extend() {
   ask("run", longer)
     .then((outcome) => {
       if (mine !== app.making || app.run !== run) return;
-      show(longer, outcome.setup, new Recording(outcome));
+      show(longer, outcome.setup, recordingOf(longer, outcome));
     })
     .catch(fail)
     .finally(() => {
@@ -475,43 +476,23 @@ function drawPanels(now) {
   const { recording, k } = app;
   byId("time").value = k;
   byId("time").setAttribute("aria-valuetext", `event ${k} of ${recording.length}, ${clock(app.us)}`);
-  const text = panels.verdict(panels.judge(byId("rules"), recording, k));
+  const { text, kind } = panels.verdict(panels.judge(byId("rules"), recording, k));
   byId("verdict").hidden = !text;
   if (text) {
     if (byId("verdict").textContent !== text) say(`A rule is broken. ${text}`);
     byId("verdict").textContent = text;
+    byId("verdict").className = kind;
   }
   panels.selected(byId("selected"), app.selected, app.selected === null ? null : recording.at(k).nodes[app.selected]);
-  const go = (to) => {
-    setPlaying(false);
-    seek(to);
-  };
-  if (app.traces.shown) return app.traces.story(byId("story"), recording, k, go);
-  const idle = byId("idle").checked;
+  if (app.traces.shown) return app.story.show(app.traces.lines(recording), recording, k);
   const left = recording.length - recording.told.length;
-  byId("left-out").textContent = left === 0 ? "" : `${left} of ${recording.length}: pings and the like, of which nothing came`;
-  panels.story(byId("story"), recording, k, idle, go);
+  byId("left-out").textContent = left === 0 ? "" : `(${left} of ${recording.length}: pings and the like)`;
+  app.story.show(linesOf(recording, byId("idle").checked), recording, k);
 }
 
-// Where acts are, and where a rule broke.
-function drawMarks() {
-  const canvas = byId("marks");
-  const { clientWidth: width, clientHeight: height } = canvas;
-  const ratio = devicePixelRatio || 1;
-  Object.assign(canvas, { width: width * ratio, height: height * ratio });
-  const context = canvas.getContext("2d");
-  context.scale(ratio, ratio);
-  const style = getComputedStyle(document.documentElement);
-  const { recording } = app;
-  const mark = (event, color, from) => {
-    const x = 8 + (event / Math.max(recording.length, 1)) * (width - 16);
-    context.fillStyle = style.getPropertyValue(color);
-    context.fillRect(x - 1, height * from, 2, height * (1 - from));
-  };
-  recording.events.forEach((event, place) => {
-    if (event.sort === "act") mark(place, "--warn", 0.72);
-  });
-  for (const broken of recording.outcome.all_broken) mark(broken.event, "--bad", 0);
+function go(to) {
+  setPlaying(false);
+  seek(to);
 }
 
 let before = 0;
@@ -537,9 +518,8 @@ function frame(now) {
 
 function choose(node) {
   if (node >= count()) return;
-  app.selected = app.selected === node ? null : node;
   hint(app.traces.shown ? LOOK : HINT, false);
-  app.stage.select(app.selected);
+  selectNode(app.selected === node ? null : node);
   refresh();
 }
 
@@ -591,7 +571,8 @@ async function found(first, stopped) {
   byId("progress").close();
   const { beyond } = first;
   const alone = beyond?.mechanism === rule ? ` That is of the mechanism: no promise broke in ${beyond.seeds} seeds.` : "";
-  const words = `${smallest.run.setup.n} processes. Found with seed ${first.run.setup.seed} after ${first.events} events; cut down to ${smallest.events} with seed ${smallest.run.setup.seed}. ${smallest.broken.rule}: ${smallest.broken.what ?? what}. You see the last of them; Home goes to the beginning.`;
+  const words = `${smallest.run.setup.n} processes. Found with seed ${first.run.setup.seed} after ${first.events} events; cut down to ${smallest.events} with seed ${smallest.run.setup.seed}. ${smallest.broken.rule}: ${smallest.broken.what ?? what}. You see the last of them.`;
+  app.guide.leave();
   lessonText("Counterexample", words + alone);
   await load(smallest.run, { k: Math.max(smallest.events - LEAD_IN, 0), play: true });
   byId("board").scrollIntoView({ block: "nearest" });
@@ -613,7 +594,7 @@ async function attack({ k = 0, push = true } = {}) {
   box.textContent = adversaryWords(found);
   setPlaying(false);
   const outcome = { trace: found.trace, digest: "of an adversary's schedule", all_broken: [], broken: null, ended: "quiet" };
-  const recording = new Recording(outcome);
+  const recording = new Recording(outcome, app.about.rules);
   Object.assign(app, { recording, run: null, k: Math.min(Math.max(Math.trunc(k) || 0, 0), recording.length) });
   app.us = recording.timeOf(app.k);
   app.stage.show(app.recording, found.trace.nodes);
@@ -621,49 +602,13 @@ async function attack({ k = 0, push = true } = {}) {
   byId("n").value = found.trace.nodes;
   byId("digest").textContent = found.verified ? `digest ${found.verified.digest}, of the adversary's schedule` : "";
   lessonText("The adversary", adversaryWords(found));
-  drawMarks();
+  byId("to-break").hidden = true;
+  showMarks();
   refresh();
   // An address that is opened shows its moment, as that of a run does.
   setPlaying(push);
   if (push) await remember(false);
   else saved(true);
-}
-
-// Somebody has to ask for something.
-function withWrites(script) {
-  if (script.acts.some((act) => act.what.client?.op === "write")) return script;
-  const writes = Array.from({ length: 10 }, (_, nth) => ({ when: { us: 1_000_000 + 100_000 * nth }, what: { client: { node: 0, op: "write", args: [nth + 1] } } }));
-  return { ...script, acts: [...script.acts, ...writes] };
-}
-
-function compareForm() {
-  const box = byId("compare");
-  const form = document.createElement("form");
-  const able = app.protocols.filter((about) => about.operations.some((operation) => operation.name === "write"));
-  for (const about of able) {
-    const input = Object.assign(document.createElement("input"), { type: "checkbox", name: about.name, checked: true });
-    const label = document.createElement("label");
-    label.append(input, about.name);
-    form.append(label, " ");
-  }
-  const go = Object.assign(document.createElement("button"), { textContent: "Run this script on all of them" });
-  const out = document.createElement("div");
-  form.append(go);
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!app.run) return;
-    const protocols = able.map((about) => about.name).filter((name) => form.elements[name].checked);
-    ask("compare", { protocols, script: withWrites(app.run.script) })
-      .then((rows) => {
-        const ms = (us) => clock(us);
-        panels.table(out, ["protocol", "n", "messages", "writes to disk", "asked", "answered", "lost", "latency, median and longest", "messages to an answer", "broke"],
-          rows.map((row) => [row.protocol, row.n, row.messages, row.writes, row.asked, row.answered, row.lost ?? "", row.latency_us ? row.latency_us.map(ms).join(", ") : "", row.rounds ?? "", row.broken ? row.broken.rule : ""]));
-      })
-      .catch((error) => {
-        out.textContent = error.message;
-      });
-  });
-  box.replaceChildren(form, out);
 }
 
 // ---- wiring ----
@@ -695,28 +640,24 @@ function wire() {
   on("back", "click", () => step(-1));
   on("forward", "click", () => step(1));
   on("fork", "click", fork);
+  on("replay", "click", replay);
+  on("to-break", "click", () => go(app.recording.harm.k));
   on("time", "input", () => {
     setPlaying(false);
     seek(Number(byId("time").value));
   });
-  on("protocol", "change", () => {
+  // Another run, by hand: nothing is told beside it.
+  const another = (make) => {
+    app.guide.leave();
+    hint(HINT, false);
     lessonText("", "");
-    start(fresh(byId("protocol").value, bare()), { play: true }).catch(fail);
-  });
-  on("start", "click", () => {
-    lessonText("", "");
-    start(fresh(app.about.name, setupNow()), { play: true }).catch(fail);
-  });
-  on("n", "change", () => {
-    if (byId("n").reportValidity()) start(fresh(app.about.name, setupNow()), { play: app.playing }).catch(fail);
-  });
-  on("random", "click", () => {
-    lessonText("", "");
-    ask("generate", { protocol: app.about.name, setup: setupNow() }).then((run) => load(run, { play: true })).catch(fail);
-  });
+    Promise.resolve(make()).catch(fail);
+  };
+  on("protocol", "change", () => another(() => start(fresh(byId("protocol").value, bare()), { play: true })));
+  on("start", "click", () => another(() => start(fresh(app.about.name, setupNow()), { play: true })));
+  on("n", "change", () => byId("n").reportValidity() && another(() => start(fresh(app.about.name, setupNow()), { play: app.playing })));
+  on("random", "click", () => another(async () => load(await ask("generate", { protocol: app.about.name, setup: setupNow() }), { play: true })));
   on("search", "click", () => search().catch(fail));
-  on("tour-next", "click", () => visit(app.step + 1).catch(fail));
-  on("tour-back", "click", () => visit(app.step - 1).catch(fail));
   // By hand: the address is the run's.
   for (const skip of document.querySelectorAll(".skip")) {
     skip.addEventListener("click", (event) => {
@@ -739,24 +680,32 @@ function wire() {
     if (byId("progress").returnValue === "stopped") app.searching += 1;
     byId("progress").returnValue = "";
   });
-  on("compare-box", "toggle", compareForm);
-  on("flp-box", "toggle", () => byId("flp-box").open && attack().catch(fail));
+  on("compare-box", "toggle", () => compareForm(app));
+  on("flp-box", "toggle", () => byId("flp-box").open && another(attack));
   on("tax-box", "toggle", () => {
     const image = Object.assign(document.createElement("img"), { src: "/api/tax.svg", alt: "How long a write takes, by the place of the leader: simulated, and the round trip to the nearest quorum" });
     byId("tax").replaceChildren(image);
   });
   addEventListener("keydown", key);
   addEventListener("popstate", () => recall().catch(fail));
-  addEventListener("resize", () => app.recording && drawMarks());
+  const again = () => {
+    if (!app.recording) return;
+    showMarks();
+    panels.cutBetween(byId("variants"));
+    refresh();
+  };
+  addEventListener("resize", again);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
 }
 
 async function begin() {
   [app.protocols, app.tour] = await Promise.all([get("protocols"), get("tour")]);
-  tellStep(-1);
   byId("protocol").replaceChildren(...app.protocols.map((about) => new Option(about.title, about.name)));
   const parts = { board: byId("board"), canvas: byId("canvas"), nodes: byId("nodes"), legend: byId("legend") };
   app.stage = new Stage(parts, { select: choose, cut, link });
-  app.traces = new Traces(app, { usual: HINT, seek, setPlaying, drawMarks, remember, choose, hint, fail, leave: () => start(fresh("raft", bare())) });
+  app.traces = new Traces(app, { usual: HINT, seek, setPlaying, drawMarks: showMarks, remember, select: selectNode, choose, hint, fail, leave: () => start(fresh("raft", bare())) });
+  app.guide = new Tour(app, { say, lessonText, load, attack, fail, plain: (name) => fresh(name, bare()) });
+  app.story = new Story(go);
   wire();
   let unread = null;
   const recalled = await recall().catch((error) => {
@@ -773,6 +722,6 @@ async function begin() {
 }
 
 // For tests, and for whoever looks.
-window.lab = Object.assign(app, { load, seek, visit });
+window.lab = Object.assign(app, { load, seek, visit: (nth) => app.guide.visit(nth) });
 window.addEventListener("unhandledrejection", (event) => fail(event.reason));
 begin().catch(fail);

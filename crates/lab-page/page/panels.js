@@ -1,12 +1,15 @@
 // What stands beside the board: rules, the chosen process, the story, what can be broken.
 
-import { clock, markdown, nodeName } from "./words.js";
+import { markdown, nodeName } from "./words.js";
 
 export const make = (tag, props = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), props);
   element.append(...children);
   return element;
 };
+
+// What a protocol says of itself, without the marks of code.
+const plain = (text) => text.replaceAll("`", "");
 
 export const byId = (id) => document.getElementById(id);
 
@@ -35,7 +38,7 @@ export function rules(list, about, watched) {
 }
 
 function ruleItem(rule) {
-  const says = make("details", {}, make("summary", { textContent: rule.name, title: rule.says }), make("p", { textContent: rule.says }));
+  const says = make("details", {}, make("summary", { textContent: rule.name, title: plain(rule.says) }), make("p", { textContent: plain(rule.says) }));
   const item = make("li", {}, make("div", {}, says, make("small")));
   item.dataset.rule = rule.name;
   item.dataset.kind = rule.kind;
@@ -50,7 +53,7 @@ export function judge(list, recording, k) {
     item.className = broken ? "broke" : "held";
     item.setAttribute("aria-label", `${item.dataset.rule}: ${broken ? "broken" : "holds"}`);
     const small = item.querySelector("small");
-    const text = broken ? broken.broken.what : "";
+    const text = broken ? broken.what : "";
     if (small.textContent !== text) small.textContent = text;
     const { kind } = item.dataset;
     if (broken && (!firsts[kind] || broken.event < firsts[kind].event)) firsts[kind] = broken;
@@ -60,17 +63,15 @@ export function judge(list, recording, k) {
 
 // What is wrong, in a line: the harm, and the rule that it began with.
 export function verdict({ harm, mistake }) {
-  const say = ({ broken }) => `${broken.rule}: ${broken.what}`;
-  if (!harm) return mistake ? say(mistake) : "";
-  const began = mistake && mistake.event < harm.event ? ` It began with ${mistake.broken.rule}.` : "";
-  return `${say(harm)}.${began}`;
+  const say = ({ rule, what }) => `${rule}: ${what}`;
+  if (!harm) return { kind: "mechanism", text: mistake ? say(mistake) : "" };
+  const began = mistake && mistake.event < harm.event ? ` It began with ${mistake.rule}.` : "";
+  return { kind: "promise", text: `${say(harm)}.${began}` };
 }
 
 export function selected(box, node, frame) {
-  if (node === null || !frame) {
-    box.replaceChildren(make("h2", { textContent: "A process" }), make("p", { textContent: "Click one, or press its number." }));
-    return;
-  }
+  box.hidden = node === null || !frame;
+  if (box.hidden) return;
   const { role, term, decided, log, fields } = frame.view;
   const rows = [["state", frame.status + (frame.lies ? ", traitor" : frame.traitor ? ", was a traitor" : "")], ["role", role], ["", term], ["decided", decided], ...fields.map((field) => [field.name, field.value])];
   const list = make("dl");
@@ -82,50 +83,25 @@ export function selected(box, node, frame) {
   box.replaceChildren(make("h2", { textContent: frame.fullName ?? nodeName(node) }), list, cells);
 }
 
-const BEFORE = 40;
-const AFTER = 12;
-
-// The events around a moment. Those of which nothing came are left out, unless they are wanted; the one that happened
-// last is there whatever it was.
-export function story(list, recording, k, idle, seek) {
-  const { length } = idle ? recording : recording.told;
-  const at = idle ? k : recording.toldBefore(k);
-  const to = Math.min(length, at + AFTER);
-  const places = [];
-  for (let nth = Math.max(0, at - BEFORE); nth < to; nth += 1) {
-    if (nth === at && k > 0 && places.at(-1) !== k - 1) places.push(k - 1);
-    places.push(idle ? nth : recording.told[nth]);
-  }
-  if (at === to && k > 0 && places.at(-1) !== k - 1) places.push(k - 1);
-  const items = [];
-  for (const place of places) {
-    const event = recording.events[place];
-    const who = event.node === undefined ? "" : `${nodeName(event.node)} `;
-    const said = event.said?.length ? `\n    ${event.said.join("\n    ")}` : "";
-    const button = make("button", { type: "button", name: String(place) }, make("time", { textContent: clock(event.at_us).padStart(10) }), `  ${event.sort === "act" ? "" : who}${event.text}${said}`);
-    button.addEventListener("click", () => seek(place + 1));
-    const item = make("li", {}, button);
-    item.className = [event.sort === "act" ? "act" : "", place === k - 1 ? "now" : "", place >= k ? "later" : ""].join(" ");
-    items.push(item);
-  }
-  const broken = recording.outcome.broken;
-  if (broken && to === length) {
-    const item = make("li", { className: "bad" }, make("button", { type: "button", textContent: `BROKEN  ${broken.rule}: ${broken.what}` }));
-    item.firstChild.addEventListener("click", () => seek(recording.length));
-    items.push(item);
-  }
-  keepingFocus(list, () => list.replaceChildren(...items), ".now button");
-  const now = list.querySelector(".now");
-  if (now) list.scrollTop = now.offsetTop - list.offsetTop - list.clientHeight * 0.6;
-}
-
 export function variants(box, about, chosen, change) {
   const items = about.variants.map((variant) => {
     const input = make("input", { type: "checkbox", checked: chosen.includes(variant.name), name: variant.name });
     input.addEventListener("change", () => change(variant.name, input.checked));
-    return make("label", {}, input, make("span", {}, variant.name, make("small", { textContent: variant.says })));
+    return make("label", {}, input, make("span", {}, variant.name, make("small", { textContent: plain(variant.says) })));
   });
+  byId("break-title").textContent = `Break the protocol: ${items.length} ${items.length === 1 ? "mistake" : "mistakes"}`;
   box.replaceChildren(...(items.length ? items : [make("p", { textContent: "No mistake is known for this one." })]));
+  cutBetween(box);
+}
+
+// A list that is too long for its box is cut off between two of its items.
+export function cutBetween(box) {
+  box.style.maxHeight = "";
+  const { offsetTop: top, clientTop: border, clientHeight: high } = box;
+  if (box.scrollHeight <= high) return;
+  const ends = [...box.children].map((item) => item.offsetTop + item.offsetHeight - top + border);
+  const last = ends.filter((end) => end <= high + border).at(-1);
+  if (last) box.style.maxHeight = `${last}px`;
 }
 
 const WEATHER = [
@@ -139,7 +115,7 @@ export function knobs(box, about, setup, weather, changed) {
     input.addEventListener("change", () => {
       if (input.reportValidity()) changed((knobs, weather) => set(Number(input.value), knobs, weather));
     });
-    return make("label", {}, make("span", {}, name, make("small", { textContent: says })), input);
+    return make("label", {}, make("span", {}, name, make("small", { textContent: plain(says) })), input);
   };
   const own = about.knobs.map((knob) =>
     number(knob.name, knob.says, setup.knobs[knob.name] ?? knob.default, knob.min, knob.max, (value, knobs) => {
@@ -157,7 +133,7 @@ export function knobs(box, about, setup, weather, changed) {
 export function lessons(list, about, open) {
   list.replaceChildren(
     ...about.lessons.map((lesson, nth) => {
-      const button = make("button", { type: "button" }, lesson.name, make("small", { textContent: lesson.says.replaceAll("`", "") }));
+      const button = make("button", { type: "button" }, lesson.name, make("small", { textContent: plain(lesson.says) }));
       button.addEventListener("click", () => open(nth));
       return make("li", {}, button);
     }),

@@ -5,17 +5,43 @@ export const KEYFRAME_EVENTS = 500;
 const STEPS_MAX = KEYFRAME_EVENTS;
 
 export class Recording {
-  constructor(outcome) {
+  // `rules` are the protocol's; where none are named, all are promises.
+  constructor(outcome, rules = null) {
     this.outcome = outcome;
     this.events = outcome.trace.events;
     this.messages = outcome.trace.messages;
     this.keyframes = outcome.trace.keyframes;
     this.endUs = this.events.length ? this.events[this.events.length - 1].at_us : 0;
     this.state = null;
-    // The events of which something came.
+    this.breaks = outcome.all_broken.map((first) => this.breakOf(first, rules));
+    // The events of which something came, or at which a rule broke.
+    const broke = new Set(this.breaks.map(({ k }) => k - 1));
     this.told = [];
     this.events.forEach((event, place) => {
-      if (!event.idle) this.told.push(place);
+      if (!event.idle || broke.has(place)) this.told.push(place);
+    });
+    this.waitForStart();
+  }
+
+  // Where a rule first broke: `k` is the first moment at which that is seen. What is found when all is over comes with
+  // the last event.
+  breakOf({ event, broken: { rule, what } }, rules) {
+    const kind = rules ? (rules.find(({ name }) => name === rule)?.kind ?? "mechanism") : "promise";
+    return { rule, what, kind, event, k: Math.min(event + 1, this.length), atEnd: event >= this.length && rule !== "assertion" };
+  }
+
+  // The rule for which the run is looked at: the one that ended it, or the first promise that broke, or else the first.
+  get harm() {
+    const ended = this.breaks.find(({ rule }) => rule === this.outcome.broken?.rule);
+    return ended ?? this.breaks.find(({ kind }) => kind === "promise") ?? this.breaks[0];
+  }
+
+  // Who begins later is not down: it has not started.
+  waitForStart() {
+    const nodes = this.keyframes[0]?.nodes ?? [];
+    const starts = new Set(this.events.slice(0, nodes.length).filter(({ sort }) => sort === "began").map(({ node }) => node));
+    nodes.forEach((frame, node) => {
+      if (frame.status === "down" && starts.has(node)) nodes[node] = { ...frame, status: "not started" };
     });
   }
 
@@ -81,10 +107,8 @@ export class Recording {
     state.k += 1;
   }
 
-  // Whether this rule has broken within the first k events, and how. What is found at the end of a run comes with
-  // its last event.
+  // How this rule has broken within the first k events, if it has.
   brokenAt(rule, k) {
-    const within = (broken) => broken.event < k || (k === this.length && broken.event === k);
-    return this.outcome.all_broken.find((broken) => broken.broken.rule === rule && within(broken));
+    return this.breaks.find((broken) => broken.rule === rule && broken.k <= k);
   }
 }

@@ -17,6 +17,7 @@ const LEVELS = [
   { lines: [0, 1, 2], letters: 26, cells: 5 },
   { lines: [0, 1, 2], letters: 26, cells: 3 },
   { lines: [0, 1, 2], letters: 18, cells: 3 },
+  { lines: [0, 1, 2], letters: 12, cells: 3 },
   { lines: [0, 2], letters: 26, cells: 3 },
   { lines: [0, 2], letters: 26, cells: 2 },
   { lines: [0, 2], letters: 26, cells: 1 },
@@ -33,14 +34,39 @@ const WIDE = 560;
 const MANY = 6;
 // Between a process and what is written beside it.
 const GAP = 6;
-// Room for role, term and log above and below the ring: where it is wide, and where it is narrow.
-const BESIDE = [76, 64];
+// Room for role, term and log above and below the ring: where it is wide, where it is narrow, and where nothing is
+// written below.
+const BESIDE = [76, 64, 20];
 
 const FONTS = { first: "600 12.5px system-ui, sans-serif", other: "12px system-ui, sans-serif", cell: "11px ui-monospace, monospace" };
 
 const shortened = (text, max) => (text.length > max ? `${text.slice(0, max - 1)}…` : text);
 
+// In two lines of so many letters if one is too short for it.
+function wrapped(text, max) {
+  const at = text.lastIndexOf(" ", max);
+  if (text.length <= max || at <= 0) return [shortened(text, max)];
+  return [text.slice(0, at), shortened(text.slice(at + 1), max)];
+}
+
+// Whether what is written beside a process stands above or below it.
+const isUpright = (angle) => Math.abs(Math.cos(angle)) <= 0.35;
+
 const leads = (role) => /\b(leader|primary|leads|leading|active)\b/i.test(role);
+
+// How links that are cut are drawn, for the legend.
+const CUTS = [
+  ["both", "link cut"],
+  ["one", "cut one way: what the red end says is lost"],
+];
+
+function cutItem([ways, text]) {
+  const item = document.createElement("li");
+  const sample = document.createElement("i");
+  sample.className = `cut ${ways}`;
+  item.append(sample, text);
+  return item;
+}
 
 export class Stage {
   constructor({ board, canvas, nodes, legend }, handlers) {
@@ -94,6 +120,7 @@ export class Stage {
         item.append(dot, kind);
         return item;
       }),
+      ...(recording.events.some((event) => event.cut?.length) ? CUTS.map(cutItem) : []),
     );
     if (this.buttons.length !== count) {
       this.buttons = Array.from({ length: count }, (_, node) => this.button(node));
@@ -123,7 +150,10 @@ export class Stage {
     const beside = RADIUS_MAX + BESIDE[wide ? 0 : 1];
     // A ring of three or five does not reach as far down as up: it is as high as there is room all the same.
     const down = count > 1 ? Math.max(...angles.map(Math.sin)) : 1;
-    const radiusY = Math.max(this.height - 2 * beside, 0) / (1 + down);
+    // Where it is wide and nobody is at the very bottom, nothing is written below the ring.
+    const nothing = wide && count > 1 && angles.every((angle) => Math.sin(angle) < 0 || !isUpright(angle));
+    const below = nothing ? RADIUS_MAX + BESIDE[2] : beside;
+    const radiusY = Math.max(this.height - beside - below, 0) / (1 + down);
     const radiusX = wide ? this.width * 0.28 : this.width * (count > MANY ? 0.5 : 0.33) - (count > MANY ? RADIUS_MAX + GAP : 0);
     this.centre = { x: this.width / 2, y: beside + radiusY };
     const at = (angle) => ({ x: this.centre.x + radiusX * Math.cos(angle), y: this.centre.y + (count > 1 ? radiusY * Math.sin(angle) : 0), angle });
@@ -155,7 +185,7 @@ export class Stage {
       const name = frame.name ?? nodeName(node);
       if (button.textContent !== name) button.textContent = name;
       const { role, term } = frame.view;
-      button.className = [frame.status, frame.traitor ? "traitor" : "", frame.status !== "down" && leads(role) ? "lead" : ""].join(" ");
+      button.className = [frame.status.replace(" ", "-"), frame.traitor ? "traitor" : "", ["up", "paused"].includes(frame.status) && leads(role) ? "lead" : ""].join(" ");
       const parts = [frame.fullName ?? name, frame.status, frame.traitor ? "traitor" : "", role, term];
       button.setAttribute("aria-label", parts.filter(Boolean).join(", "));
     });
@@ -181,25 +211,41 @@ export class Stage {
         const there = state.cut.has(`${from}>${to}`);
         const back = state.cut.has(`${to}>${from}`);
         const [a, b] = [this.places[from], this.places[to]];
-        context.beginPath();
-        context.moveTo(a.x, a.y);
-        context.lineTo(b.x, b.y);
-        context.setLineDash(there || back ? [3, 7] : []);
-        context.strokeStyle = there || back ? this.colors.bad : this.colors.link;
-        context.globalAlpha = there || back ? 0.8 : 0.55;
-        context.lineWidth = 1;
-        context.stroke();
-        context.setLineDash([]);
-        context.globalAlpha = 1;
-        if (there) this.cross(a, b, there && back ? 0.5 : 0.62);
-        else if (back) this.cross(b, a, 0.62);
+        if (there && back) this.drawCut(a, b, 1);
+        else if (there) this.drawCut(a, b, 0.5);
+        else if (back) this.drawCut(b, a, 0.5);
+        else this.line(a, b, this.colors.link, 0.55);
       }
     }
   }
 
-  // A bar across the link, nearer to the end that hears nothing.
-  cross(from, to, part) {
-    const [x, y] = [from.x + (to.x - from.x) * part, from.y + (to.y - from.y) * part];
+  line(a, b, color, alpha, dash = []) {
+    const context = this.context;
+    context.beginPath();
+    context.moveTo(a.x, a.y);
+    context.lineTo(b.x, b.y);
+    context.setLineDash(dash);
+    context.strokeStyle = color;
+    context.globalAlpha = alpha;
+    context.lineWidth = 1;
+    context.stroke();
+    context.setLineDash([]);
+    context.globalAlpha = 1;
+  }
+
+  // What `from` says goes so far as a bar in the middle. If the link is cut one way, that half is red, and an arrow says
+  // which way it still goes.
+  drawCut(from, to, part) {
+    const middle = { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
+    this.line(from, part === 1 ? to : middle, this.colors.bad, 0.8, [3, 7]);
+    if (part < 1) {
+      this.line(to, middle, this.colors.dim, 0.9);
+      this.arrow(to, middle);
+    }
+    this.bar(from, to, middle);
+  }
+
+  bar(from, to, { x, y }) {
     const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
     const [dx, dy] = [(-(to.y - from.y) / length) * 9, ((to.x - from.x) / length) * 9];
     const context = this.context;
@@ -209,6 +255,21 @@ export class Stage {
     context.strokeStyle = this.colors.bad;
     context.lineWidth = 3;
     context.stroke();
+  }
+
+  // The head of an arrow, half of the way.
+  arrow(from, to) {
+    const [x, y] = [(from.x + to.x) / 2, (from.y + to.y) / 2];
+    const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+    const [dx, dy] = [(to.x - from.x) / length, (to.y - from.y) / length];
+    const context = this.context;
+    context.beginPath();
+    context.moveTo(x + dx * 7, y + dy * 7);
+    context.lineTo(x - dx * 5 - dy * 6, y - dy * 5 + dx * 6);
+    context.lineTo(x - dx * 5 + dy * 6, y - dy * 5 - dx * 6);
+    context.closePath();
+    context.fillStyle = this.colors.dim;
+    context.fill();
   }
 
   drawMessages(state, us, recording) {
@@ -300,9 +361,11 @@ export class Stage {
     const { role, term, decided, log } = frame.view;
     const first = (frame.status === "up" ? role : frame.status) || term;
     const known = [first, first === term ? "" : term, decided ? `decided ${decided}` : ""];
-    const lines = level.lines.map((line) => known[line]).filter(Boolean).map((line) => shortened(line, level.letters));
+    const parts = level.lines.map((line) => known[line]).filter(Boolean).map((line) => wrapped(line, level.letters));
+    const lines = parts.flat();
+    const bold = parts[0]?.length ?? 0;
     const widths = lines.map((line, nth) => {
-      context.font = nth === 0 ? FONTS.first : FONTS.other;
+      context.font = nth < bold ? FONTS.first : FONTS.other;
       return context.measureText(line).width;
     });
     const cells = level.cells ? log.slice(-level.cells) : [];
@@ -311,7 +374,7 @@ export class Stage {
     const more = cells.length > 0 && log.length > cells.length;
     const cellsWidth = cellWidths.reduce((sum, width) => sum + width, 0) + (more ? 12 : 0);
     const height = lines.length * LINE_HEIGHT + (cells.length ? CELLS_HEIGHT : 0);
-    return { lines, cells, cellWidths, cellsWidth, more, width: Math.max(cellsWidth, ...widths), height };
+    return { lines, bold, cells, cellWidths, cellsWidth, more, width: Math.max(cellsWidth, ...widths), height };
   }
 
   // Where it may stand, the best place first.
@@ -320,7 +383,7 @@ export class Stage {
     const above = this.room.centred(x, y - beside - height, width, height);
     const below = this.room.centred(x, y + beside, width, height);
     const cos = Math.cos(angle);
-    if (this.width <= WIDE || Math.abs(cos) <= 0.35) return Math.sin(angle) < 0 ? [above, below] : [below, above];
+    if (this.width <= WIDE || isUpright(angle)) return Math.sin(angle) < 0 ? [above, below] : [below, above];
     const left = cos > 0 ? x + beside + 4 : x - beside - 4 - width;
     const box = { left, top: y - height / 2, right: left + width, bottom: y + height / 2, side: Math.sign(cos) };
     return [box, above, below];
@@ -333,8 +396,8 @@ export class Stage {
     context.textBaseline = "middle";
     context.textAlign = "left";
     block.lines.forEach((line, nth) => {
-      context.font = nth === 0 ? FONTS.first : FONTS.other;
-      context.fillStyle = nth === 0 ? this.colors.ink : this.colors.dim;
+      context.font = nth < block.bold ? FONTS.first : FONTS.other;
+      context.fillStyle = nth < block.bold ? this.colors.ink : this.colors.dim;
       context.fillText(line, from(context.measureText(line).width), box.top + (nth + 0.5) * LINE_HEIGHT);
     });
     if (block.cells.length) this.drawCells(block, from(block.cellsWidth), box.bottom - 10);

@@ -1,12 +1,9 @@
 // Traces of whole clusters on the page: opened from a file, dropped on the page, or as `quorate lab --trace` serves one.
 // They are recordings: nothing can be done to them but to look.
 
-import { byId, keepingFocus, make } from "./panels.js";
+import { byId, make } from "./panels.js";
 import { checkSize, parse, record } from "./trace.js";
 
-// Lines of the story before and after the moment that is shown.
-const BEFORE = 60;
-const AFTER = 20;
 // Letters of a line of the story; the rest is in its title.
 const LETTERS = 180;
 // A whole cluster lives for a minute and more.
@@ -114,9 +111,10 @@ export class Traces {
     }
     byId("fault").hidden = true;
     byId("time").max = recording.length;
-    Object.assign(app, { recording, run: null, about: null, selected: null });
+    Object.assign(app, { recording, run: null, about: null });
+    app.guide.leave();
     app.stage.show(recording, recording.outcome.trace.nodes);
-    app.stage.select(null);
+    does.select(null);
     does.hint(LOOK, false);
     does.drawMarks();
     does.setPlaying(false);
@@ -152,27 +150,21 @@ export class Traces {
     byId("rules").replaceChildren(heading, item);
   }
 
-  // The lines of the story around a moment; a click goes there.
-  story(list, recording, k, seek) {
-    const { events } = recording;
-    const lines = byId("story-members").checked ? recording.linesOfMembers : recording.lines;
-    let now = lines.findIndex((place) => place >= k) - 1;
-    if (now === -2) now = lines.length - 1;
-    const item = (place, nth) => {
-      const { at_us, text, sort } = events[place];
+  // The lines of the story, as `Story` shows them.
+  lines(recording) {
+    const members = byId("story-members").checked;
+    const lines = members ? recording.linesOfMembers : recording.lines;
+    const before = (k) => {
+      const nth = lines.findIndex((place) => place >= k);
+      return nth < 0 ? lines.length : nth;
+    };
+    const tell = ({ text, sort }) => {
       // Values are filled up with dots.
       const short = text.replace(/\.{4,}/g, "…");
       const words = short.length > LETTERS ? `${short.slice(0, LETTERS)}…` : short;
-      const button = make("button", { type: "button", name: String(place), title: text }, make("time", { textContent: seconds(at_us).padStart(11) }), `  ${words}`);
-      button.addEventListener("click", () => seek(place + 1));
-      const classes = [sort === "act" ? "act" : "", nth === now ? "now" : "", nth > now ? "later" : "", text.startsWith("BROKEN") ? "bad" : ""];
-      return make("li", { className: classes.join(" ") }, button);
+      return { text: words, title: text, act: sort === "act", bad: text.startsWith("BROKEN") };
     };
-    const from = Math.max(0, now - BEFORE);
-    const items = lines.slice(from, now + AFTER).map((place, nth) => item(place, from + nth));
-    keepingFocus(list, () => list.replaceChildren(...items), ".now button");
-    const at = list.querySelector(".now");
-    list.scrollTop = at ? at.offsetTop - list.offsetTop - list.clientHeight * 0.6 : 0;
+    return { name: members ? "members" : "lines", count: lines.length, place: (nth) => lines[nth], before, last: (k) => lines[before(k) - 1] ?? -1, time: seconds, breaks: [], tell };
   }
 
   // What a key does while a recording is shown: whether it is taken care of here.
