@@ -16,8 +16,28 @@ use crate::boot::LivenessLog;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
-/// Frames for peers: whom for, and the bytes.
-pub type Frames = Vec<(NodeId, Bytes)>;
+/// The way that a frame takes to a peer. What goes one way keeps its order there, and does not wait for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// What is small, and by which stores and leaders know of each other.
+    First,
+    /// Entries, and requests and answers that are passed on: any of them may take a slow link seconds.
+    Bulk,
+}
+
+/// A frame for a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameOut {
+    /// Whom for.
+    pub to: NodeId,
+    /// Which way.
+    pub lane: Lane,
+    /// The frame.
+    pub bytes: Bytes,
+}
+
+/// Frames for peers, in order.
+pub type Frames = Vec<FrameOut>;
 
 /// One write to the log, and the frames that may leave once it is durable.
 #[derive(Clone, Debug)]

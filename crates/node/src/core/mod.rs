@@ -50,7 +50,7 @@ use store::{Envelope, NodeId, RangeId, Store, WriteId};
 
 pub(crate) use apply::membership_row;
 pub use apply::stored_membership;
-pub use effects::{DurableWrite, Effects, Frames, SnapshotOut, Standing, Token};
+pub use effects::{DurableWrite, Effects, FrameOut, Frames, Lane, SnapshotOut, Standing, Token};
 pub use long::{Work, Worked};
 pub use range_jobs::{RangeJobs, RangesWritten};
 pub use ranges::RangesConfig;
@@ -533,7 +533,7 @@ impl<E: Engine> Core<E> {
         }
         for (node, envelopes) in output.messages {
             for envelope in envelopes {
-                self.shared.frames.message(node, wire::message::encode(envelope));
+                self.shared.frames.message(node, envelope);
             }
         }
         let memberships = self.take_events(now, output.events);
@@ -596,11 +596,11 @@ impl<E: Engine> Core<E> {
         let mut frames = FramesOut::default();
         for (node, message) in write.support {
             let message = wire::liveness::encode(message);
-            frames.with_room(node, message.encoded_len()).liveness.push(message);
+            frames.first(node, message.encoded_len()).liveness.push(message);
         }
         for (node, envelopes) in write.then {
             for envelope in envelopes {
-                frames.message(node, wire::message::encode(envelope));
+                frames.message(node, envelope);
             }
         }
         self.shared.effects.writes.push(DurableWrite {

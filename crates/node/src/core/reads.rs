@@ -260,7 +260,7 @@ impl<E: Engine> Turn<'_, E> {
                 self.group.reads.asked.insert(ctx, leader);
                 let point = pb::ReadPoint { id: ctx };
                 let bytes = point.encoded_len();
-                self.shared.frames.with_room(leader, bytes).read_points.push(point);
+                self.shared.frames.first(leader, bytes).read_points.push(point);
             }
             _ if self.holds_lease(now) => {
                 self.shared.confirmed_by_lease += 1;
@@ -424,7 +424,7 @@ impl<E: Engine> Turn<'_, E> {
                 let index = result.is_ok().then(|| self.group.machine.applied().index);
                 let reply = pb::ReadPointReply { id, index };
                 let bytes = reply.encoded_len();
-                self.shared.frames.with_room(node, bytes).read_point_replies.push(reply);
+                self.shared.frames.first(node, bytes).read_point_replies.push(reply);
             }
             Origin::None => {}
         }

@@ -119,7 +119,7 @@ impl<E: Engine> Turn<'_, E> {
                     self.shared.asked.entry(leader).or_default().insert(self.group.range);
                 }
                 let bytes = forward.encoded_len();
-                self.shared.frames.with_room(leader, bytes).forwards.push(forward);
+                self.shared.frames.bulk(leader, bytes).forwards.push(forward);
             }
             // Passed on once is enough: the peer tries the next leader when it knows of one.
             (Origin::Peer(..), Some(leader)) if leader != self.shared.config.node => {
@@ -487,7 +487,7 @@ impl Shared {
                 };
                 let reply = pb::ForwardReply { id, kind, response, error, applied, range };
                 let bytes = reply.encoded_len();
-                self.frames.with_room(node, bytes).forward_replies.push(reply);
+                self.frames.bulk(node, bytes).forward_replies.push(reply);
             }
             Origin::None => {
                 if let Err(error) = answer {

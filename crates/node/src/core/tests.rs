@@ -147,7 +147,7 @@ impl Table {
                 send.extend(write.then);
                 written = Some(write.id);
             }
-            self.frames.extend(send.into_iter().map(|(to, frame)| (node, to.0, frame)));
+            self.frames.extend(send.into_iter().map(|out| (node, out.to.0, out.bytes)));
             match written {
                 Some(id) => self.step(node, Input::LogWritten(id)),
                 None if !self.holds_work && self.step_work(node) => {}

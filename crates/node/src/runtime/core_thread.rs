@@ -307,8 +307,8 @@ impl CoreThread {
         if let Some(peers) = effects.peers {
             self.transport.set_peers(&peers);
         }
-        for (node, frame) in effects.send {
-            self.transport.send(node, frame);
+        for frame in effects.send {
+            self.transport.send(frame);
         }
         self.waiting.answer(effects.replies, effects.points);
         for scan in effects.scans {

@@ -217,8 +217,8 @@ impl Writer {
             timed(&self.metrics.wal_fsync_seconds, || self.log.sync())
                 .map_err(|error| error.to_string())?;
         }
-        for (node, frame) in self.released.drain(..) {
-            self.transport.send(node, frame);
+        for frame in self.released.drain(..) {
+            self.transport.send(frame);
         }
         // Each write completes by itself, in order: the store counts them off one by one.
         for id in self.written.drain(..) {

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use crate::NodeId;
+use crate::core::FrameOut;
 use crate::metrics::Sent;
 
 /// Frames that may wait for one peer.
@@ -110,7 +111,14 @@ impl Transport {
     /// are closed, changed addresses are dialed anew.
     pub(crate) fn set_peers(&self, peers: &BTreeMap<NodeId, Vec<String>>) {
         let mut current = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        current.retain(|id, peer| peers.get(id).is_some_and(|urls| *urls == peer.addresses));
+        current.retain(|&id, peer| {
+            let stays = peers.get(&id).is_some_and(|urls| *urls == peer.addresses);
+            if !stays {
+                // What was on its way there may not arrive.
+                self.inbound.unreachable(id);
+            }
+            stays
+        });
         for (&id, addresses) in peers {
             if id != self.identity.node && !current.contains_key(&id) {
                 let peer = outbound::Peer::spawn(
@@ -126,11 +134,11 @@ impl Transport {
         }
     }
 
-    /// Queues one frame for `to`. `false`: the peer is unknown or its queue is full, and the
+    /// Queues one frame. `false`: the peer is unknown or its queue is full, and the
     /// frame is gone.
-    pub(crate) fn send(&self, to: NodeId, payload: Bytes) -> bool {
+    pub(crate) fn send(&self, frame: FrameOut) -> bool {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.get(&to).is_some_and(|peer| peer.send(payload))
+        peers.get(&frame.to).is_some_and(|peer| peer.send(frame.lane, frame.bytes))
     }
 
     /// Opens a connection of its own to `to` for a snapshot.

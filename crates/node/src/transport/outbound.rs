@@ -1,4 +1,7 @@
-//! One task for each peer: dial, say hello, write frames until the connection breaks, again.
+//! Two tasks for each peer, one a lane: dial, say hello, write frames until the connection breaks, again.
+//!
+//! Entries may fill a slow link for seconds. Stores that do not hear of each other for less withdraw the support that
+//! leaders rest on, so what they say to each other has a connection of its own.
 
 use std::io;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use super::{
     Identity, Inbound, KEEPALIVE_INTERVAL, OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX, frame,
 };
 use crate::NodeId;
+use crate::core::Lane;
 use crate::metrics::Sent;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,16 +30,22 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Frames up to this many bytes are gathered into one write.
 const GATHER_BYTES: usize = 256 << 10;
 
-/// The sending end of one peer's task; dropping it ends the task.
+/// The sending end of one peer's tasks; dropping it ends them.
 pub(super) struct Peer {
     pub(super) addresses: Vec<String>,
+    first: Way,
+    bulk: Way,
+}
+
+/// A lane, and its task.
+struct Way {
     queue: mpsc::Sender<Bytes>,
     /// Of the frames in the queue.
     bytes: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Peer {
+impl Drop for Way {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -50,15 +60,30 @@ impl Peer {
         inbound: Arc<dyn Inbound>,
         sent: Sent,
     ) -> Peer {
-        let (queue, frames) = mpsc::channel(OUTBOUND_FRAMES_MAX);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let frames = Queue { frames, bytes: Arc::clone(&bytes) };
         let hello = identity.hello(id, Purpose::Messages);
-        let task = runtime.spawn(run(id, addresses.clone(), hello, frames, inbound, sent));
-        Peer { addresses, queue, bytes, task }
+        let way = || {
+            let (queue, frames) = mpsc::channel(OUTBOUND_FRAMES_MAX);
+            let bytes = Arc::new(AtomicUsize::new(0));
+            let frames = Queue { frames, bytes: Arc::clone(&bytes) };
+            let (addresses, hello) = (addresses.clone(), hello.clone());
+            let (inbound, sent) = (Arc::clone(&inbound), sent.clone());
+            let task = runtime.spawn(run(id, addresses, hello, frames, inbound, sent));
+            Way { queue, bytes, task }
+        };
+        let (first, bulk) = (way(), way());
+        Peer { addresses, first, bulk }
     }
 
-    pub(super) fn send(&self, payload: Bytes) -> bool {
+    pub(super) fn send(&self, lane: Lane, payload: Bytes) -> bool {
+        match lane {
+            Lane::First => self.first.send(payload),
+            Lane::Bulk => self.bulk.send(payload),
+        }
+    }
+}
+
+impl Way {
+    fn send(&self, payload: Bytes) -> bool {
         let length = payload.len();
         let before = self.bytes.fetch_add(length, Ordering::Relaxed);
         // One frame is taken whatever its length.

@@ -109,8 +109,11 @@ pub(crate) fn decode_error(error: pb::RemoteError) -> Error {
     }
     // Its text comes with what every such text begins with, and would get it once more.
     let beginning = Error::Storage(String::new()).to_string();
-    let text = error.message.strip_prefix(&beginning).map(str::to_owned);
-    Error::Storage(text.unwrap_or(error.message))
+    match error.message.strip_prefix(&beginning) {
+        Some(text) => Error::Storage(text.to_owned()),
+        // Of a version to come: what was asked for may have been done.
+        None => Error::Timeout,
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +131,9 @@ mod tests {
         }
         let engine = Error::Storage("a page is damaged".to_owned());
         assert_eq!(decode_error(encode_error(&engine)), engine);
+        let of_tomorrow =
+            pb::RemoteError { code: 13, message: "etcdserver: no such thing yet".to_owned() };
+        assert_eq!(decode_error(of_tomorrow), Error::Timeout, "nobody knows whether it was done");
     }
 
     #[test]

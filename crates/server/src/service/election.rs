@@ -34,22 +34,28 @@ pub(crate) async fn campaign<B: Backend>(
     let place = session::enter(door, &request.name, lease, request.value.clone()).await?;
     let leader =
         LeaderKey { name: request.name.clone(), key: place.key, rev: place.revision, lease };
-    let mut header = place.header;
-    if place.value != request.value {
-        // A candidate of before with something new to say.
-        header = say(door, &leader, request.value).await?;
+    // A candidate of before may have something new to say.
+    let news = (place.value != request.value).then_some(request.value);
+    if news.is_none() && place.behind.is_none() {
+        return Ok(CampaignResponse { header: place.header, leader: Some(leader) });
     }
-    if place.behind.is_some() {
-        let (working, undoing) = (Rc::clone(door), Rc::clone(door));
-        let (name, withdrawn) = (request.name, leader.clone());
-        let work = async move { session::turn(&working, &name, withdrawn.rev).await };
-        let withdrawn = leader.clone();
-        let undo = move || {
-            let (door, leader) = (Rc::clone(&undoing), withdrawn.clone());
-            async move { give_up(&door, &leader).await.map(|_| ()) }
-        };
-        session::or_undo(work, undo).await?;
-    }
+    let (working, candidate) = (Rc::clone(door), leader.clone());
+    let work = async move {
+        let mut header = place.header;
+        if let Some(value) = news {
+            header = say(&working, &candidate, value).await?;
+        }
+        if place.behind.is_some() {
+            session::turn(&working, &request.name, candidate.rev).await?;
+        }
+        Ok(header)
+    };
+    let (undoing, withdrawn) = (Rc::clone(door), leader.clone());
+    let undo = move || {
+        let (door, leader) = (Rc::clone(&undoing), withdrawn.clone());
+        async move { give_up(&door, &leader).await.map(|_| ()) }
+    };
+    let header = session::or_undo(work, undo).await?;
     Ok(CampaignResponse { header, leader: Some(leader) })
 }
 

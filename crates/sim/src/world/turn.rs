@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use node::core::{Effects, Fatal, Frames, Input, SnapshotOut, snapshot_message};
+use node::core::{Effects, Fatal, FrameOut, Frames, Input, SnapshotOut, snapshot_message};
 use raft::{Membership, SnapshotOutcome};
 use store::NodeId;
 
@@ -337,7 +337,7 @@ impl World {
     /// Gives frames to the network.
     pub(super) fn send(&mut self, from: NodeId, frames: Frames) -> Result<(), Fault> {
         let version = self.hosts[&from].version;
-        for (to, frame) in frames {
+        for FrameOut { to, bytes: frame, .. } in frames {
             let frame = match version {
                 Version::Older => node::versions::older(frame),
                 Version::Ours => frame,

@@ -13,7 +13,7 @@ const IDLE_RANGES: u64 = 60;
 /// Whose disk hangs, and what it is to write: each with what is to be sent then.
 struct Hung {
     node: u64,
-    writes: Vec<(WriteId, Vec<(NodeId, Bytes)>)>,
+    writes: Vec<(WriteId, crate::core::Frames)>,
 }
 
 impl Hung {
@@ -75,7 +75,7 @@ impl Table {
         let node = hung.node;
         let effects = self.cores.get_mut(&node).unwrap().flush(self.now).unwrap();
         self.replies.extend(effects.replies.into_iter().map(|(token, reply)| (token.0, reply)));
-        self.frames.extend(effects.send.into_iter().map(|(to, frame)| (node, to.0, frame)));
+        self.frames.extend(effects.send.into_iter().map(|out| (node, out.to.0, out.bytes)));
         hung.writes.extend(effects.writes.into_iter().map(|write| (write.id, write.then)));
     }
 
@@ -83,7 +83,7 @@ impl Table {
     fn recover(&mut self, hung: Hung) {
         let Hung { node, writes } = hung;
         for (id, then) in writes {
-            self.frames.extend(then.into_iter().map(|(to, frame)| (node, to.0, frame)));
+            self.frames.extend(then.into_iter().map(|out| (node, out.to.0, out.bytes)));
             self.step(node, Input::LogWritten(id));
         }
         self.flush(node);

@@ -70,9 +70,9 @@ impl Table {
                 log.unwrap().0.append(&[append]).unwrap();
             }
             written = Some(write.id);
-            self.frames.extend(write.then.into_iter().map(|(to, frame)| (node, to.0, frame)));
+            self.frames.extend(write.then.into_iter().map(|out| (node, out.to.0, out.bytes)));
         }
-        self.frames.extend(effects.send.into_iter().map(|(to, frame)| (node, to.0, frame)));
+        self.frames.extend(effects.send.into_iter().map(|out| (node, out.to.0, out.bytes)));
         if let Some(id) = written {
             self.does(node, Input::LogWritten(id));
         }
