@@ -50,7 +50,7 @@ const RULES: &[Rule] = &[
         "highest-ballot",
         "The value proposed is that of the highest-numbered proposal among the promises, if there is one.",
     ),
-    Rule::promise("ends-when-calm", "Once all is calm, who proposes learns what is chosen."),
+    Rule::eventual("ends-when-calm", "Once all is calm, who proposes learns what is chosen."),
 ];
 
 const VARIANTS: &[Variant] = &[

@@ -133,7 +133,7 @@ const RULES: &[Rule] = &[
     ),
     Rule::promise("fresh-reads", "A read sees all that was committed when it was asked for."),
     Rule::mechanism("no-evidence", "No replica stops because it saw that safety is broken."),
-    Rule::promise(
+    Rule::eventual(
         "ends-when-calm",
         "Once all is calm there is a leader, and all apply what is committed.",
     ),
