@@ -11,7 +11,7 @@ use super::observer::Raft;
 use super::words::{self, entry, in_full};
 use crate::process::{Effect, Input, NodeId, RequestId};
 use crate::protocol::{Seen, Verdict};
-use crate::words::names;
+use crate::words::{listed, names};
 
 /// What was ever seen.
 #[derive(Debug, Default)]
@@ -257,7 +257,8 @@ impl Memory {
         let counted = known.led.as_ref().is_some_and(|(led, _)| *led == raft.term());
         verdict.require("commit-own-term", !counted || term == raft.term(), || {
             let led = raft.term();
-            format!("{id} leads term {led} and commits entry {commit} by counting, which is of term {term}")
+            let at = entry(at);
+            format!("{id} leads term {led} and commits {at} by counting who has it")
         });
         let holds = |place: &usize| holds(&seen.nodes[*place].disk, at);
         let holders: BTreeSet<ReplicaId> =
@@ -271,9 +272,10 @@ impl Memory {
         verdict.require("commit-is-backed", backed, || {
             let voters = words::voters(raft.membership());
             let holders = names(holders.iter().map(|&id| node(id)));
+            let at = entry(at);
             format!(
-                "{id} takes {} for committed; the voters are {voters}, and who has it on disk is {holders}",
-                entry(at)
+                "{id} takes {at} for committed, which is on the disk of {holders}; the voters are \
+                 {voters}"
             )
         });
     }
@@ -298,7 +300,11 @@ fn one_change(seen: &Seen<'_, Raft>, raft: &Core, id: NodeId, verdict: &mut Verd
     let change = |(_, entry): &(&LogIndex, &Entry)| matches!(entry.payload, Payload::Membership(_));
     let changes: Vec<String> = after.filter(change).map(|(index, _)| index.to_string()).collect();
     verdict.require("one-change", changes.len() <= 1, || {
-        format!("{id} has changes of membership in the entries {}, none of which it knows to be committed", changes.join(" and "))
+        let entries = listed(changes).unwrap_or_default();
+        format!(
+            "{id} has changes of membership in the entries {entries}, and knows none of them to be \
+             committed"
+        )
     });
 }
 

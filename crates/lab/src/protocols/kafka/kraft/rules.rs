@@ -55,7 +55,7 @@ impl Memory {
                     let first = *self.applied.entry(*offset).or_insert(*record);
                     verdict.require("state-machine-safety", first == *record, || {
                         let (this, first) = (record.at(*offset), first.at(*offset));
-                        format!("{id} applies {this}, and {first} has been applied")
+                        format!("{id} applies {this}, and {first} has been applied before")
                     });
                 }
                 Effect::Reply { output: Output::Acknowledged { offset, record }, .. } => {
