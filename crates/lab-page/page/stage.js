@@ -122,6 +122,11 @@ export class Stage {
       }),
       ...(recording.events.some((event) => event.cut?.length) ? CUTS.map(cutItem) : []),
     );
+    if (recording.messages.some((message) => message.lie)) {
+      const item = document.createElement("li");
+      item.textContent = "\u2715 a lie";
+      this.legend.append(item);
+    }
     if (this.buttons.length !== count) {
       this.buttons = Array.from({ length: count }, (_, node) => this.button(node));
       this.nodesBox.replaceChildren(...this.buttons);
@@ -299,11 +304,26 @@ export class Stage {
         context.lineWidth = 2;
         context.stroke();
       } else context.fill();
+      if (message.lie) this.strike(x, y);
       // Near its ends several say the same in one place.
       if (few) spoken.push({ x, y, text: part > 0.12 && part < 0.9 ? message.text : "" });
     }
     context.globalAlpha = 1;
     return spoken;
+  }
+
+  // Struck through: a traitor says it in the place of something else.
+  strike(x, y) {
+    const context = this.context;
+    const reach = DOT_RADIUS + 4;
+    context.beginPath();
+    context.moveTo(x - reach, y - reach);
+    context.lineTo(x + reach, y + reach);
+    context.moveTo(x - reach, y + reach);
+    context.lineTo(x + reach, y - reach);
+    context.strokeStyle = this.colors.bad;
+    context.lineWidth = 2;
+    context.stroke();
   }
 
   // What messages say, beside them: towards the middle if there is room, elsewhere if not, or not at all.

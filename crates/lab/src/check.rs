@@ -3,7 +3,9 @@
 //! [`check`] ends with the first rule that breaks, whichever it is: that is how a protocol is held to its rules.
 //! [`search`] is for whoever wants to see what a mistake does. A rule of the mechanism mostly says the mistake over
 //! again; so it goes on, with the same run and with other seeds, until a promise breaks
-//! ([`RuleKind::Promise`]), and falls back to the mechanism's if none does within its budget.
+//! ([`RuleKind::Promise`]), and falls back to the mechanism's if none does within its budget. Likewise, that nobody leads
+//! in the end is mostly the least of what a mistake does: if the first promise to break is one that something happens in
+//! the end ([`crate::protocol::Rule::eventual`]), it looks a little further for one that nothing bad does.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,10 @@ use crate::protocol::{About, Broken, RuleKind, Setup};
 pub const BEYOND_SEEDS_MAX: u64 = 10_000;
 /// ...and events in them, whichever comes first.
 pub const BEYOND_EVENTS_MAX: u64 = 10_000_000;
+/// Seeds that [`search`] goes on for, after the first that breaks only what is promised to happen in the end...
+pub const WORSE_SEEDS_MAX: u64 = 500;
+/// ...and events in them, whichever comes first.
+pub const WORSE_EVENTS_MAX: u64 = 1_000_000;
 
 /// What came of many seeds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +54,17 @@ pub struct Beyond {
     /// In which seed.
     pub seed: u64,
     /// How many seeds were run for what comes of it, that one included.
+    pub seeds: u64,
+    /// Events in them.
+    pub events: u64,
+}
+
+/// How a search goes on, after a seed broke a promise that something happens in the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worse {
+    /// What it has found, if there is nothing worse.
+    pub found: Found,
+    /// How many seeds were run since.
     pub seeds: u64,
     /// Events in them.
     pub events: u64,
@@ -110,6 +127,9 @@ pub struct Search {
     /// The rule of the mechanism that broke, and how long it has gone on since.
     #[serde(default)]
     pub beyond: Option<Beyond>,
+    /// The promise that something happens in the end that broke, and how long it has gone on since.
+    #[serde(default)]
+    pub worse: Option<Worse>,
     /// There is nothing more to look at.
     #[serde(default)]
     pub over: bool,
@@ -119,7 +139,7 @@ impl Search {
     /// One that has not begun.
     #[must_use]
     pub fn new(setup: Setup, seeds: u64) -> Self {
-        Self { setup, seeds, report: Report::default(), beyond: None, over: false }
+        Self { setup, seeds, report: Report::default(), beyond: None, worse: None, over: false }
     }
 
     /// Goes on for so many seeds at most.
@@ -151,6 +171,10 @@ impl Search {
                 beyond.seeds += 1;
                 beyond.events += outcome.events;
             }
+            if let Some(worse) = &mut self.worse {
+                worse.seeds += 1;
+                worse.events += outcome.events;
+            }
             let wanted =
                 |broken: &Broken| named || about.kind_of(&broken.rule) == Some(RuleKind::Promise);
             if let Some(broken) = outcome.broken.filter(wanted) {
@@ -158,26 +182,36 @@ impl Search {
                     // Whatever is changed in it, it goes on to what it was found for.
                     run.setup.watched = [broken.rule.clone()].into();
                 }
+                let worst = named || about.is_safety(&broken.rule);
                 let (events, beyond) = (outcome.events, self.beyond.clone());
-                self.report.found = Some(Found { run, broken, events, beyond });
-                self.over = true;
-                return Ok(());
+                let found = Found { run, broken, events, beyond };
+                if worst {
+                    self.report.found = Some(found);
+                    self.over = true;
+                    return Ok(());
+                }
+                self.worse.get_or_insert(Worse { found, seeds: 0, events: 0 });
             }
         }
         Ok(())
     }
 
     fn is_enough(&self) -> bool {
+        if let Some(worse) = &self.worse {
+            return worse.seeds >= WORSE_SEEDS_MAX || worse.events >= WORSE_EVENTS_MAX;
+        }
         match &self.beyond {
             Some(beyond) => beyond.seeds >= BEYOND_SEEDS_MAX || beyond.events >= BEYOND_EVENTS_MAX,
             None => self.report.seeds >= self.seeds,
         }
     }
 
-    /// Nothing came of it: the seed of the mechanism's rule once more, up to that.
+    /// Nothing worse came of it: what was found; or the seed of the mechanism's rule once more, up to that.
     fn fall_back(&mut self, subject: &dyn Subject) -> Result<(), RunError> {
         self.over = true;
-        if let Some(beyond) = &self.beyond {
+        if let Some(worse) = self.worse.take() {
+            self.report.found = Some(worse.found);
+        } else if let Some(beyond) = &self.beyond {
             let again = check(subject, &Setup { seed: beyond.seed, ..self.setup.clone() }, 1)?;
             let beyond = Some(beyond.clone());
             self.report.found = again.found.map(|found| Found { beyond, ..found });

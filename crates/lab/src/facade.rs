@@ -306,7 +306,8 @@ impl<P: Protocol> Subject for Of<P> {
             }
         };
         let mut all_broken = world.all_broken().to_vec();
-        all_broken.extend(tripped.clone().map(|broken| BrokenAt { event: world.events(), broken }));
+        let tripped_at = |broken| BrokenAt { event: world.events(), broken, kind: None };
+        all_broken.extend(tripped.clone().map(tripped_at));
         Ok(Outcome {
             events: world.events(),
             at_us: world.now_us(),

@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 
 use crate::trace::{Event, Message, Trace};
 
-/// Marks the idle events.
-pub(crate) fn mark(trace: &mut Trace) {
+/// Marks the idle events; `broke` are those in which a rule broke, and something came of them.
+pub(crate) fn mark(trace: &mut Trace, broke: &BTreeSet<u64>) {
     let mut said: BTreeSet<(usize, usize, &str)> = BTreeSet::new();
     let repeated = trace.messages.iter().map(|it| !said.insert((it.from.0, it.to.0, &it.text)));
     let mut idle: Vec<bool> = repeated.collect();
@@ -34,11 +34,12 @@ pub(crate) fn mark(trace: &mut Trace) {
         for (message, idle) in trace.messages.iter().zip(&mut idle) {
             *idle |= message.end.is_none();
         }
-        for event in trace.events.iter_mut().rev() {
+        for (number, event) in trace.events.iter_mut().enumerate().rev() {
             let of = |id: &u64| usize::try_from(*id).ok().and_then(|id| idle.get(id).copied());
             let in_vain = |id: &u64| of(id).unwrap_or(true);
             event.idle =
                 is_quiet(event) && event.sent.iter().all(in_vain) && event.lost.iter().all(in_vain);
+            event.idle &= !broke.contains(&(number as u64));
             if let Some(place) = event.message.and_then(|id| usize::try_from(id).ok())
                 && let Some(idle) = idle.get_mut(place)
             {

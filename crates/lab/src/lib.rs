@@ -57,3 +57,4 @@ pub mod tax;
 pub mod tour;
 pub mod trace;
 pub mod view;
+mod words;

@@ -140,6 +140,11 @@ pub trait Process: Debug {
     /// What a timer is for, in the protocol's words: `election timeout`.
     fn timer(timer: &Self::Timer) -> String;
 
+    /// What it has come to, as a sentence of which it is the subject.
+    fn decides(output: &Self::Output) -> String {
+        format!("decides {output}")
+    }
+
     /// What sort of message it is, for counting.
     fn kind(message: &Self::Message) -> &'static str;
 }

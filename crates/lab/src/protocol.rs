@@ -127,6 +127,9 @@ pub struct Rule {
     pub says: &'static str,
     /// Whether it says how the protocol works, or what is promised.
     pub kind: RuleKind,
+    /// Whether it says that something good happens in the end (liveness), and not that nothing bad ever does (safety).
+    /// Where both break, the second is the worse.
+    pub eventual: bool,
 }
 
 /// What sort of property a rule is. Where both sorts break, a reader wants to see the second: the first only says
@@ -146,13 +149,29 @@ impl Rule {
     /// A property of how the protocol works.
     #[must_use]
     pub const fn mechanism(name: &'static str, says: &'static str) -> Self {
-        Self { name, says, kind: RuleKind::Mechanism }
+        Self { name, says, kind: RuleKind::Mechanism, eventual: false }
     }
 
     /// A property that is promised to whoever uses the protocol.
     #[must_use]
     pub const fn promise(name: &'static str, says: &'static str) -> Self {
-        Self { name, says, kind: RuleKind::Promise }
+        Self { name, says, kind: RuleKind::Promise, eventual: false }
+    }
+
+    /// Something that is promised to happen in the end.
+    #[must_use]
+    pub const fn eventual(name: &'static str, says: &'static str) -> Self {
+        Self { name, says, kind: RuleKind::Promise, eventual: true }
+    }
+
+    /// What is worse to break comes first: a promise that nothing bad happens, one that something good does, a rule
+    /// of the mechanism.
+    fn rank(&self) -> u8 {
+        match (self.kind, self.eventual) {
+            (RuleKind::Promise, false) => 0,
+            (RuleKind::Promise, true) => 1,
+            (RuleKind::Mechanism, _) => 2,
+        }
     }
 }
 
@@ -161,6 +180,18 @@ impl About {
     #[must_use]
     pub fn kind_of(&self, rule: &str) -> Option<RuleKind> {
         self.rules.iter().find(|known| known.name == rule).map(|known| known.kind)
+    }
+
+    /// Whether it is a promise that nothing bad happens.
+    #[must_use]
+    pub fn is_safety(&self, rule: &str) -> bool {
+        self.rules.iter().any(|known| known.name == rule && known.rank() == 0)
+    }
+
+    /// Whether it is a promise that something happens in the end.
+    #[must_use]
+    pub fn is_eventual(&self, rule: &str) -> bool {
+        self.rules.iter().any(|known| known.name == rule && known.eventual)
     }
 
     /// The names of the rules that are promises.
@@ -348,12 +379,13 @@ pub struct Broken {
 }
 
 /// What an observer finds in one event. It goes on checking whatever it finds, so that its own memory stays
-/// whole; the first rule that broke, of those that are watched, is the one that is named.
+/// whole; the first rule that broke, of those that are watched, is the one that is named. Of several that broke in one
+/// event that is the worst: a promise before the mechanism, and what must never happen before what must happen once.
 #[derive(Debug)]
 pub struct Verdict {
     rules: &'static [Rule],
     watched: BTreeSet<String>,
-    broken: Option<Broken>,
+    broken: Option<BrokenAt>,
     /// How many events there were before the one that is checked.
     event: u64,
     /// Where each rule first broke, watched or not.
@@ -367,6 +399,9 @@ pub struct BrokenAt {
     pub event: u64,
     /// The rule, and how it broke.
     pub broken: Broken,
+    /// What kind of rule it is; none if it is [`crate::facade::ASSERTION`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<RuleKind>,
 }
 
 impl Verdict {
@@ -390,15 +425,22 @@ impl Verdict {
         if holds {
             return;
         }
-        assert!(self.rules.iter().any(|known| known.name == rule), "there is no rule {rule}");
-        if self.first.iter().any(|known| known.broken.rule == rule) {
+        let known = |name: &str| self.rules.iter().find(|known| known.name == name);
+        let kind = known(rule).unwrap_or_else(|| panic!("there is no rule {rule}")).kind;
+        if self.first.iter().any(|first| first.broken.rule == rule) {
             return;
         }
         let broken = Broken { rule: rule.to_owned(), what: how() };
-        if self.broken.is_none() && (self.watched.is_empty() || self.watched.contains(rule)) {
-            self.broken = Some(broken.clone());
+        let at = BrokenAt { event: self.event, broken, kind: Some(kind) };
+        let rank = |name: &str| known(name).map(Rule::rank);
+        let worse = self
+            .broken
+            .as_ref()
+            .is_none_or(|named| named.event == self.event && rank(rule) < rank(&named.broken.rule));
+        if worse && (self.watched.is_empty() || self.watched.contains(rule)) {
+            self.broken = Some(at.clone());
         }
-        self.first.push(BrokenAt { event: self.event, broken });
+        self.first.push(at);
     }
 
     /// The event that is checked from now on.
@@ -415,7 +457,7 @@ impl Verdict {
     /// The first watched rule that broke.
     #[must_use]
     pub fn broken(&self) -> Option<&Broken> {
-        self.broken.as_ref()
+        self.broken.as_ref().map(|at| &at.broken)
     }
 }
 

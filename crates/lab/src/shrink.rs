@@ -16,7 +16,7 @@
 use crate::check::Found;
 use crate::facade::{ASSERTION, Outcome, Run, RunError, Subject, Tell};
 use crate::process::NodeId;
-use crate::protocol::{Broken, Setup};
+use crate::protocol::{Broken, BrokenAt, Setup};
 use crate::script::{Act, Script, Weather, What, When};
 
 /// Other seeds that are tried for a shrunk script.
@@ -138,6 +138,12 @@ impl Shrinking<'_> {
         found.events = outcome.events;
         let same = |broken: &Broken| broken.rule == self.best.broken.rule;
         let Some(broken) = outcome.broken.clone().filter(same) else { return false };
+        // Where something worse breaks on the way, it is a counterexample of that.
+        let about = self.subject.about();
+        let worse = |first: &BrokenAt| about.is_safety(&first.broken.rule);
+        if about.is_eventual(&broken.rule) && outcome.all_broken.iter().any(worse) {
+            return false;
+        }
         found.broken = broken;
         let smaller =
             (found_size(&found), first_us(&found)) < (found_size(&self.best), first_us(&self.best));

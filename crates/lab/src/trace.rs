@@ -3,12 +3,12 @@
 //! Events carry what changed; every [`KEYFRAME_EVENTS`] events there is a keyframe with everything, so that
 //! any moment of a long run is a keyframe and fewer than that many changes away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Lost, Occurred, World};
-use crate::process::{Effect, Input, InputOf, NodeId, Process};
+use crate::engine::{Happened, Lost, Occurred, World};
+use crate::process::{Effect, EffectOf, Input, InputOf, NodeId, Process};
 use crate::protocol::Protocol;
 use crate::script::{Conduct, What};
 use crate::view::View;
@@ -47,6 +47,9 @@ pub struct Event {
     /// Messages that left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sent: Vec<u64>,
+    /// What a traitor should have said and kept back: to whom, and what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_back: Vec<(NodeId, String)>,
     /// Messages that were lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<u64>,
@@ -78,6 +81,9 @@ pub struct Message {
     pub kind: String,
     /// What it says.
     pub text: String,
+    /// Whether it is a lie: a traitor says it in the place of something else, or once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lie: bool,
     /// The event it left in.
     pub sent: u64,
     /// When.
@@ -141,6 +147,8 @@ pub struct Recorder {
     frames: Vec<NodeFrame>,
     cut: Vec<(NodeId, NodeId)>,
     flying: BTreeMap<u64, ()>,
+    /// The events in which a rule first broke: whatever else they are, they are told.
+    broke: BTreeSet<u64>,
 }
 
 impl Recorder {
@@ -150,7 +158,8 @@ impl Recorder {
         let nodes = world.nodes().len();
         let frames = NodeId::all(nodes).map(|id| frame(world, id)).collect();
         let trace = Trace { nodes, ..Trace::default() };
-        let mut recorder = Self { trace, frames, cut: Vec::new(), flying: BTreeMap::new() };
+        let (cut, flying, broke) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        let mut recorder = Self { trace, frames, cut, flying, broke };
         recorder.keyframe();
         recorder
     }
@@ -158,7 +167,7 @@ impl Recorder {
     /// The run, as far as it was written down.
     #[must_use]
     pub fn into_trace(mut self) -> Trace {
-        crate::idle::mark(&mut self.trace);
+        crate::idle::mark(&mut self.trace, &self.broke);
         self.trace
     }
 
@@ -173,6 +182,7 @@ impl Recorder {
                     to: message.to,
                     kind: P::Process::kind(message.message).to_owned(),
                     text: message.message.to_string(),
+                    lie: happened.lies.contains(&id),
                     sent: number,
                     sent_us: at_us,
                     end: None,
@@ -203,10 +213,10 @@ impl Recorder {
                 now
             })
         });
+        let text = self.text(happened);
         let cut = matches!(happened.what, Occurred::Act(_)).then(|| cuts(world));
         let cut = cut.filter(|cut| *cut != self.cut);
         self.cut = cut.clone().unwrap_or_else(|| std::mem::take(&mut self.cut));
-        let text = self.text::<P::Process>(&happened.what, happened.input.as_ref(), &happened.lost);
         self.trace.events.push(Event {
             at_us,
             sort: sort(&happened.what).to_owned(),
@@ -214,13 +224,15 @@ impl Recorder {
             message: arrived,
             text,
             sent: happened.sent.clone(),
+            kept_back: happened.kept_back.iter().map(|(to, it)| (*to, it.to_string())).collect(),
             lost: happened.lost.iter().map(|&(id, _)| id).collect(),
             persisted: happened.effects.iter().any(|effect| matches!(effect, Effect::Persist)),
-            said: happened.effects.iter().filter_map(say).collect(),
+            said: happened.effects.iter().filter_map(say::<P::Process>).collect(),
             now,
             cut,
             idle: false,
         });
+        self.broke.extend(world.all_broken().last().map(|last| last.event));
         if (number + 1) % KEYFRAME_EVENTS == 0 {
             self.keyframe();
         }
@@ -234,33 +246,69 @@ impl Recorder {
         });
     }
 
-    /// What happened, in words.
-    fn text<P: Process>(
-        &self,
-        what: &Occurred,
-        input: Option<&InputOf<P>>,
-        lost: &[(u64, Lost)],
-    ) -> String {
-        match (what, input) {
-            (Occurred::Act(what), _) => act(what),
-            (Occurred::Missed, _) => {
-                let message = lost.first().and_then(|&(id, _)| usize::try_from(id).ok());
-                match message.and_then(|id| self.trace.messages.get(id)) {
-                    Some(message) => {
-                        format!("{} from {} does not arrive", message.text, message.from)
-                    }
-                    None => "nobody is there".to_owned(),
-                }
-            }
-            (Occurred::Waits, _) => "something waits until it goes on".to_owned(),
+    /// What happened, in words: of an act the whole sentence, of all else what is said of the process.
+    fn text<P: Protocol>(&self, happened: &Happened<P>) -> String {
+        match (&happened.what, &happened.input) {
+            (Occurred::Act(what), input) => self.act::<P::Process>(what, input.as_ref()),
+            (Occurred::Missed, _) => match happened.lost.first() {
+                Some(&(id, why)) => match self.message(id) {
+                    Some(it) => format!("from {}, lost ({}): {}", it.from, why.says(), words(it)),
+                    None => format!("a message is lost ({})", why.says()),
+                },
+                None => "is asked by a client, and is not there".to_owned(),
+            },
+            (Occurred::Waits, _) => "what reaches it waits until it goes on".to_owned(),
             (_, Some(Input::Start)) => "begins".to_owned(),
             (_, Some(Input::Restart)) => "begins again".to_owned(),
-            (_, Some(Input::Message { from, message })) => format!("{message} from {from}"),
-            (_, Some(Input::Timer(timer))) => format!("timer: {}", P::timer(timer)),
-            (_, Some(Input::Request { id, request })) => format!("{id}: {request}"),
+            (Occurred::Arrived(id), Some(Input::Message { from, message })) => {
+                let words = self.message(*id).map_or_else(|| message.to_string(), words);
+                format!("from {from}: {words}")
+            }
+            (_, Some(Input::Message { from, message })) => format!("from {from}: {message}"),
+            (_, Some(Input::Timer(timer))) => format!("timer: {}", P::Process::timer(timer)),
+            (_, Some(Input::Request { id, request })) => {
+                format!("is asked by a client: {request} (request {id})")
+            }
             (_, None) => String::new(),
         }
     }
+
+    fn message(&self, id: u64) -> Option<&Message> {
+        self.trace.messages.get(usize::try_from(id).ok()?)
+    }
+
+    /// An act, and what is only known in the run: the number of a request, the timer, what the message says.
+    fn act<P: Process>(&self, what: &What, input: Option<&InputOf<P>>) -> String {
+        let is = |node: &NodeId, status| self.frames[node.0].status == status;
+        let message = |id: &u64| match self.message(*id) {
+            Some(it) => format!("{} from {} to {}", words(it), it.from, it.to),
+            None => format!("message {id}"),
+        };
+        let plain = act(what);
+        match (what, input) {
+            (What::Client { .. }, Some(Input::Request { id, .. })) => {
+                format!("{plain} (request {id})")
+            }
+            (What::Client { node, .. }, _) if is(node, Status::Down) => {
+                format!("{plain}; it is not there")
+            }
+            (What::Client { .. }, _) => format!("{plain}; it has to wait"),
+            (What::Expire(_), Some(Input::Timer(timer))) => {
+                format!("{plain}: {}", P::timer(timer))
+            }
+            (What::Expire(_), _) => format!("{plain}; none is running"),
+            (What::Heal, _) if self.cut.is_empty() => format!("{plain}; none was cut"),
+            (What::Deliver(id), _) => format!("{} arrives at once", message(id)),
+            (What::Lose(id), _) => format!("{} is lost", message(id)),
+            (What::Hold(id), _) => format!("{} is held", message(id)),
+            _ => plain,
+        }
+    }
+}
+
+/// What a message says, marked if it is a lie.
+fn words(message: &Message) -> String {
+    if message.lie { format!("[a lie] {}", message.text) } else { message.text.clone() }
 }
 
 fn frame<P: Protocol>(world: &World<P>, id: NodeId) -> NodeFrame {
@@ -292,13 +340,24 @@ fn sort(what: &Occurred) -> &'static str {
     }
 }
 
-fn say<M, T, O: std::fmt::Display>(effect: &Effect<M, T, O>) -> Option<String> {
+fn say<P: Process>(effect: &EffectOf<P>) -> Option<String> {
     match effect {
-        Effect::Decide(output) => Some(format!("decides {output}")),
+        Effect::Decide(output) => Some(P::decides(output)),
         Effect::Reply { id, output } => Some(format!("answers {id}: {output}")),
         Effect::Note(note) => Some(note.clone()),
         _ => None,
     }
+}
+
+/// How far a clock is off, and how fast it runs.
+fn clock(offset_us: i64, drift_ppm: i64) -> String {
+    let to = |by: i64, unit, more, less, right: &str| match by {
+        0 => right.to_owned(),
+        _ => format!("{} {unit} {}", by.unsigned_abs(), if by > 0 { more } else { less }),
+    };
+    let offset = to(offset_us, "us", "ahead", "behind", "right");
+    let drift = to(drift_ppm, "parts in a million", "too fast", "too slow", "as it should");
+    format!("set {offset}, and it runs {drift}")
 }
 
 /// An act in words.
@@ -307,13 +366,16 @@ pub fn act(what: &What) -> String {
     match what {
         What::Client { node, op, args } => {
             let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-            format!("a client asks {node}: {op}({})", args.join(", "))
+            format!("{node} is asked by a client: {op}({})", args.join(", "))
+        }
+        What::Cut { from, to } | What::Mend { from, to } if from == to => {
+            format!("the link of {from} to itself stays: it cannot be cut")
         }
         What::Cut { from, to } => format!("the link {from} -> {to} is cut"),
         What::Mend { from, to } => format!("the link {from} -> {to} is mended"),
         What::Split(some) => {
             let some: Vec<String> = some.iter().map(ToString::to_string).collect();
-            format!("the network splits: {{{}}} and the others", some.join(" "))
+            format!("the network splits: {} on one side, all others on the other", some.join(" "))
         }
         What::Heal => "all links are mended".to_owned(),
         What::Crash(node) => format!("{node} crashes"),
@@ -322,7 +384,7 @@ pub fn act(what: &What) -> String {
         What::Pause(node) => format!("{node} pauses"),
         What::Resume(node) => format!("{node} goes on"),
         What::Clock { node, offset_us, drift_ppm } => {
-            format!("the clock of {node} is {offset_us} us off and runs {drift_ppm} ppm too fast")
+            format!("{node} has its clock {}", clock(*offset_us, *drift_ppm))
         }
         What::Traitor { node, conduct } => match conduct {
             Conduct::Loyal => format!("{node} is loyal again"),
@@ -336,7 +398,7 @@ pub fn act(what: &What) -> String {
             }
         },
         What::Weather(weather) => format!("the weather changes: {weather}"),
-        What::Expire(node) => format!("the next timer of {node} runs out at once"),
+        What::Expire(node) => format!("{node} has its next timer run out at once"),
         What::Deliver(id) => format!("message {id} arrives at once"),
         What::Lose(id) => format!("message {id} is lost"),
         What::Hold(id) => format!("message {id} is held"),

@@ -67,7 +67,8 @@ impl View {
             let cells: Vec<String> = self.log.iter().map(|cell| cell.text.clone()).collect();
             parts.push(format!("[{}]", cells.join(" ")));
         }
-        parts.extend(self.fields.iter().map(|field| format!("{}={}", field.name, field.value)));
+        let fields = self.fields.iter().filter(|field| !field.value.is_empty());
+        parts.extend(fields.map(|field| format!("{} {}", field.name, field.value)));
         parts.extend(self.decided.iter().map(|decided| format!("decided {decided}")));
         parts.join(", ")
     }

@@ -3,6 +3,9 @@
 //! Where a protocol is made for traitors it says itself what they may say ([`Protocol::forge`]). Where it is not, a
 //! traitor does what anybody could do to it: it says nothing, says a thing twice, or says what it has said before, to
 //! whomever it was; and it says what the protocol's `forge` has for it, where there is any.
+//!
+//! A lie is what leaves and is not what the code would have said, or is that once more. What leaves not at all was
+//! kept back. Both are written down ([`super::Happened`]), so that whoever looks can tell.
 
 use std::collections::VecDeque;
 
@@ -81,21 +84,27 @@ impl<P: Protocol> World<P> {
         let made_for = P::ABOUT.bears.traitors != Traitors::None;
         // It knows itself; only where it is the protocol's own business it may lie to itself.
         if from == to && !made_for {
-            return self.post(from, to, message.clone(), depth);
+            return self.post(from, to, message.clone(), depth, false);
         }
         match self.tongue(from).lie() {
-            Some(0) => self.post(from, to, message.clone(), depth),
+            Some(0) => self.post(from, to, message.clone(), depth, false),
             Some(choice) => {
                 let lies = if made_for {
                     self.protocol.forge(from, to, message, choice)
                 } else {
                     self.instead(from, to, message, choice)
                 };
-                for message in lies {
-                    self.post(from, to, message, depth);
+                if lies.is_empty() {
+                    self.note_kept_back(to, message);
+                }
+                let mut told = false;
+                for words in lies {
+                    let truth = words == *message && !told;
+                    told |= truth;
+                    self.post(from, to, words, depth, !truth);
                 }
             }
-            None => {}
+            None => self.note_kept_back(to, message),
         }
         if !made_for {
             self.tongue(from).remember(message);
@@ -106,6 +115,14 @@ impl<P: Protocol> World<P> {
     #[must_use]
     pub fn lies(&self, node: NodeId) -> bool {
         !self.bodies[node.0].tongue.is_loyal()
+    }
+
+    fn note_kept_back(&mut self, to: NodeId, message: &Message<P>) {
+        if self.telling
+            && let Some(happened) = &mut self.happened
+        {
+            happened.kept_back.push((to, message.clone()));
+        }
     }
 
     fn tongue(&mut self, node: NodeId) -> &mut Tongue<P> {

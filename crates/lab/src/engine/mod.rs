@@ -88,6 +88,10 @@ pub struct Happened<P: Protocol> {
     pub effects: Vec<EffectOf<P::Process>>,
     /// The numbers of the messages that left.
     pub sent: Vec<u64>,
+    /// Those of them that are lies.
+    pub lies: Vec<u64>,
+    /// What a traitor should have said and did not, and to whom; only written down while telling.
+    pub kept_back: Vec<(NodeId, Message<P>)>,
     /// The numbers of the messages that were lost, and why.
     pub lost: Vec<(u64, Lost)>,
 }
@@ -123,6 +127,19 @@ pub enum Lost {
     Down,
     /// By an act of the script.
     Act,
+}
+
+impl Lost {
+    /// Why, in words.
+    #[must_use]
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Chance => "by chance",
+            Self::Cut => "the link is cut",
+            Self::Down => "nobody is there",
+            Self::Act => "taken away",
+        }
+    }
 }
 
 /// A message on its way, as others see it.
@@ -284,6 +301,8 @@ impl<P: Protocol> World<P> {
             input: None,
             effects: Vec::new(),
             sent: Vec::new(),
+            lies: Vec::new(),
+            kept_back: Vec::new(),
             lost: Vec::new(),
         })
     }

@@ -160,9 +160,16 @@ impl<P: Protocol> World<P> {
         }
     }
 
-    pub(super) fn post(&mut self, from: NodeId, to: NodeId, message: Message<P>, depth: u64) {
+    pub(super) fn post(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        message: Message<P>,
+        depth: u64,
+        lie: bool,
+    ) {
         let id = self.network.number();
-        self.note_sent(id);
+        self.note_sent(id, lie);
         let flying = |message| Flying { from, to, message, depth: depth + 1, arrival: None };
         if from == to {
             self.launch(id, flying(message), self.now_us);
@@ -180,7 +187,7 @@ impl<P: Protocol> World<P> {
         }
         if let Some(again_us) = fate.again_us {
             let copy = self.network.number();
-            self.note_sent(copy);
+            self.note_sent(copy, lie);
             self.tally.duplicated += 1;
             self.launch(copy, flying(message.clone()), again_us);
         }
@@ -220,9 +227,10 @@ impl<P: Protocol> World<P> {
         }
     }
 
-    fn note_sent(&mut self, id: u64) {
+    fn note_sent(&mut self, id: u64, lie: bool) {
         if let Some(happened) = &mut self.happened {
             happened.sent.push(id);
+            happened.lies.extend(lie.then_some(id));
         }
     }
 

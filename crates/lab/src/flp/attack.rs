@@ -111,7 +111,7 @@ fn show<O: Protocol<Process: Subject>>(
         let text = match (step, arrived_text) {
             (Step::Deliver { from, .. }, Some(message)) => {
                 message.end = Some(MessageEnd { event: number, at_us, lost: None });
-                format!("{} from {from}", message.text)
+                format!("from {from}: {}", message.text)
             }
             (Step::Begin { .. }, _) => "begins".to_owned(),
             (Step::Expire { .. }, _) => "a timer runs out".to_owned(),
@@ -127,6 +127,7 @@ fn show<O: Protocol<Process: Subject>>(
                 to,
                 kind: O::Process::kind(message).to_owned(),
                 text: message.to_string(),
+                lie: false,
                 sent: number,
                 sent_us: at_us,
                 end: None,
@@ -142,6 +143,7 @@ fn show<O: Protocol<Process: Subject>>(
             message: arrived,
             text,
             sent,
+            kept_back: vec![],
             lost: vec![],
             persisted: false,
             said: vec![],

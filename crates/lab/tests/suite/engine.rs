@@ -67,8 +67,7 @@ fn a_counterexample_shrinks_and_breaks_the_same_rule() {
     // The first thing is done at once.
     assert!(smallest.run.script.acts.iter().any(|act| act.when == When::Us(0)));
     let outcome = subject.run(&smallest.run, Tell::All).unwrap();
-    let story =
-        story::tell(&outcome.trace.unwrap(), Some(&smallest.broken.to_string()), Tells::Changes);
+    let story = story::of(&outcome, Tells::Changes);
     assert!(story.contains("restarts with its disk"), "{story}");
     assert!(story.ends_with(&format!("BROKEN  {}\n", smallest.broken)), "{story}");
 }

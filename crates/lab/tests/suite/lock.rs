@@ -35,8 +35,7 @@ fn a_paused_holder_is_turned_away_and_begins_again() {
 #[test]
 fn without_fencing_its_write_is_taken_and_an_update_is_lost() {
     let run = lesson("lock", "paused-holder").broken("no-fencing");
-    breaks(&run, "stale-is-refused");
-    let run = run.watching("no-lost-update");
+    breaks(&run.clone().watching("stale-is-refused"), "stale-is-refused");
     breaks(&run, "no-lost-update");
     assert_eq!(1, file(&run).sum, "n3 was told that its 10 are in the file");
 }

@@ -24,4 +24,5 @@ mod support;
 mod tax;
 mod tour;
 mod traitors;
+mod words;
 mod zab;

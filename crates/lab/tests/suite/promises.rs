@@ -62,7 +62,7 @@ fn an_old_term_that_is_counted_loses_a_committed_entry() {
         assert_eq!(Some(&smallest.broken), outcome.broken.as_ref());
         // The live list has the mechanism's rule, too.
         assert!(outcome.all_broken.len() > 1);
-        let story = story::tell(&outcome.trace.unwrap(), None, Tells::Changes);
+        let story = story::of(&outcome, Tells::Changes);
         assert!(smallest.events < 250 && story.lines().count() < 700, "{}", smallest.events);
     }
 }

@@ -33,7 +33,7 @@ fn can_be_read(name: &str) {
         assert_eq!(Some(&smallest.broken), outcome.broken.as_ref());
         let trace = outcome.trace.unwrap();
         let told = trace.events.iter().filter(|event| !event.idle).count();
-        let story = story::tell(&trace, None, Tells::Changes);
+        let story = story::tell(&trace, &[], Tells::Changes);
         println!(
             "| {name} | {} | {} | {} | {} | {} | {told} | {} | {:.1} s |",
             variant.name,

@@ -27,9 +27,8 @@ const DEBUG: &[&str] = &[
 
 fn is_prose(subject: &dyn Subject, run: &Run) {
     let outcome = subject.run(run, Tell::All).unwrap();
-    let broken = outcome.broken.map(|broken| broken.to_string());
+    let story = story::of(&outcome, Tells::Everything);
     let trace = outcome.trace.unwrap();
-    let story = story::tell(&trace, broken.as_deref(), Tells::Everything);
     for line in story.lines() {
         let shown = DEBUG.iter().find(|debug| line.contains(**debug));
         assert_eq!(None, shown, "{}, seed {}: {line}", run.protocol, run.setup.seed);

@@ -6,6 +6,7 @@ use lab::process::NodeId;
 use lab::protocol::{RuleKind, Setup, Traitors};
 use lab::registry::{self, PROTOCOLS};
 use lab::script::{Act, Conduct, End, Script, Weather, What};
+use lab::story::{self, Tells};
 
 fn is_made_for(subject: &dyn Subject) -> bool {
     subject.about().bears.traitors != Traitors::None
@@ -100,11 +101,55 @@ fn a_traitor_lies_by_number_where_nobody_is_prepared_for_one() {
     let trace = outcome.trace.unwrap();
     let to = |node| trace.messages.iter().filter(|it| it.to == NodeId(node)).count();
     assert_eq!([0, 2, 1], [1, 2, 3].map(to), "{:?}", trace.messages);
+    // What differs from what it should have said is marked, and so is what it keeps back.
+    let lies = |node| -> Vec<bool> {
+        trace.messages.iter().filter(|it| it.to == NodeId(node)).map(|it| it.lie).collect()
+    };
+    assert_eq!([vec![], vec![false, true], vec![false]], [1, 2, 3].map(lies));
+    let kept_back: Vec<NodeId> =
+        trace.events.iter().flat_map(|event| &event.kept_back).map(|(to, _)| *to).collect();
+    assert_eq!(vec![NodeId(1)], kept_back);
     // It was a traitor, and is none any more.
     let of_it = trace.events.iter().filter(|event| event.node == Some(NodeId(0)));
     let frames = of_it.filter_map(|event| event.now.as_ref());
     let lied: Vec<(bool, bool)> = frames.map(|frame| (frame.traitor, frame.lies)).collect();
     assert!(lied.contains(&(true, true)) && lied.last() == Some(&(true, false)), "{lied:?}");
+}
+
+/// Whoever looks at a run, as a story, on the page or as JSON, sees which words are lies.
+#[test]
+fn a_lie_is_marked_wherever_it_is_shown() {
+    for &subject in PROTOCOLS {
+        let name = subject.about().name;
+        let mut lies = 0;
+        for seed in 0..20 {
+            let run = with_traitor(subject, seed, Conduct::Lies { per_mille: 600 });
+            let generated = run.script.acts.iter().filter_map(|act| match act.what {
+                What::Traitor { node, .. } => Some(node),
+                _ => None,
+            });
+            let traitors: Vec<NodeId> = generated.collect();
+            let outcome = subject.run(&run, Tell::All).unwrap();
+            let story = story::of(&outcome, Tells::Everything);
+            let trace = outcome.trace.unwrap();
+            let marked: Vec<_> = trace.messages.iter().filter(|message| message.lie).collect();
+            let loyal = marked.iter().find(|message| !traitors.contains(&message.from));
+            assert_eq!(None, loyal, "{name} {seed}");
+            let kept_back = trace.events.iter().any(|event| !event.kept_back.is_empty());
+            assert_eq!(!marked.is_empty() || kept_back, story.contains("[a lie]"), "{name} {seed}");
+            let json = serde_json::to_string(&trace).unwrap();
+            assert_eq!(marked.len(), json.matches("\"lie\":true").count());
+            assert_eq!(trace, serde_json::from_str(&json).unwrap());
+            lies += marked.len();
+        }
+        assert!(lies > 0, "{name}");
+        // Nobody lies where nobody is a traitor.
+        let run = subject.generate(&Setup { seed: 1, ..Setup::default() }).unwrap();
+        if !run.script.acts.iter().any(|act| matches!(act.what, What::Traitor { .. })) {
+            let trace = subject.run(&run, Tell::All).unwrap().trace.unwrap();
+            assert!(trace.messages.iter().all(|message| !message.lie), "{name}");
+        }
+    }
 }
 
 /// The same lies in the same run, byte for byte.

@@ -95,10 +95,7 @@ impl GeneralsArgs {
             report.seeds
         ))?;
         let outcome = subject.run(&smallest.run, Tell::All).map_err(bad)?;
-        put(&outcome
-            .trace
-            .map(|t| story::tell(&t, broken.as_deref(), Tells::Changes))
-            .unwrap_or_default())?;
+        put(&story::of(&outcome, Tells::Changes))?;
         ended()
     }
 }

@@ -137,11 +137,8 @@ fn lesson(subject: &dyn Subject, name: &str, setup: Setup) -> Result<Run> {
 }
 
 fn tell(outcome: &Outcome, tells: Tells) -> Result<()> {
-    let broken = outcome.broken.as_ref().map(ToString::to_string);
-    if let Some(trace) = &outcome.trace {
-        put(&story::tell(trace, broken.as_deref(), tells))?;
-    }
-    let verdict = broken.map_or_else(|| "every rule holds".to_owned(), |_| "BROKEN".to_owned());
+    put(&story::of(outcome, tells))?;
+    let verdict = if outcome.broken.is_some() { "BROKEN" } else { "every rule holds" };
     put(&format!(
         "{} events, {} messages, {} ms, digest {}: {verdict}\n",
         outcome.events,
@@ -289,7 +286,7 @@ impl FlpArgs {
             return json_line(&attack);
         }
         if self.story {
-            put(&story::tell(&attack.trace, None, Tells::Everything))?;
+            put(&story::tell(&attack.trace, &[], Tells::Everything))?;
         }
         let text = match (&attack.ending, &attack.verified) {
             (Ending::Undecided, Some(verified)) => format!(

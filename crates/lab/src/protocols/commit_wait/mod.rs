@@ -20,6 +20,7 @@ use crate::protocol::{
 use crate::script::{Act, End, Script, Weather, What, When};
 use crate::swarm;
 use crate::view::{Cell, CellState, View};
+use crate::words::count;
 use process::Settings;
 
 /// The observer of a run of commit wait.
@@ -42,7 +43,7 @@ const RULES: &[Rule] = &[
         "A transaction's timestamp is no lower than the true time at which its request came.",
     ),
     Rule::mechanism("commit-wait", "No client is told before true time has passed the timestamp."),
-    Rule::promise("ends-when-calm", "Once all is calm, every leader has answered its clients."),
+    Rule::eventual("ends-when-calm", "Once all is calm, every leader has answered its clients."),
 ];
 
 const VARIANTS: &[Variant] = &[
@@ -112,7 +113,10 @@ impl Protocol for CommitWait {
             for (_, _, message) in seen.sent() {
                 if let Message::Accept { stamp, .. } = message {
                     verdict.require("start", stamp.0 >= seen.now, || {
-                        format!("{id} came at {} and is stamped {stamp}", Stamp(seen.now))
+                        let now = Stamp(seen.now);
+                        format!(
+                            "request {id} comes at {now} and gets the earlier timestamp {stamp}"
+                        )
                     });
                 }
             }
@@ -120,11 +124,18 @@ impl Protocol for CommitWait {
         for effect in step.effects {
             let Effect::Reply { id, output: Committed(stamp) } = effect else { continue };
             verdict.require("commit-wait", seen.now > stamp.0, || {
-                format!("{id} is told {stamp} at {}", Stamp(seen.now))
+                let now = Stamp(seen.now);
+                format!(
+                    "at {now} a client is told that its request {id} is committed at {stamp}, which \
+                     has not passed yet"
+                )
             });
             let before = self.begun.get(id).copied().unwrap_or_default();
             verdict.require("external-consistency", *stamp > before, || {
-                format!("{id} is committed at {stamp}; before it began {before} had been told")
+                format!(
+                    "request {id} is committed at {stamp}, and before it began a client had been \
+                     told of a commit at {before}"
+                )
             });
             self.told = self.told.max(*stamp);
         }
@@ -133,7 +144,10 @@ impl Protocol for CommitWait {
     fn at_end(&mut self, seen: &Seen<'_, Self>, verdict: &mut Verdict) {
         for (place, node) in seen.nodes.iter().enumerate() {
             let waits = node.process.as_ref().map_or(0, Replica::waits);
-            verdict.require("ends-when-calm", waits == 0, || format!("n{place} has {waits} left"));
+            verdict.require("ends-when-calm", waits == 0, || {
+                let clients = count(waits, "client", "clients");
+                format!("n{place} still owes an answer to {clients}")
+            });
         }
     }
 

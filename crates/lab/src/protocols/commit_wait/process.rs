@@ -162,8 +162,9 @@ impl Replica {
     pub(super) fn view(&self) -> View {
         let state = |(number, pending): (&u64, &Pending)| {
             let (have, of) = (pending.accepted.len(), self.settings.n);
-            let wait = if pending.passed { "passed" } else { "waits" };
-            format!("{number}: {have} of {of}, {wait}")
+            let wait =
+                if pending.passed { "its time has passed" } else { "its time has not passed" };
+            format!("transaction {number}: {have} of {of} have it, {wait}")
         };
         let waits: Vec<String> = self.pending.iter().map(state).collect();
         let role = if waits.is_empty() { String::new() } else { waits.join("; ") };

@@ -63,7 +63,7 @@ const RULES: &[Rule] = &[
         "ic2",
         "If the commanding general is loyal, then every loyal lieutenant obeys the order he sends.",
     ),
-    Rule::promise("all-decide", "Every loyal lieutenant decides."),
+    Rule::eventual("all-decide", "Every loyal lieutenant decides."),
 ];
 
 const OPERATIONS: &[Operation] = &[Operation {

@@ -12,6 +12,7 @@ use crate::protocol::{About, Lesson, Nodes, Protocol, Seen, Setup, Variant, Verd
 use crate::script::{Act, Conduct, End, Script, Weather, What};
 use crate::swarm;
 use crate::view::View;
+use crate::words::count;
 
 /// Who said it to whom, from the commander on: the last one said it to the receiver.
 pub type Path = Vec<NodeId>;
@@ -249,7 +250,11 @@ impl Protocol for Oral {
         let view = View { decided, ..view };
         match general.heard.get(&vec![COMMANDER]) {
             Some(order) => {
-                view.with("heard", format!("{order} and {} more", general.heard.len() - 1))
+                let more = match general.heard.len() - 1 {
+                    0 => String::new(),
+                    more => format!(", and {}", count(more, "word of others", "words of others")),
+                };
+                view.with("heard", format!("{order}{more}"))
             }
             None => view,
         }

@@ -60,7 +60,9 @@ fn seal(signer: NodeId, order: Order, before: &[Signature]) -> u64 {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.order)?;
-        self.signatures.iter().try_for_each(|signature| write!(f, " : {}", signature.signer))?;
+        let signed = if self.signatures.is_empty() { "" } else { ", signed by" };
+        f.write_str(signed)?;
+        self.signatures.iter().try_for_each(|signature| write!(f, " {}", signature.signer))?;
         if self.is_proper() { Ok(()) } else { write!(f, " (forged)") }
     }
 }

@@ -44,7 +44,7 @@ const RULES: &[Rule] = &[
         "lost-only-in-failover",
         "An acknowledged write is lost only if its slot has changed hands since.",
     ),
-    Rule::promise("agree-when-calm", "Once all is calm, all agree who serves which slots."),
+    Rule::eventual("agree-when-calm", "Once all is calm, all agree who serves which slots."),
 ];
 
 const VARIANTS: &[Variant] = &[

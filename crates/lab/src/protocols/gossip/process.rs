@@ -107,17 +107,19 @@ impl fmt::Display for Message {
         match self {
             Self::Ping(gossip) => {
                 let owners: Vec<String> = gossip.owners.iter().map(ToString::to_string).collect();
-                write!(f, "Ping epoch {}, {}", gossip.epoch, owners.join(" "))?;
+                write!(f, "Ping, epoch {}, masters {}", gossip.epoch, owners.join(" "))?;
                 let pfail: Vec<String> = gossip.pfail.iter().map(ToString::to_string).collect();
                 if pfail.is_empty() { Ok(()) } else { write!(f, ", PFAIL {}", pfail.join(" ")) }
             }
             Self::Fail(node) => write!(f, "FAIL {node}"),
-            Self::AuthRequest { epoch, failed } => write!(f, "AuthRequest {epoch} for {failed}"),
-            Self::AuthAck(epoch) => write!(f, "AuthAck {epoch}"),
-            Self::Replicate { offset, key } => write!(f, "Replicate {offset}: {key}"),
+            Self::AuthRequest { epoch, failed } => {
+                write!(f, "AuthRequest, epoch {epoch}: {failed} has failed")
+            }
+            Self::AuthAck(epoch) => write!(f, "AuthAck, epoch {epoch}"),
+            Self::Replicate { offset, key } => write!(f, "Replicate, write {offset}: key {key}"),
             Self::Sync => write!(f, "Sync"),
-            Self::Full { offset, .. } => write!(f, "Full up to {offset}"),
-            Self::Forward { key, .. } => write!(f, "Forward {key}"),
+            Self::Full { offset, .. } => write!(f, "Full copy, up to write {offset}"),
+            Self::Forward { key, .. } => write!(f, "Forward: set key {key}"),
         }
     }
 }
@@ -152,7 +154,7 @@ pub struct Stored {
 
 impl fmt::Display for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is set", self.key)
+        write!(f, "key {} is set", self.key)
     }
 }
 

@@ -1,11 +1,13 @@
 //! The rules, checked from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::Gossiping;
 use super::process::{Disk, Message, Owner, SHARES, Settings, Share, Stored};
-use crate::process::{Effect, Input, NodeId};
+use crate::process::{Effect, Input, NodeId, RequestId};
 use crate::protocol::{Seen, Verdict};
+use crate::words::{count, listed};
 
 /// What was ever seen.
 #[derive(Debug, Default)]
@@ -16,8 +18,31 @@ pub(super) struct Memory {
     counted: BTreeMap<(u64, NodeId), BTreeSet<NodeId>>,
     /// Who has claimed each share under each configuration epoch.
     claims: BTreeMap<(Share, u64), NodeId>,
-    /// What clients were told, and under which configuration epoch.
-    stored: BTreeMap<u64, u64>,
+    /// What clients were told, by its key.
+    stored: BTreeMap<u64, Told>,
+}
+
+/// What a client was told: that a key is set.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// Under which configuration epoch its slot was served.
+    epoch: u64,
+    by: NodeId,
+    request: RequestId,
+    at: Duration,
+}
+
+impl Told {
+    /// What was promised, when, and what has come of it.
+    fn is_lost(self, key: u64, owner: NodeId) -> String {
+        let Self { epoch, by, request, at } = self;
+        let ms = at.as_secs_f64() * 1e3;
+        format!(
+            "at {ms:.3} ms {by} told a client that key {key} is set (request {request}); its slots \
+             have not changed hands since, {owner} serves them under configuration epoch {epoch} as \
+             then, and has not got key {key} on its disk: only a failover may lose a write"
+        )
+    }
 }
 
 impl Memory {
@@ -30,7 +55,9 @@ impl Memory {
             if let Message::AuthAck(epoch) = message {
                 let first = *self.votes.entry((*epoch, from)).or_insert(to);
                 verdict.require("one-vote-an-epoch", first == to, || {
-                    format!("{from} votes for {to} in epoch {epoch}, and has voted for {first}")
+                    format!(
+                        "{from} votes for {to} in epoch {epoch}, in which it has voted for {first}"
+                    )
                 });
             }
         }
@@ -38,9 +65,12 @@ impl Memory {
             self.claimed(step.node, share, owner, verdict);
         }
         for effect in step.effects {
-            if let Effect::Reply { output: Stored { key, epoch }, .. } = effect {
-                let told = self.stored.entry(*key).or_insert(*epoch);
-                *told = (*told).max(*epoch);
+            if let &Effect::Reply { id, output: Stored { key, epoch } } = effect {
+                let now = Told { epoch, by: step.node, request: id, at: seen.now };
+                let told = self.stored.entry(key).or_insert(now);
+                if epoch > told.epoch {
+                    *told = now;
+                }
             }
         }
         let changed = |effect| matches!(effect, &Effect::Persist | &Effect::Reply { .. });
@@ -56,14 +86,11 @@ impl Memory {
             let newest = seen.nodes.iter().map(|node| node.disk.owners[share.0]).max();
             let Some(newest) = newest else { continue };
             let has = |key: &u64| seen.nodes[newest.node.0].disk.keys.contains(key);
-            let lost = self.stored.iter().find(|&(key, &epoch)| {
-                epoch == newest.epoch && Share::of(*key) == share && !has(key)
+            let lost = self.stored.iter().find(|&(key, told)| {
+                told.epoch == newest.epoch && Share::of(*key) == share && !has(key)
             });
             verdict.require("lost-only-in-failover", lost.is_none(), || {
-                let (key, epoch) = lost.map_or((0, 0), |(&key, &epoch)| (key, epoch));
-                format!(
-                    "key {key} of configuration epoch {epoch} is gone, and {newest} serves it still"
-                )
+                lost.map_or_else(String::new, |(key, told)| told.is_lost(*key, newest.node))
             });
         }
     }
@@ -75,14 +102,16 @@ impl Memory {
         let first = *claim.or_insert(node);
         verdict.require("one-owner-an-epoch", first == node, || {
             format!(
-                "{by} holds {node} for the owner of share {} in {epoch}, which is {first}",
+                "{by} takes {node} for the owner of share {} under configuration epoch {epoch}, under \
+                 which {first} owns it",
                 share.0
             )
         });
         if epoch > 0 && is_new {
             let votes = self.counted.get(&(epoch, node)).map_or(0, BTreeSet::len);
             verdict.require("majority-elects", votes >= Settings::MAJORITY, || {
-                format!("{node} takes over in epoch {epoch} with {votes} votes")
+                let (votes, most) = (count(votes, "vote", "votes"), Settings::MAJORITY);
+                format!("{node} takes over in epoch {epoch} with {votes}, and a majority is {most}")
             });
         }
     }
@@ -94,9 +123,11 @@ impl Memory {
             let Some(newest) = newest else { continue };
             let agree = disks.iter().all(|disk| disk.owners[share.0] == newest);
             verdict.require("agree-when-calm", agree, || {
-                let all: Vec<String> =
-                    disks.iter().map(|disk| disk.owners[share.0].to_string()).collect();
-                format!("share {} is served by {}", share.0, all.join(", "))
+                let says = |(place, disk): (usize, &&Disk)| {
+                    format!("n{place} says {}", disk.owners[share.0].node)
+                };
+                let all = listed(disks.iter().enumerate().map(says).collect()).unwrap_or_default();
+                format!("asked who serves share {}, {all}", share.0)
             });
         }
     }

@@ -55,6 +55,17 @@ impl fmt::Display for Record {
     }
 }
 
+impl Record {
+    /// What it is, and where, in a sentence.
+    pub(super) fn at(&self, offset: u64) -> String {
+        let what = match self.content {
+            Content::Value(value) => format!("v{value}"),
+            Content::LeaderChange => "the leader change".to_owned(),
+        };
+        format!("{what} of epoch {} at offset {offset}", self.epoch)
+    }
+}
+
 /// The last epoch of a log that is not above one asked for, and where it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EpochEnd {

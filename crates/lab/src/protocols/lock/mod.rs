@@ -47,7 +47,7 @@ const RULES: &[Rule] = &[
         "told-is-done",
         "A client that is told that its update is done: it is in the file.",
     ),
-    Rule::promise(
+    Rule::eventual(
         "ends-when-calm",
         "Once all is calm, every update that a client still wants is done.",
     ),

@@ -86,7 +86,7 @@ pub enum Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Acquire(wish) => write!(f, "Acquire {}", wish % 1_000),
+            Self::Acquire(wish) => write!(f, "Acquire, attempt {}", wish % 1_000),
             Self::Granted { token, .. } => write!(f, "Granted {token}"),
             Self::Release(token) => write!(f, "Release {token}"),
             Self::Read(token) => write!(f, "Read {token}"),

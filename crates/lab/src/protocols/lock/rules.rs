@@ -7,6 +7,7 @@ use super::Lock;
 use super::process::{Done, FILE_SERVER, File, Message, SERVICE, Token};
 use crate::process::{Effect, Input, NodeId};
 use crate::protocol::{Seen, Verdict};
+use crate::words::count;
 
 /// Clocks run fast by a quarter at most in generated runs.
 const FAST_BY_ONE_IN: u32 = 4;
@@ -72,7 +73,10 @@ impl Memory {
             if let Effect::Reply { id, output: Done(token) } = effect {
                 let (asked, written) = (self.asked.get(token), self.written.get(token));
                 verdict.require("told-is-done", asked.is_some() && asked == written, || {
-                    format!("{id} is told that it is done under {token}, and something else was")
+                    format!(
+                        "a client is told that its request {id} is done under token {token}, and \
+                         what was asked for under it is not what was written"
+                    )
                 });
             }
         }
@@ -90,15 +94,17 @@ impl Memory {
             return;
         }
         verdict.require("tokens-rise", token > self.granted, || {
-            format!("{token} is granted to {to} after {}", self.granted)
+            format!("token {token} is granted to {to} after token {}", self.granted)
         });
         let runs = self.held.filter(|&(_, holder, since)| {
             let passed = now.saturating_sub(since);
             holder != to && passed + passed / FAST_BY_ONE_IN < self.lease
         });
         verdict.require("one-holder", runs.is_none(), || {
-            let held = runs.map_or_else(String::new, |(held, who, _)| format!("{who} with {held}"));
-            format!("{token} is granted to {to} while the lease of another runs: {held}")
+            let held = runs.map_or_else(String::new, |(held, who, _)| {
+                format!("the lease of {who}, with token {held}, still runs")
+            });
+            format!("token {token} is granted to {to} while {held}")
         });
         self.granted = self.granted.max(token);
         self.held = Some((token, to, now));
@@ -106,7 +112,7 @@ impl Memory {
 
     fn uses(&mut self, token: Token, verdict: &mut Verdict) {
         verdict.require("stale-is-refused", token >= self.used, || {
-            format!("{token} is served after {}", self.used)
+            format!("the file server serves token {token} after token {}", self.used)
         });
         self.used = self.used.max(token);
     }
@@ -122,7 +128,10 @@ impl Memory {
         if let Input::Message { message: Message::Write { base, sum, .. }, .. } = *input {
             verdict.require("no-lost-update", base == self.file.version, || {
                 let now = self.file.version;
-                format!("{token} writes what it computed from version {base} over version {now}")
+                format!(
+                    "what was computed from version {base} is written over version {now}, under \
+                     token {token}"
+                )
             });
             self.written.insert(token, (base, sum));
         }
@@ -134,6 +143,8 @@ impl Memory {
 pub(super) fn at_end(seen: &Seen<'_, Lock>, verdict: &mut Verdict) {
     for (place, node) in seen.nodes.iter().enumerate() {
         let wants = node.process.as_ref().map_or(0, super::Party::wants);
-        verdict.require("ends-when-calm", wants == 0, || format!("n{place} still wants {wants}"));
+        verdict.require("ends-when-calm", wants == 0, || {
+            format!("n{place} still wants {}", count(wants, "update", "updates"))
+        });
     }
 }

@@ -285,8 +285,8 @@ pub enum Output {
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Applied { slot, value } => write!(f, "slot {slot}: {value}"),
-            Self::Installed { next } => write!(f, "a snapshot below slot {next}"),
+            Self::Applied { slot, value } => write!(f, "{value} in slot {slot}"),
+            Self::Installed { next } => write!(f, "a snapshot of all below slot {next}"),
             Self::Written { slot } => write!(f, "written in slot {slot}"),
         }
     }

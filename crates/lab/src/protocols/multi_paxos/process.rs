@@ -76,6 +76,13 @@ impl Process for MultiPaxos {
         name.to_owned()
     }
 
+    fn decides(output: &Output) -> String {
+        match output {
+            Output::Installed { .. } => format!("installs {output}"),
+            _ => format!("applies {output}"),
+        }
+    }
+
     fn kind(message: &Message) -> &'static str {
         message.kind()
     }

@@ -7,6 +7,7 @@ use super::{Multi, Timer};
 use crate::process::{Effect, Input, NodeId, RequestId};
 use crate::protocol::{Seen, Stepped, Verdict};
 use crate::protocols::paxos::Ballot;
+use crate::words::{count, listed};
 
 /// What was ever seen.
 #[derive(Debug)]
@@ -108,10 +109,13 @@ impl Memory {
 
     fn begins(&mut self, step: Stepped<'_, Multi>, ballot: Ballot, verdict: &mut Verdict) {
         let fresh = self.begun.insert(ballot);
-        verdict.require("ballot-once", fresh, || format!("{} begins {ballot} again", step.node));
+        verdict.require("ballot-once", fresh, || {
+            format!("{} begins ballot {ballot} again", step.node)
+        });
         let unheard = matches!(step.input, Input::Timer(Timer::Election));
         verdict.require("one-prepare", unheard, || {
-            format!("{} begins {ballot} though no leader was waited for in vain", step.node)
+            let node = step.node;
+            format!("{node} begins ballot {ballot} though it has not waited for a leader in vain")
         });
     }
 
@@ -119,13 +123,19 @@ impl Memory {
         let Proposal { ballot, value } = proposal;
         let first = *self.proposed.entry(ballot).or_default().entry(slot).or_insert(value);
         verdict.require("ballot-once", first == value, || {
-            format!("{node} proposes {value} in slot {slot} in ballot {ballot}, which had {first}")
+            format!(
+                "{node} proposes {value} in slot {slot} in ballot {ballot}, in which {first} was \
+                 proposed there"
+            )
         });
         let promises = self.promises.get(&ballot).into_iter().flat_map(BTreeMap::values);
         let highest = promises.filter_map(|accepted| accepted.get(&slot)).max();
         verdict.require("highest-ballot", highest.is_none_or(|it| it.value == value), || {
             let highest = show(highest);
-            format!("{node} proposes {proposal} in slot {slot} though it was promised {highest}")
+            format!(
+                "{node} proposes {proposal} in slot {slot} though the promises that it has tell of \
+                 {highest} there"
+            )
         });
     }
 
@@ -135,7 +145,11 @@ impl Memory {
         let open = |slot: &Slot| !proposed.contains_key(slot) && !self.chosen.contains_key(slot);
         let gap = Slot::FIRST.up_to(last).find(open);
         verdict.require("fills-gaps", gap.is_none(), || {
-            format!("{node} proposes in slot {last} in ballot {ballot} and not in {}", show(gap))
+            let gap = show(gap);
+            format!(
+                "{node} proposes in slot {last} in ballot {ballot}, and nothing in slot {gap}, which \
+                 is not chosen"
+            )
         });
     }
 
@@ -144,7 +158,8 @@ impl Memory {
     fn promises(&mut self, step: Stepped<'_, Multi>, ballot: Ballot, verdict: &mut Verdict) {
         let before = self.promised.get(&step.node).copied();
         verdict.require("keeps-promises", before.is_none_or(|it| it <= ballot), || {
-            format!("{} promises {ballot} though it promised {}", step.node, show(before))
+            let (node, before) = (step.node, show(before));
+            format!("{node} promises ballot {ballot} though it has promised ballot {before}")
         });
         self.promised.insert(step.node, before.map_or(ballot, |before| before.max(ballot)));
     }
@@ -166,7 +181,10 @@ impl Memory {
             let told = accepted.get(slot);
             verdict.require("promise-tells-all", told == Some(proposal), || {
                 let told = show(told);
-                format!("{} accepted {proposal} in slot {slot} and tells of {told}", step.node)
+                let node = step.node;
+                format!(
+                    "{node} has accepted {proposal} in slot {slot}, and its promise tells of {told}"
+                )
             });
         }
     }
@@ -175,9 +193,9 @@ impl Memory {
         let ballot = proposal.ballot;
         let promised = self.promised.get(&node).copied();
         verdict.require("keeps-promises", promised.is_none_or(|it| it <= ballot), || {
+            let promised = show(promised);
             format!(
-                "{node} accepts {proposal} in slot {slot} though it promised {}",
-                show(promised)
+                "{node} accepts {proposal} in slot {slot} though it has promised ballot {promised}"
             )
         });
         self.promised.insert(node, promised.map_or(ballot, |promised| promised.max(ballot)));
@@ -200,7 +218,8 @@ impl Memory {
             .require("proposed", wanted, || format!("{value} is chosen, which nobody asked for"));
         let first = *self.chosen.entry(slot).or_insert(value);
         verdict.require("chosen-once", first == value, || {
-            format!("in slot {slot} {first} was chosen, and {proposal} is")
+            let ballot = proposal.ballot;
+            format!("in slot {slot} {first} was chosen, and {value} is, too, in ballot {ballot}")
         });
         while let Some(last) = self.states.last()
             && let Some(&value) = self.chosen.get(&last.next)
@@ -224,10 +243,13 @@ impl Memory {
                 Output::Applied { slot, value } => {
                     let chosen = self.chosen.get(slot);
                     verdict.require("applied-is-chosen", chosen == Some(value), || {
-                        format!("{node} applies {value} in slot {slot}; chosen is {}", show(chosen))
+                        format!(
+                            "{node} applies {value} in slot {slot}, where {} is chosen",
+                            show(chosen)
+                        )
                     });
                     verdict.require("in-order", slot == next, || {
-                        format!("{node} applies slot {slot}, and slot {next} is next")
+                        format!("{node} applies slot {slot}, and slot {next} would be next")
                     });
                     *next = slot.next();
                 }
@@ -244,7 +266,11 @@ impl Memory {
             let chosen = self.chosen.get(slot);
             let holds = matches!(chosen, Some(Value::Write(command)) if command.id == *id);
             verdict.require("acknowledged", holds, || {
-                format!("{id} is told to be written in slot {slot}; chosen is {}", show(chosen))
+                let chosen = show(chosen);
+                format!(
+                    "a client is told that its request {id} is written in slot {slot}, where \
+                     {chosen} is chosen"
+                )
             });
         }
     }
@@ -254,16 +280,24 @@ impl Memory {
         let Some(state) = seen.process(node).map(super::MultiPaxos::state) else { return };
         let ids: BTreeSet<RequestId> = state.written.iter().map(|(_, it)| it.id).collect();
         verdict.require("applied-once", ids.len() == state.written.len(), || {
-            format!("{node} has written something twice {state}")
+            let again = |place: &usize| {
+                let earlier = &state.written[..*place];
+                earlier.iter().any(|(_, it)| it.id == state.written[*place].1.id)
+            };
+            let twice = (0..state.written.len()).find(again).map(|place| state.written[place].1);
+            format!("{node} has written {} twice", show(twice))
         });
         let expected = self.expected(state.next);
         verdict.require("same-prefix", expected.is_none_or(|it| it == state), || {
-            format!("{node} has {state}; chosen is {}", show(expected))
+            format!("{node} {}", expected.map_or_else(String::new, |it| parts(state, it)))
         });
         let applied = self.acknowledged.iter().filter(|&(_, &slot)| slot < state.next);
         for (id, slot) in applied {
             verdict.require("acknowledged", ids.contains(id), || {
-                format!("{node} has applied slot {slot}, and {id}, written there, is lost")
+                format!(
+                    "a client was told that its request {id} is written in slot {slot}, and {node}, \
+                     which has applied that slot, has not got it"
+                )
             });
         }
     }
@@ -274,8 +308,13 @@ impl Memory {
             "snapshot-is-applied",
             self.expected(snapshot.next) == Some(snapshot),
             || {
-                let expected = show(self.expected(snapshot.next));
-                format!("{node} keeps the snapshot {snapshot}; chosen is {expected}")
+                let is = match self.expected(snapshot.next) {
+                    Some(expected) => parts(snapshot, expected),
+                    None => {
+                        format!("has all below slot {}; not all of it is chosen", snapshot.next)
+                    }
+                };
+                format!("the snapshot of {node} {is}")
             },
         );
     }
@@ -294,16 +333,35 @@ impl Memory {
         });
         let next: BTreeSet<Slot> = processes.iter().map(|it| it.state().next).collect();
         verdict.require("ends-when-calm", next.len() == 1, || {
-            let next: Vec<String> = next.iter().map(Slot::to_string).collect();
-            format!("replicas are at slots {}", next.join(", "))
+            let next = next.iter().map(|slot| format!("below slot {slot}")).collect();
+            format!("not all have applied the same: {}", listed(next).unwrap_or_default())
         });
         for (place, process) in processes.iter().enumerate() {
             let waiting = process.waiting();
             verdict.require("ends-when-calm", waiting == 0, || {
-                format!("{waiting} clients of n{place} still wait")
+                format!("n{place} still owes an answer to {}", count(waiting, "client", "clients"))
             });
         }
     }
+}
+
+/// Where a state is another than what comes of the chosen values.
+fn parts(state: &State, expected: &State) -> String {
+    let values = |state: &State| -> Vec<String> {
+        state.written.iter().map(|(_, it)| it.to_string()).collect()
+    };
+    let (has, must) = (values(state), values(expected));
+    let same = has.iter().zip(&must).take_while(|(one, other)| one == other).count();
+    let nth = |values: &[String]| match values.get(same) {
+        Some(value) => format!("{value} as write number {}", same + 1),
+        None => format!("no more than {}", count(same, "write", "writes")),
+    };
+    format!(
+        "has {} of all below slot {}, and the chosen values give {}",
+        nth(&has),
+        state.next,
+        nth(&must)
+    )
 }
 
 fn show(what: Option<impl ToString>) -> String {

@@ -58,7 +58,7 @@ pub(super) const RULES: &[Rule] = &[
         "one-prepare",
         "Phase 1 is for all slots: a ballot is begun only by a replica that waited for a leader in vain.",
     ),
-    Rule::promise(
+    Rule::eventual(
         "ends-when-calm",
         "Once all is calm somebody leads, all apply the same slots, and every client is answered.",
     ),

@@ -50,7 +50,7 @@ const RULES: &[Rule] = &[
         "highest-ballot",
         "The value proposed is that of the highest-numbered proposal among the promises, if there is one.",
     ),
-    Rule::promise("ends-when-calm", "Once all is calm, who proposes learns what is chosen."),
+    Rule::eventual("ends-when-calm", "Once all is calm, who proposes learns what is chosen."),
 ];
 
 const VARIANTS: &[Variant] = &[
@@ -123,7 +123,7 @@ const KNOBS: &[Knob] = &[
     },
     Knob {
         name: "leader",
-        says: "0: everyone proposes. k: only process k - 1 does, and the others hand it their values.",
+        says: "0: everyone proposes. 1: only n0 does, 2: only n1, and so on; the others hand it their values.",
         default: 0,
         min: 0,
         max: 9,

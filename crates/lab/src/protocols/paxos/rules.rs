@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Ballot, Message, Paxos, Proposal, Value};
 use crate::process::{Input, NodeId};
 use crate::protocol::{Seen, Verdict};
+use crate::words::listed;
 
 /// What was ever seen.
 #[derive(Debug)]
@@ -70,8 +71,9 @@ impl Memory {
         }
         if let Some(ballot) = begins {
             let fresh = self.begun.insert(ballot);
-            verdict
-                .require("ballot-once", fresh, || format!("{} begins {ballot} again", step.node));
+            verdict.require("ballot-once", fresh, || {
+                format!("{} begins ballot {ballot} again", step.node)
+            });
         }
         if let Some(proposal) = proposes {
             self.proposes(step.node, proposal, verdict);
@@ -89,7 +91,8 @@ impl Memory {
     fn promises_ballot(&mut self, node: NodeId, ballot: Ballot, verdict: &mut Verdict) {
         let accepted = self.accepted.get(&node).copied();
         verdict.require("accepting-promises", accepted.is_none_or(|it| it <= ballot), || {
-            format!("{node} promises {ballot} though it accepted in {}", show(accepted))
+            let accepted = show(accepted);
+            format!("{node} promises ballot {ballot} though it has accepted in ballot {accepted}")
         });
         let promised = self.promised.entry(node).or_insert(ballot);
         *promised = (*promised).max(ballot);
@@ -99,12 +102,13 @@ impl Memory {
         let Proposal { ballot, value } = proposal;
         let first = *self.values.entry(ballot).or_insert(value);
         verdict.require("ballot-once", first == value, || {
-            format!("{node} proposes {value} in ballot {ballot}, which had {first}")
+            format!("{node} proposes {value} in ballot {ballot}, in which {first} was proposed")
         });
         let promises = self.promises.get(&ballot);
         let highest = promises.into_iter().flat_map(|promises| promises.values().flatten()).max();
         verdict.require("highest-ballot", highest.is_none_or(|it| it.value == value), || {
-            format!("{node} proposes {proposal} though it was promised {}", show(highest.copied()))
+            let highest = show(highest.copied());
+            format!("{node} proposes {proposal} though the promises that it has tell of {highest}")
         });
     }
 
@@ -112,11 +116,13 @@ impl Memory {
         let Proposal { ballot, value } = proposal;
         let promised = self.promised.get(&node).copied();
         verdict.require("keeps-promises", promised.is_none_or(|it| it <= ballot), || {
-            format!("{node} accepts {proposal} though it promised {}", show(promised))
+            let promised = show(promised);
+            format!("{node} accepts {proposal} though it has promised ballot {promised}")
         });
         let before = self.accepted.get(&node).copied();
         verdict.require("accepting-promises", before.is_none_or(|it| it <= ballot), || {
-            format!("{node} accepts {proposal} though it accepted in {}", show(before))
+            let before = show(before);
+            format!("{node} accepts {proposal} though it has accepted in ballot {before}")
         });
         self.accepted.insert(node, before.map_or(ballot, |before| before.max(ballot)));
         let acceptors = self.acceptors.entry(proposal).or_default();
@@ -130,8 +136,8 @@ impl Memory {
         });
         verdict.require("chosen-once", self.chosen.len() == 1, || {
             let chosen: Vec<String> =
-                self.chosen.iter().map(|(value, ballot)| format!("{value} in {ballot}")).collect();
-            format!("chosen: {}", chosen.join(", and "))
+                self.chosen.iter().map(|(value, at)| format!("{value} in ballot {at}")).collect();
+            format!("two values are chosen: {}", listed(chosen).unwrap_or_default())
         });
     }
 }

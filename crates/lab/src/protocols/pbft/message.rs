@@ -22,7 +22,7 @@ impl ViewNumber {
 
 impl fmt::Display for ViewNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v{}", self.0)
+        write!(f, "view {}", self.0)
     }
 }
 
@@ -123,11 +123,11 @@ pub struct Assignment {
 
 impl fmt::Display for Assignment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ", self.view, self.seq)?;
         match &self.request {
-            Some(request) => request.fmt(f),
-            None => f.write_str("null"),
+            Some(request) => request.fmt(f)?,
+            None => f.write_str("the null request")?,
         }
+        write!(f, " as {} in {}", self.seq, self.view)
     }
 }
 
@@ -213,7 +213,7 @@ pub struct Written {
 
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "write #{} over {}", self.nth, self.over)
+        write!(f, "write number {}, over {}", self.nth, self.over)
     }
 }
 
@@ -412,27 +412,33 @@ impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ask { value, .. } => write!(f, "ask for write {value}"),
-            Self::Request(request) => write!(f, "request {request} t{}", request.timestamp),
+            Self::Request(request) => {
+                write!(f, "request {request}, timestamp {}", request.timestamp)
+            }
             Self::Vote(vote) => vote.fmt(f),
             Self::Reply { view, timestamp, result } => {
-                write!(f, "reply {view} t{timestamp} {result}")
+                write!(f, "reply in {view} to timestamp {timestamp}: {result}")
             }
             Self::Checkpoint(checkpoint) => {
-                write!(f, "checkpoint {} {:04x}", checkpoint.seq, checkpoint.state >> 48)
+                write!(f, "checkpoint {}, state {:04x}", checkpoint.seq, checkpoint.state >> 48)
             }
             Self::ViewChange(it) => {
-                write!(f, "view-change {} stable {} P", it.view, it.stable.seq)?;
+                write!(f, "view-change to {}, stable checkpoint {}, P ", it.view, it.stable.seq)?;
                 listed(f, it.prepared.iter().map(|certificate| certificate.assignment))
             }
             Self::NewView(it) => {
                 let from: Vec<String> =
                     it.view_changes.iter().map(|it| it.signature.signer.to_string()).collect();
-                write!(f, "new-view {} V{{{}}} O", it.view, from.join(" "))?;
+                write!(f, "new-view for {}, V {{{}}}, O ", it.view, from.join(" "))?;
                 listed(f, it.pre_prepares.iter().map(|vote| vote.assignment))
             }
             Self::Fetch(proof) => write!(f, "fetch the state at {}", proof.seq),
             Self::State { proof, state } => {
-                write!(f, "state at {}: {} after {}", proof.seq, state.value, state.writes)
+                write!(
+                    f,
+                    "state at {}: {} after write number {}",
+                    proof.seq, state.value, state.writes
+                )
             }
         }
     }

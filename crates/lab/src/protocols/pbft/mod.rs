@@ -82,7 +82,7 @@ const RULES: &[Rule] = &[
         "believed-is-computed",
         "A client believes a result only if a loyal replica computed it.",
     ),
-    Rule::promise("answered", "Once all is calm, every client is answered (§4.5.2)."),
+    Rule::eventual("answered", "Once all is calm, every client is answered (§4.5.2)."),
 ];
 
 const VARIANTS: &[Variant] = &[
@@ -269,8 +269,8 @@ impl Protocol for Pbft {
             log: cells.collect(),
             ..View::default()
         };
-        view.with("executed", log.executed.0)
-            .with("stable", log.stable.seq.0)
+        view.with("executed up to", log.executed)
+            .with("stable checkpoint", log.stable.seq)
             .with("value", log.state.value)
     }
 

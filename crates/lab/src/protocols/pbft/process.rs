@@ -52,14 +52,14 @@ pub enum Output {
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Executed { seq, request: None, .. } => write!(f, "executed {seq} null"),
+            Self::Executed { seq, request: None, .. } => write!(f, "the null request as {seq}"),
             Self::Executed { seq, request: Some(request), result: Some(result), .. } => {
-                write!(f, "executed {seq} {request}: {result}")
+                write!(f, "{request} as {seq}: {result}")
             }
             Self::Executed { seq, request: Some(request), .. } => {
-                write!(f, "executed {seq} {request}: it was before")
+                write!(f, "{request} as {seq}: nothing, it has been executed before")
             }
-            Self::Installed { seq, .. } => write!(f, "has the state at {seq}"),
+            Self::Installed { seq, .. } => write!(f, "the state at {seq}"),
             Self::Accepted { result, .. } => write!(f, "{result}"),
         }
     }
@@ -220,6 +220,14 @@ impl Process for Party {
             Timer::Again => "time to say it again",
         };
         name.to_owned()
+    }
+
+    fn decides(output: &Output) -> String {
+        match output {
+            Output::Executed { .. } => format!("executes {output}"),
+            Output::Installed { .. } => format!("takes over {output}"),
+            Output::Accepted { .. } => format!("believes {output}"),
+        }
     }
 
     fn kind(message: &Message) -> &'static str {

@@ -11,6 +11,7 @@ use super::{Party, Pbft};
 use crate::process::{Effect, NodeId};
 use crate::protocol::{Seen, Verdict};
 use crate::script::What;
+use crate::words::count;
 
 /// What was ever seen of loyal processes.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ pub(super) struct Memory {
     /// The view that each replica last wanted to move to.
     left: BTreeMap<NodeId, ViewNumber>,
     /// What was executed, and the state after it.
-    order: BTreeMap<Seq, (Option<Request>, u64)>,
+    order: BTreeMap<Seq, (Option<Request>, u64, NodeId)>,
     /// Where each request took effect.
     effects: BTreeMap<(NodeId, u64), Seq>,
     /// The results that replicas computed for clients' requests.
@@ -102,14 +103,16 @@ impl Memory {
         let assignment = vote.assignment;
         let Assignment { view, seq, request } = assignment;
         let left = self.left.get(&node).copied().unwrap_or_default();
-        verdict.require("leaves-view", view >= left, || format!("{node} left for {left}: {vote}"));
+        verdict.require("leaves-view", view >= left, || {
+            format!("{node} has left for {left}, and says: {vote}")
+        });
         if vote.phase == Phase::Commit {
             return self.prepares(node, assignment, verdict);
         }
         let first = *self.voted.entry((node, view, seq)).or_insert(request);
         verdict.require("one-vote", first == request, || {
             let first = Assignment { request: first, ..assignment };
-            format!("{node} accepts {assignment} after {first}")
+            format!("{node} accepts {assignment}, and has accepted {first}")
         });
         if self.proposed.insert((seq, assignment)) {
             let committed = self.committed(seq).find(|it| it.view < view && it.request != request);
@@ -133,7 +136,7 @@ impl Memory {
         let first = *self.prepared.entry((view, seq)).or_insert(request);
         verdict.require("prepared-once", first == request, || {
             let first = Assignment { request: first, ..assignment };
-            format!("{assignment} is prepared at {node}, and {first} is at another")
+            format!("{assignment} is prepared at {node}, and {first} was at another replica")
         });
         self.latest.entry(node).or_default().insert(seq, assignment);
         let loyal = self.commits.entry((seq, assignment)).or_default();
@@ -145,7 +148,7 @@ impl Memory {
         let other = later.find(|other| !same(other));
         verdict.require("survives", other.is_none(), || {
             let other = other.map(ToString::to_string).unwrap_or_default();
-            format!("{assignment} is committed, and {other} was accepted later")
+            format!("{assignment} is committed, and {other} was accepted in a later view")
         });
     }
 
@@ -186,13 +189,15 @@ impl Memory {
                 self.results.insert((client, request.timestamp, result));
                 let first = *self.effects.entry((client, request.timestamp)).or_insert(seq);
                 verdict.require("exactly-once", first == seq, || {
-                    format!("{node} executes {request} as {seq}, and it was executed as {first}")
+                    format!(
+                        "{node} executes {request} as {seq}, and it has been executed as {first}"
+                    )
                 });
             }
             Output::Installed { seq, state } => {
-                let known = self.order.get(&seq).is_some_and(|&(_, known)| known == state);
+                let known = self.order.get(&seq).is_some_and(|&(_, known, _)| known == state);
                 verdict.require("agreement", known, || {
-                    format!("{node} takes a state after {seq} that no loyal replica had")
+                    format!("{node} takes over a state after {seq} that no loyal replica had")
                 });
             }
             Output::Accepted { .. } => {}
@@ -205,18 +210,24 @@ impl Memory {
         (seq, request, state): (Seq, Option<Request>, u64),
         verdict: &mut Verdict,
     ) {
-        let first = *self.order.entry(seq).or_insert((request, state));
-        verdict.require("agreement", first == (request, state), || {
-            let show = |it: Option<Request>| it.map_or("null".to_owned(), |it| it.to_string());
-            let (this, first) = (show(request), show(first.0));
-            format!("{node} executes {this} as {seq}, and another {first}, or their states differ")
+        let (first, known, who) = *self.order.entry(seq).or_insert((request, state, node));
+        verdict.require("agreement", (first, known) == (request, state), || {
+            let (this, other) = (show(request), show(first));
+            if first == request {
+                format!("{node} and {who} execute {this} as {seq}, and come to different states")
+            } else {
+                format!("{node} executes {this} as {seq}, and {who} has executed {other}")
+            }
         });
         let committed = self.committed(seq).any(|it| it.request == request);
         verdict.require("executed-is-committed", committed, || {
-            let request = request.map_or("null".to_owned(), |it| it.to_string());
-            format!("{node} executes {request} as {seq}, which is not committed")
+            format!("{node} executes {} as {seq}, which is not committed", show(request))
         });
     }
+}
+
+fn show(request: Option<Request>) -> String {
+    request.map_or_else(|| "the null request".to_owned(), |it| it.to_string())
 }
 
 /// All clients have been answered.
@@ -224,7 +235,7 @@ pub(super) fn at_end(seen: &Seen<'_, Pbft>, settings: &Settings, verdict: &mut V
     for (place, node) in seen.nodes.iter().enumerate().skip(settings.n) {
         let wants = node.process.as_ref().map_or(0, Party::wants);
         verdict.require("answered", node.traitor || wants == 0, || {
-            format!("n{place} waits for {wants} answers")
+            format!("n{place}, a client, still waits for {}", count(wants, "answer", "answers"))
         });
     }
 }

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use super::core::{
     Body, Config, Entry, Event, HardState, Input as Core, LogIndex, LogPosition, Membership,
     MembershipChange, MembershipStep, Message, Payload, Persist, Raft, Ready, ReplicaId, Restored,
-    RoleKind, SnapshotMeta, SnapshotOutcome, Term,
+    SnapshotMeta, SnapshotOutcome, Term,
 };
+use super::words;
 use crate::process::{Input, InputOf, NodeId, Now, Out, Process, RequestId};
 use crate::protocol::Setup;
 use crate::view::{Cell, CellState, View};
@@ -82,18 +83,6 @@ pub enum Output {
     Overwritten(u64),
 }
 
-impl fmt::Display for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Applied { index, term, what } => write!(f, "{index}@{term} {what}"),
-            Self::Done(index) => write!(f, "done at {index}"),
-            Self::Read(index) => write!(f, "read at {index}"),
-            Self::Refused(why) => write!(f, "refused: {why}"),
-            Self::Overwritten(index) => write!(f, "overwritten at {index}"),
-        }
-    }
-}
-
 /// The state machine: what was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
@@ -118,47 +107,6 @@ impl Hash for Wire {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // The core's messages cannot be hashed; their text has all there is in them.
         format!("{self:?}").hash(state);
-    }
-}
-
-impl fmt::Display for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = match self {
-            Self::Ask(id, ask) => return write!(f, "{id}: {ask}"),
-            Self::Core(message, _) => message,
-        };
-        let term = message.term;
-        let yes = |granted: bool| if granted { "granted" } else { "refused" };
-        match &message.body {
-            Body::PreVote { campaign_term, last } => {
-                write!(f, "PreVote for term {campaign_term}, log ends at {last}")
-            }
-            Body::PreVoteResponse { campaign_term, granted, .. } => {
-                write!(f, "PreVote for term {campaign_term} {}", yes(*granted))
-            }
-            Body::Vote { last, .. } => write!(f, "RequestVote term {term}, log ends at {last}"),
-            Body::VoteResponse { granted, .. } => write!(f, "Vote term {term} {}", yes(*granted)),
-            Body::Append { prev, entries, commit, .. } => {
-                write!(f, "AppendEntries term {term} after {prev}:")?;
-                for entry in entries {
-                    write!(f, " {}@{}", entry.index, entry.term)?;
-                }
-                write!(f, ", commit {commit}")
-            }
-            Body::AppendAccepted { matched, .. } => {
-                write!(f, "Accepted term {term} up to {matched}")
-            }
-            Body::AppendRejected { rejected, hint, .. } => {
-                write!(f, "Rejected term {term} at {rejected}, try {hint}")
-            }
-            Body::Heartbeat { commit, .. } => write!(f, "Heartbeat term {term}, commit {commit}"),
-            Body::HeartbeatResponse { .. } => write!(f, "Heartbeat term {term} answered"),
-            Body::Commit { commit } => write!(f, "Commit term {term}, {commit}"),
-            Body::InstallSnapshot { snapshot, .. } => {
-                write!(f, "InstallSnapshot term {term}, {}", snapshot.position)
-            }
-            other => write!(f, "{other:?} term {term}"),
-        }
     }
 }
 
@@ -329,6 +277,10 @@ impl Process for Replica {
         name.to_owned()
     }
 
+    fn decides(output: &Output) -> String {
+        words::decides(output)
+    }
+
     fn kind(wire: &Wire) -> &'static str {
         let Wire::Core(message, _) = wire else { return "Ask" };
         match message.body {
@@ -409,7 +361,7 @@ impl Replica {
     fn core(&mut self, now: Duration, input: Core) {
         let Some(raft) = &mut self.raft else { return };
         if let Err(stopped) = raft.step(now, input) {
-            self.halted = Some(stopped.to_string());
+            self.halted = Some(words::stopped(&stopped));
         }
     }
 
@@ -438,7 +390,7 @@ impl Replica {
             Ok(proposed) => {
                 self.waiting.insert(proposed.first_index, (proposed.term, id));
             }
-            Err(refused) => out.reply(id, Output::Refused(refused.to_string())),
+            Err(refused) => out.reply(id, Output::Refused(words::refused(&refused))),
         }
     }
 
@@ -481,9 +433,7 @@ impl Replica {
         for event in ready.events {
             match event {
                 Event::Membership { membership, .. } => self.app.membership = membership,
-                Event::Role { role, term, .. } => {
-                    out.note(|| format!("{} in term {term}", role_name(role)))
-                }
+                Event::Role { role, term, .. } => out.note(|| words::takes_role(role, term)),
                 _ => {}
             }
         }
@@ -554,7 +504,7 @@ impl Replica {
         }
         self.app.at = entry.position();
         let (index, term) = (entry.index.0, entry.term.0);
-        out.decide(Output::Applied { index, term, what: text(entry) });
+        out.decide(Output::Applied { index, term, what: words::text(&entry.payload) });
         if let Some((term, id)) = self.waiting.remove(&entry.index) {
             let mine = term == entry.term;
             out.reply(id, if mine { Output::Done(index) } else { Output::Overwritten(index) });
@@ -575,12 +525,12 @@ impl Replica {
         let Some(raft) = &self.raft else { return disk_view(disk) };
         let role = match &self.halted {
             Some(why) => format!("stopped: {why}"),
-            None => role_name(raft.role()).to_owned(),
+            None => words::role_name(raft.role()).to_owned(),
         };
         let log = self.log(disk);
         let cell = |entry: &Entry| Cell {
             at: entry.index.0,
-            text: format!("{}:{}", entry.term, text(entry)),
+            text: format!("{}:{}", entry.term, words::text(&entry.payload)),
             state: match entry.index {
                 index if index <= raft.committed() => CellState::Committed,
                 index if disk.entries.get(&index) == Some(entry) => CellState::Durable,
@@ -594,17 +544,17 @@ impl Replica {
             log: log.values().skip(skip).map(cell).collect(),
             ..View::default()
         };
-        let vote = raft.vote().map_or_else(|| "-".to_owned(), |vote| node(vote).to_string());
-        view.with("vote", vote)
-            .with("commit", raft.committed())
-            .with("members", members(raft.membership()))
+        let vote = raft.vote().map_or_else(|| "nobody".to_owned(), |vote| node(vote).to_string());
+        view.with("voted for", vote)
+            .with("committed up to", raft.committed())
+            .with("members", words::members(raft.membership()))
     }
 }
 
 pub(crate) fn disk_view(disk: &Disk) -> View {
     let cell = |entry: &Entry| Cell {
         at: entry.index.0,
-        text: format!("{}:{}", entry.term, text(entry)),
+        text: format!("{}:{}", entry.term, words::text(&entry.payload)),
         state: CellState::Durable,
     };
     let skip = disk.entries.len().saturating_sub(CELLS_MAX);
@@ -615,11 +565,6 @@ pub(crate) fn disk_view(disk: &Disk) -> View {
     }
 }
 
-fn members(membership: &Membership) -> String {
-    let voters: Vec<String> = membership.voters.iter().map(|&id| node(id).to_string()).collect();
-    voters.join(" ")
-}
-
 /// What an entry with a value carries...
 pub(crate) fn data(value: u64) -> Payload {
     Payload::Data(Bytes::copy_from_slice(&value.to_be_bytes()))
@@ -627,33 +572,12 @@ pub(crate) fn data(value: u64) -> Payload {
 
 /// ...and the value that one carries.
 pub(crate) fn value(entry: &Entry) -> Option<u64> {
-    match &entry.payload {
+    value_in(&entry.payload)
+}
+
+pub(crate) fn value_in(payload: &Payload) -> Option<u64> {
+    match payload {
         Payload::Data(data) => data.as_ref().try_into().ok().map(u64::from_be_bytes),
         _ => None,
-    }
-}
-
-fn role_name(role: RoleKind) -> &'static str {
-    match role {
-        RoleKind::Follower => "follower",
-        RoleKind::PreCandidate => "pre-candidate",
-        RoleKind::Candidate => "candidate",
-        RoleKind::Leader => "leader",
-    }
-}
-
-/// What an entry carries, in short.
-pub(crate) fn text(entry: &Entry) -> String {
-    match &entry.payload {
-        Payload::Empty => "-".to_owned(),
-        Payload::Data(_) => value(entry).map_or_else(String::new, |value| format!("v{value}")),
-        Payload::Membership(change) => {
-            let step = |step: &MembershipStep| match step {
-                MembershipStep::AddVoter(id) => format!("+{}", node(*id)),
-                MembershipStep::AddLearner(id) => format!("~{}", node(*id)),
-                MembershipStep::Remove(id) => format!("-{}", node(*id)),
-            };
-            change.steps.iter().map(step).collect::<Vec<_>>().join(" ")
-        }
     }
 }

@@ -9,6 +9,8 @@ pub mod adapter;
 pub mod observer;
 #[path = "rules.rs"]
 mod rules;
+#[path = "words.rs"]
+mod words;
 
 fn breaks(config: &mut core::Config, setup: &crate::protocol::Setup) {
     config.mutant =

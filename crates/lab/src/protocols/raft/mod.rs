@@ -133,7 +133,7 @@ const RULES: &[Rule] = &[
     ),
     Rule::promise("fresh-reads", "A read sees all that was committed when it was asked for."),
     Rule::mechanism("no-evidence", "No replica stops because it saw that safety is broken."),
-    Rule::promise(
+    Rule::eventual(
         "ends-when-calm",
         "Once all is calm there is a leader, and all apply what is committed.",
     ),
@@ -249,7 +249,7 @@ const fn switch(name: &'static str, says: &'static str, default: u64) -> Knob {
 const KNOBS: &[Knob] = &[
     Knob {
         name: "founders",
-        says: "How many of the replicas found the group, the first ones; 0: all. The others may be added.",
+        says: "How many of the replicas found the group, n0 the first; 0: all. The others may be added.",
         default: 0,
         min: 0,
         max: 9,
@@ -287,9 +287,13 @@ const KNOBS: &[Knob] = &[
 const OPERATIONS: &[Operation] = &[
     Operation { name: "write", args: &["value"], says: "Appends a value." },
     Operation { name: "read", args: &[], says: "Reads what is applied, linearizably." },
-    Operation { name: "add", args: &["place"], says: "Makes a replica a voter." },
-    Operation { name: "remove", args: &["place"], says: "Takes a replica's vote." },
-    Operation { name: "transfer", args: &["place"], says: "Hands leadership over." },
+    Operation {
+        name: "add",
+        args: &["place"],
+        says: "Makes a replica a voter: 0 is n0, 1 is n1, and so on.",
+    },
+    Operation { name: "remove", args: &["place"], says: "Takes a replica's vote: 0 is n0's." },
+    Operation { name: "transfer", args: &["place"], says: "Hands leadership over: with 0 to n0." },
 ];
 
 const LESSONS: &[Lesson] = &[

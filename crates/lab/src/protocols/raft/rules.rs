@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::adapter::{Disk, Output, Replica, Wire, replica};
+use super::adapter::{Disk, Output, Replica, Wire, node, replica};
 use super::core::{
     Body, Entry, LogIndex, LogPosition, Membership, Message, Payload, Raft as Core, ReplicaId, Term,
 };
 use super::observer::Raft;
+use super::words::{self, entry, in_full};
 use crate::process::{Effect, Input, NodeId, RequestId};
 use crate::protocol::{Seen, Verdict};
+use crate::words::{listed, names};
 
 /// What was ever seen.
 #[derive(Debug, Default)]
@@ -19,7 +21,8 @@ pub(crate) struct Memory {
     written: BTreeMap<LogPosition, (Payload, LogPosition)>,
     /// The committed log: the term of each entry, and the term in which it was committed.
     committed: BTreeMap<LogIndex, (Term, Term)>,
-    applied: BTreeMap<u64, (u64, String)>,
+    /// What was applied at each index: its term, what it is, and who was the first to.
+    applied: BTreeMap<u64, (u64, String, NodeId)>,
     /// What was known to be committed when a read was asked for.
     reads: BTreeMap<RequestId, LogIndex>,
     replicas: BTreeMap<NodeId, Known>,
@@ -64,7 +67,7 @@ impl Memory {
                 term: raft.term_at(raft.durable()).unwrap_or_default(),
             };
             verdict.require("durable-is-on-disk", holds(&seen.nodes[id.0].disk, at), || {
-                format!("{id} takes {at} to be durable, and it is not on its disk")
+                format!("{id} takes {} to be durable, and it is not on its disk", entry(at))
             });
             self.election(raft, id, verdict);
             // Before the leadership is brought up to date: it counts if it leads as it did before.
@@ -78,19 +81,25 @@ impl Memory {
         for effect in step.effects {
             match effect {
                 Effect::Decide(Output::Applied { index, term, what }) => {
-                    let entry = (*term, what.clone());
-                    let first = self.applied.entry(*index).or_insert_with(|| entry.clone());
-                    verdict.require("state-machine-safety", *first == entry, || {
+                    let applied = self.applied.entry(*index);
+                    let first = applied.or_insert_with(|| (*term, what.clone(), id));
+                    let same = (first.0, &first.1) == (*term, what);
+                    verdict.require("state-machine-safety", same, || {
+                        let (what, (known, other, who)) = (in_full(what), first);
+                        let other = in_full(other);
                         format!(
-                            "{id} applies {what}@{term} at {index}, elsewhere {}@{} was",
-                            first.1, first.0
+                            "{id} applies {what} of term {term} at index {index}, where {who} has \
+                             applied {other} of term {known}"
                         )
                     });
                 }
                 Effect::Reply { id: request, output: Output::Read(index) } => {
                     let at_least = self.reads.get(request).copied().unwrap_or_default();
                     verdict.require("fresh-reads", *index >= at_least.0, || {
-                        format!("{id} reads at {index}, though {at_least} was committed when asked")
+                        format!(
+                            "{id} reads up to entry {index}, and entry {at_least} had been \
+                             committed when it was asked"
+                        )
                     });
                 }
                 _ => {}
@@ -113,17 +122,19 @@ impl Memory {
             _ => (true, None),
         };
         verdict.require("durable-before-sent", promised, || {
-            let (vote, last) = (show(hard_state.vote.as_ref()), disk.last());
+            let (vote, last) = (names(hard_state.vote.map(node)), disk.last());
             let wire = Wire::Core(Box::new(message.clone()), None);
             format!(
-                "{id} sends {wire}; on its disk are term {}, vote {vote}, entries to {last}",
+                "{id} sends \"{wire}\", and its disk has term {}, a vote for {vote} and entries up \
+                 to {last}",
                 hard_state.term
             )
         });
         if let Some(whom) = vote {
             let first = *self.votes.entry((id, term)).or_insert(whom);
             verdict.require("one-vote", first == whom, || {
-                format!("{id} votes for replica {whom} in term {term}, and voted for {first}")
+                let (whom, first) = (node(whom), node(first));
+                format!("{id} votes for {whom} in term {term}, in which it has voted for {first}")
             });
         }
     }
@@ -139,15 +150,40 @@ impl Memory {
         for entry in disk.entries.values() {
             let found = (entry.payload.clone(), prev);
             let known = self.written.entry(entry.position()).or_insert_with(|| found.clone());
-            verdict.require("log-matching", *known == found, || {
-                let at = entry.position();
-                format!(
-                    "{id} has another {at}, or has it after {prev}; elsewhere it is after {}",
-                    known.1
-                )
+            let known = known.clone();
+            verdict.require("log-matching", known == found, || {
+                self.differ(seen, entry.position(), [&found, &known])
             });
             prev = entry.position();
         }
+    }
+
+    /// Both of what is at one position: what it carries, after what if that is the difference, and who has it.
+    fn differ(
+        &self,
+        seen: &Seen<'_, Raft>,
+        at: LogPosition,
+        both: [&(Payload, LogPosition); 2],
+    ) -> String {
+        let after_others = both[0].1 != both[1].1;
+        let [one, other] = both.map(|it| {
+            let (payload, prev) = it;
+            let has = |node: &NodeId| written_at(&seen.nodes[node.0].disk, at).as_ref() == Some(it);
+            let holders: Vec<NodeId> = NodeId::all(seen.nodes.len()).filter(has).collect();
+            let who = if holders.is_empty() {
+                "on a disk that has it no longer".to_owned()
+            } else {
+                format!("on {}", names(holders))
+            };
+            let mut is = in_full(&words::text(payload));
+            if after_others {
+                let before = self.written.get(prev).map(|(it, _)| in_full(&words::text(it)));
+                let before = before.map_or_else(String::new, |it| format!(" ({it})"));
+                is += &format!(", after {}{before},", entry(*prev));
+            }
+            format!("{is} {who}")
+        });
+        format!("{} is {one}, and {other}", entry(at))
     }
 
     /// Election Safety and Leader Completeness, when a leader is first seen.
@@ -159,7 +195,7 @@ impl Memory {
         let fresh = !self.leaders.contains_key(&term);
         let first = *self.leaders.entry(term).or_insert(id);
         verdict.require("election-safety", first == id, || {
-            format!("{first} and {id} lead term {term}")
+            format!("{first} and {id} both lead term {term}")
         });
         if !fresh {
             return;
@@ -210,7 +246,8 @@ impl Memory {
             let (first, _) = *self.committed.entry(index).or_insert((term, raft.term()));
             verdict.require("commit-is-final", first == term, || {
                 format!(
-                    "entry {index} of term {first} was committed, and at {id} entry {index} of term {term} is"
+                    "entry {index} of term {first} was committed, and {id} takes entry {index} of \
+                     term {term} for committed"
                 )
             });
         }
@@ -220,7 +257,8 @@ impl Memory {
         let counted = known.led.as_ref().is_some_and(|(led, _)| *led == raft.term());
         verdict.require("commit-own-term", !counted || term == raft.term(), || {
             let led = raft.term();
-            format!("{id} leads term {led} and counts replicas of entry {commit}, which is of term {term}")
+            let at = entry(at);
+            format!("{id} leads term {led} and commits {at} by counting who has it")
         });
         let holds = |place: &usize| holds(&seen.nodes[*place].disk, at);
         let holders: BTreeSet<ReplicaId> =
@@ -232,20 +270,28 @@ impl Memory {
         };
         let backed = backed(&known.membership) || backed(raft.membership());
         verdict.require("commit-is-backed", backed, || {
-            let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
-            let holders = holders.join(" ");
-            format!("{id} committed {at}, which only {{{holders}}} of {} hold", raft.membership())
+            let voters = words::voters(raft.membership());
+            let holders = names(holders.iter().map(|&id| node(id)));
+            let at = entry(at);
+            format!(
+                "{id} takes {at} for committed, which is on the disk of {holders}; the voters are \
+                 {voters}"
+            )
         });
     }
-}
-
-fn show<T: ToString>(it: Option<&T>) -> String {
-    it.map_or_else(|| "nobody".to_owned(), ToString::to_string)
 }
 
 fn holds(disk: &Disk, at: LogPosition) -> bool {
     let entry = disk.entries.get(&at.index);
     at.index <= disk.base.at.index || entry.is_some_and(|entry| entry.term == at.term)
+}
+
+/// What a disk has at a position, and what precedes it there.
+fn written_at(disk: &Disk, at: LogPosition) -> Option<(Payload, LogPosition)> {
+    let entry = disk.entries.get(&at.index).filter(|entry| entry.position() == at)?;
+    let prev = disk.entries.range(..at.index).next_back();
+    let prev = prev.map_or(disk.base.at, |(_, entry)| entry.position());
+    Some((entry.payload.clone(), prev))
 }
 
 /// At most one membership change in a log is not known to be committed.
@@ -254,7 +300,11 @@ fn one_change(seen: &Seen<'_, Raft>, raft: &Core, id: NodeId, verdict: &mut Verd
     let change = |(_, entry): &(&LogIndex, &Entry)| matches!(entry.payload, Payload::Membership(_));
     let changes: Vec<String> = after.filter(change).map(|(index, _)| index.to_string()).collect();
     verdict.require("one-change", changes.len() <= 1, || {
-        format!("{id} has uncommitted membership changes at {}", changes.join(" and "))
+        let entries = listed(changes).unwrap_or_default();
+        format!(
+            "{id} has changes of membership in the entries {entries}, and knows none of them to be \
+             committed"
+        )
     });
 }
 
@@ -270,12 +320,8 @@ pub(crate) fn at_end(seen: &Seen<'_, Raft>, verdict: &mut Verdict) {
         let Some(raft) = replica.raft() else { continue };
         let late = members.contains(&raft.id()) && raft.applied() < leader.committed();
         verdict.require("ends-when-calm", !late, || {
-            format!(
-                "replica {} has applied {} of {}",
-                raft.id(),
-                raft.applied(),
-                leader.committed()
-            )
+            let (who, applied, all) = (node(raft.id()), raft.applied(), leader.committed());
+            format!("{who} has applied {applied} of {all} committed entries")
         });
     }
 }

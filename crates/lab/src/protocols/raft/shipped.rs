@@ -8,5 +8,7 @@ pub mod adapter;
 pub mod observer;
 #[path = "rules.rs"]
 mod rules;
+#[path = "words.rs"]
+mod words;
 
 fn breaks(_config: &mut core::Config, _setup: &crate::protocol::Setup) {}

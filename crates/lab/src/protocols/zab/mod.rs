@@ -93,7 +93,7 @@ const RULES: &[Rule] = &[
         "Whose currentEpoch is e has accepted the initial history of epoch e.",
     ),
     Rule::mechanism("acks-are-durable", "What a follower acknowledges is on its disk."),
-    Rule::promise(
+    Rule::eventual(
         "ends-when-calm",
         "Once all is calm there is a primary, and everyone delivers all that it has broadcast.",
     ),
@@ -287,7 +287,7 @@ impl Protocol for Zab {
             log: disk.history.iter().enumerate().map(cell).collect(),
             ..View::default()
         }
-        .with("promised", disk.accepted_epoch)
+        .with("promised epoch", disk.accepted_epoch)
     }
 
     fn script(setup: &Setup, dice: &mut Dice) -> Script {

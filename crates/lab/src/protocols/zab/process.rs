@@ -129,6 +129,10 @@ impl Process for Zab {
         name.to_owned()
     }
 
+    fn decides(output: &Txn) -> String {
+        format!("delivers {output}")
+    }
+
     fn kind(message: &Message) -> &'static str {
         match message {
             Message::Notification(_) => "Vote",
@@ -426,7 +430,9 @@ impl Zab {
             Some(Phase::Synchronization) => "synchronization",
             Some(Phase::Broadcast) => "broadcast",
         };
-        view.with("phase", phase).with("promised", self.accepted_epoch).with("state", self.state)
+        view.with("phase", phase)
+            .with("promised epoch", self.accepted_epoch)
+            .with("state", self.state)
     }
 
     pub(super) fn place(&self) -> usize {

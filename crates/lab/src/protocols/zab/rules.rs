@@ -8,6 +8,7 @@ use super::message::{Body, Message, Txn, Zxid, Zxids};
 use super::{Disk, Zab};
 use crate::process::{Effect, Input, NodeId};
 use crate::protocol::{Seen, Verdict};
+use crate::words::{count, listed};
 
 /// The two ends of a connection, sender first, and its numbers.
 type Way = (NodeId, NodeId, u64, Option<u64>);
@@ -146,13 +147,13 @@ impl Memory {
                 }
                 let first = self.initial.entry(*epoch).or_insert((node, history.clone())).0;
                 verdict.require("one-primary", first == node, || {
-                    format!("{first} and {node} lead epoch {epoch}")
+                    format!("{first} and {node} both lead epoch {epoch}")
                 });
             }
             Body::Propose(txn) => {
                 let first = *self.zxids.entry(txn.zxid).or_insert(*txn);
                 verdict.require("one-primary", first == *txn, || {
-                    format!("{node} broadcasts {txn}, and {first} was broadcast")
+                    format!("{node} broadcasts {txn}, and {first} was broadcast with that zxid")
                 });
                 if !self.broadcast.contains_key(txn) {
                     self.broadcasts(node, *txn, verdict);
@@ -170,12 +171,12 @@ impl Memory {
         let chosen = acks().filter(|(_, theirs)| theirs == history).map(recent).max();
         let behind = acks().filter(|ack| Some(recent(ack)) <= chosen).count();
         verdict.require("most-recent-history", behind >= self.majority, || {
-            let named = |(current, history): &Named| format!("({current}, {})", Zxids(history));
-            let acks: Vec<String> = acks().map(named).collect();
+            let named =
+                |(current, history): &Named| format!("that of epoch {current}, {}", short(history));
+            let acks = listed(acks().map(named).collect()).unwrap_or_default();
             format!(
-                "{node} begins epoch {epoch} with {}, of {}",
-                Zxids(history),
-                acks.join(" and ")
+                "{node} begins epoch {epoch} with the history {}, and was told of {acks}",
+                short(history)
             )
         });
     }
@@ -193,7 +194,11 @@ impl Memory {
         let earlier = self.delivered.iter().filter(|earlier| earlier.zxid.epoch < epoch);
         let missed = earlier.copied().find(|earlier| !primary.delivered.contains(earlier));
         verdict.require("primary-integrity", missed.is_none(), || {
-            format!("{node} broadcasts {txn} and has not delivered {}", show(missed))
+            let missed = show(missed);
+            format!(
+                "{node} broadcasts {txn}, and has not delivered {missed} of an earlier epoch, which \
+                 was delivered"
+            )
         });
     }
 
@@ -220,10 +225,11 @@ impl Memory {
         verdict.require("synchronized", begins, || {
             let initial = initial.map_or(&[][..], |(_, initial)| initial);
             format!(
-                "{node} has currentEpoch {} with {}, and its initial history is {}",
+                "{node} has currentEpoch {} on its disk with the history {}, and the initial \
+                 history of that epoch is {}",
                 disk.current_epoch,
-                Zxids(&disk.history),
-                Zxids(initial)
+                short(&disk.history),
+                short(initial)
             )
         });
     }
@@ -231,7 +237,8 @@ impl Memory {
     fn on_majority(&self, txn: Txn, verdict: &mut Verdict) {
         let holders = self.holders.get(&txn).map_or(0, BTreeSet::len);
         verdict.require("no-lost-write", holders >= self.majority, || {
-            format!("{txn} was delivered, and is on {holders} disks")
+            let disks = count(holders, "disk", "disks");
+            format!("{txn} was delivered, and is on {disks}, which is no majority")
         });
     }
 
@@ -249,9 +256,9 @@ impl Memory {
         };
         verdict.require("acks-are-durable", durable, || {
             format!(
-                "{node} sends {body}, and has acceptedEpoch {accepted_epoch}, currentEpoch \
-                 {current_epoch}, {} on its disk",
-                Zxids(history)
+                "{node} sends {body}, and has on its disk acceptedEpoch {accepted_epoch}, \
+                 currentEpoch {current_epoch} and the history {}",
+                short(history)
             )
         });
     }
@@ -295,14 +302,18 @@ impl Memory {
         });
         for ((epoch, who), primary) in self.primaries.range((txn.zxid.epoch + 1, NodeId(0))..) {
             verdict.require("primary-integrity", primary.delivered.contains(&txn), || {
-                format!("{node} delivers {txn}, {who} had not, and broadcasts in epoch {epoch}")
+                format!(
+                    "{node} delivers {txn}, and {who}, which broadcasts in the later epoch {epoch}, \
+                     had not delivered it before it began"
+                )
             });
         }
         self.in_order(node, txn, verdict);
         let life = self.lives.entry(node).or_default();
         let computed = life.state == txn.change.from;
         verdict.require("state-as-computed", computed, || {
-            format!("{node} delivers {txn} in state {}", life.state)
+            let (is, from) = (life.state, txn.change.from);
+            format!("{node} delivers {txn} in state {is}, and it was computed from state {from}")
         });
         life.state = txn.change.to;
         life.delivered.push(txn);
@@ -320,13 +331,28 @@ impl Memory {
         let same = elsewhere.is_none_or(|place| before == &self.order[..place]);
         verdict.require("total-order", same && !before.contains(&txn), || {
             let zxids = elsewhere.map_or(&[][..], |place| &self.order[..place]);
-            format!("{node} delivers {txn} after {}, elsewhere {}", Zxids(before), Zxids(zxids))
+            let (here, elsewhere) = (short(before), short(zxids));
+            format!("{node} delivers {txn} after {here}, and others deliver it after {elsewhere}")
         });
         let other = self.order.get(before.len()).copied().filter(|_| elsewhere.is_none());
         verdict.require("agreement", other.is_none(), || {
-            format!("{node} delivers {txn} where another delivers {}", show(other))
+            let other = show(other);
+            format!("{node} delivers {txn} in the place in which others have delivered {other}")
         });
     }
+}
+
+/// A history, its middle left out if it is long.
+fn short(history: &[Txn]) -> String {
+    const ENDS: usize = 3;
+    if history.len() <= 2 * ENDS + 1 {
+        return Zxids(history).to_string();
+    }
+    let zxids = |part: &[Txn]| -> String {
+        part.iter().map(|txn| txn.zxid.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let (first, last) = (zxids(&history[..ENDS]), zxids(&history[history.len() - ENDS..]));
+    format!("[{first} ... {last}] ({} in all)", history.len())
 }
 
 fn show(txn: Option<Txn>) -> String {
@@ -342,6 +368,13 @@ pub(super) fn at_end(seen: &Seen<'_, Zab>, verdict: &mut Verdict) {
     let late = processes.find(|it| !it.broadcasts() || it.delivered() != primary.history());
     verdict.require("ends-when-calm", late.is_none(), || {
         let (id, has) = late.map_or((0, &[][..]), |late| (late.place(), late.delivered()));
-        format!("n{id} has delivered {} of {}", Zxids(has), Zxids(primary.history()))
+        let all = primary.history();
+        let same = has.iter().zip(all).take_while(|(one, other)| one == other).count();
+        format!(
+            "n{id} has delivered {}, the primary has broadcast {}, and the first {same} of them are \
+             the same",
+            count(has.len(), "transaction", "transactions"),
+            all.len()
+        )
     });
 }

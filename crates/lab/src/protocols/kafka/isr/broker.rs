@@ -234,7 +234,8 @@ impl Broker {
             }
         };
         let term = epoch.map(|epoch| format!("epoch {epoch}")).unwrap_or_default();
-        let view = View { role, term, ..View::default() }.with("HW", self.high_watermark);
+        let view =
+            View { role, term, ..View::default() }.with("high watermark", self.high_watermark);
         match &self.role {
             Role::Leader(_) => view.with("ISR", super::process::names(&self.in_sync())),
             _ => view,

@@ -64,7 +64,7 @@ const RULES: &[Rule] = &[
         "watermark-forward",
         "What leaders tell to be the latest offset never goes back (KIP-207).",
     ),
-    Rule::promise(
+    Rule::eventual(
         "ends-when-calm",
         "Once all is calm there is a leader, all replicas are in sync, and all that is in a log can be read.",
     ),

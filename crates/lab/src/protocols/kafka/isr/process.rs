@@ -136,18 +136,26 @@ impl fmt::Display for Message {
             Self::Heartbeat { partition_epoch: Some(known), .. } => {
                 write!(f, "BrokerHeartbeat, partition epoch {known}")
             }
-            Self::LeaderAndIsr { partition, .. } => write!(f, "LeaderAndIsr {partition}"),
+            Self::LeaderAndIsr { partition, .. } => write!(f, "LeaderAndIsr: {partition}"),
             Self::AlterPartition { partition_epoch, isr, .. } => {
-                write!(f, "AlterPartition ISR {} (partition epoch {partition_epoch})", names(isr))
+                write!(
+                    f,
+                    "AlterPartition: ISR {} after partition epoch {partition_epoch}",
+                    names(isr)
+                )
             }
             Self::OffsetsForLeaderEpoch { epoch, .. } => {
                 write!(f, "OffsetsForLeaderEpoch {epoch}")
             }
             Self::EpochEndOffset { end, .. } => write!(f, "OffsetsForLeaderEpoch: {end}"),
-            Self::Fetch { epoch, offset } => write!(f, "Fetch {offset} (epoch {epoch})"),
+            Self::Fetch { epoch, offset } => write!(f, "Fetch from {offset}, epoch {epoch}"),
             Self::Fetched { offset, records, high_watermark, .. } => {
                 let records: Vec<String> = records.iter().map(Record::to_string).collect();
-                write!(f, "Records {offset} [{}], HW {high_watermark}", records.join(" "))
+                write!(
+                    f,
+                    "Records from {offset}: {}; high watermark {high_watermark}",
+                    if records.is_empty() { "none".to_owned() } else { records.join(" ") }
+                )
             }
             Self::OffsetOutOfRange { end, .. } => {
                 write!(f, "OffsetOutOfRange, the log ends at {end}")
@@ -235,7 +243,9 @@ impl fmt::Display for Output {
             Self::NotEnoughReplicas => f.write_str("NotEnoughReplicas"),
             Self::NotEnoughReplicasAfterAppend => f.write_str("NotEnoughReplicasAfterAppend"),
             Self::NotLeaderOrFollower => f.write_str("NotLeaderOrFollower"),
-            Self::Latest { offset, epoch } => write!(f, "latest is {offset} (epoch {epoch})"),
+            Self::Latest { offset, epoch } => {
+                write!(f, "the latest offset is {offset}, in epoch {epoch}")
+            }
             Self::OffsetNotAvailable => f.write_str("OffsetNotAvailable"),
         }
     }
@@ -362,6 +372,13 @@ impl Process for Server {
             Timer::Sessions => "sessions of brokers",
         };
         name.to_owned()
+    }
+
+    fn decides(output: &Output) -> String {
+        match output {
+            Output::Readable { offset, record } => format!("lets {record} at {offset} be read"),
+            _ => format!("decides {output}"),
+        }
     }
 
     fn kind(message: &Message) -> &'static str {

@@ -8,6 +8,7 @@ use crate::process::{Effect, NodeId};
 use crate::protocol::{Seen, Stepped, Verdict};
 use crate::protocols::kafka::lineage::Lineage;
 use crate::protocols::kafka::{Epoch, Log, Record};
+use crate::words::count;
 
 /// What was ever seen.
 #[derive(Debug)]
@@ -45,14 +46,15 @@ impl Memory {
             {
                 let first = *self.leaders.entry(*epoch).or_insert(from);
                 verdict.require("one-leader-an-epoch", first == from, || {
-                    format!("{from} leads epoch {epoch}, and {first} did")
+                    format!("{from} leads epoch {epoch}, which {first} has led")
                 });
             }
         }
         if step.node.0 < self.n {
             let differs = self.lineage.differs(log(seen, step.node));
             verdict.require("one-lineage", differs.is_none(), || {
-                format!("{}: {}", step.node, differs.unwrap_or_default())
+                let logs: Vec<_> = NodeId::all(self.n).map(|it| (it, log(seen, it))).collect();
+                differs.map_or_else(String::new, |parting| parting.says(&logs))
             });
         }
         for (node, output) in seen.decided() {
@@ -68,7 +70,8 @@ impl Memory {
     fn readable(&mut self, node: NodeId, offset: u64, record: Record, verdict: &mut Verdict) {
         let first = *self.committed.entry(offset).or_insert(record);
         verdict.require("committed-once", first == record, || {
-            format!("at {node}, {record} can be read at {offset}, where {first} was")
+            let (this, first) = (record.at(offset), first.at(offset));
+            format!("at {node} {this} can be read, and {first} could be read before")
         });
     }
 
@@ -82,7 +85,9 @@ impl Memory {
                     let has = |id: &NodeId| log(seen, *id).get(*offset) == Some(*record);
                     let holders = NodeId::all(self.n).filter(has).count();
                     verdict.require("min-insync", holders >= self.min_insync, || {
-                        format!("{record} at {offset} is acknowledged, and on {holders} replicas")
+                        let (what, most) = (record.at(*offset), self.min_insync);
+                        let on = count(holders, "replica", "replicas");
+                        format!("{what} is acknowledged, and it is on {on}, fewer than {most}")
                     });
                 }
                 Effect::Reply { output: Output::Latest { offset, epoch }, .. } => {
@@ -90,7 +95,8 @@ impl Memory {
                     verdict.require("watermark-forward", before <= Some(*offset), || {
                         let before = before.unwrap_or_default();
                         format!(
-                            "{} says that {offset} is the latest, and it was {before}",
+                            "{} tells a client that the latest offset is {offset}, and a client \
+                             was told before that it is {before}",
                             step.node
                         )
                     });
@@ -107,9 +113,8 @@ impl Memory {
             let log = log(seen, member);
             let lacks = self.committed.iter().find(|&(&at, &it)| log.get(at) != Some(it));
             verdict.require("isr-has-committed", lacks.is_none(), || {
-                let (offset, record) =
-                    lacks.map_or((0, String::new()), |(at, it)| (*at, it.to_string()));
-                format!("{member} is in sync, and has not got {record} at {offset}")
+                let what = lacks.map_or_else(String::new, |(at, it)| it.at(*at));
+                format!("{member} is in the ISR, and has not got {what}, which could be read")
             });
         }
     }
@@ -120,7 +125,8 @@ impl Memory {
         for (&offset, &(record, epoch)) in &self.acknowledged {
             let has = broker.log().get(offset) == Some(record) || epoch > leads;
             verdict.require("acknowledged-survives", has, || {
-                format!("{node} leads epoch {leads} without {record} at {offset}")
+                let what = record.at(offset);
+                format!("{node} leads epoch {leads} without {what}, which was acknowledged")
             });
         }
     }
@@ -138,13 +144,14 @@ pub(super) fn at_end(n: usize, seen: &Seen<'_, Isr>, verdict: &mut Verdict) {
     verdict.require(
         "ends-when-calm",
         partition.isr.len() == n && partition.leader.is_some(),
-        || format!("in the end {partition}"),
+        || format!("in the end {partition}; all {n} should be in it"),
     );
     for node in NodeId::all(n) {
         let Some(broker) = seen.process(node).and_then(super::Server::broker) else { continue };
         let (readable, end) = (broker.high_watermark(), broker.log().end());
         verdict.require("ends-when-calm", readable == end, || {
-            format!("at {node} {readable} of {end} records can be read")
+            let records = count(usize::try_from(end).unwrap_or(usize::MAX), "record", "records");
+            format!("at {node} {readable} of {records} can be read")
         });
     }
 }

@@ -71,7 +71,7 @@ const RULES: &[Rule] = &[
         "acknowledged-survives",
         "A record that a client was told to be committed is in the log of whoever leads later.",
     ),
-    Rule::promise(
+    Rule::eventual(
         "ends-when-calm",
         "Once all is calm there is a leader, and all have applied its whole log.",
     ),

@@ -77,21 +77,28 @@ pub enum Message {
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last = |it: &Option<Epoch>| it.map_or("none".to_owned(), |it| it.to_string());
+        let end = |offset: &u64, last: &Option<Epoch>| match last {
+            Some(epoch) => format!("{offset}, after a record of epoch {epoch}"),
+            None => format!("{offset}, after nothing"),
+        };
         match self {
-            Self::Vote { epoch, last_epoch, end } => {
-                write!(f, "Vote epoch {epoch}, log ends at {end}@{}", last(last_epoch))
+            Self::Vote { epoch, last_epoch, end: offset } => {
+                write!(f, "Vote, epoch {epoch}: the log ends at {}", end(offset, last_epoch))
             }
             Self::Voted { epoch, granted: true } => write!(f, "Vote granted, epoch {epoch}"),
             Self::Voted { epoch, granted: false } => write!(f, "Vote refused, epoch {epoch}"),
             Self::BeginQuorumEpoch(epoch) => write!(f, "BeginQuorumEpoch {epoch}"),
             Self::EndQuorumEpoch(epoch) => write!(f, "EndQuorumEpoch {epoch}"),
             Self::Fetch { epoch, offset, last_epoch } => {
-                write!(f, "Fetch {offset}@{} (epoch {epoch})", last(last_epoch))
+                write!(f, "Fetch, epoch {epoch}: from {}", end(offset, last_epoch))
             }
             Self::Records { offset, records, high_watermark, .. } => {
                 let records: Vec<String> = records.iter().map(Record::to_string).collect();
-                write!(f, "Records {offset} [{}], HW {high_watermark}", records.join(" "))
+                write!(
+                    f,
+                    "Records from {offset}: {}; high watermark {high_watermark}",
+                    if records.is_empty() { "none".to_owned() } else { records.join(" ") }
+                )
             }
             Self::Diverging { end, .. } => write!(f, "DivergingEpoch: {end}"),
             Self::Fenced { epoch, leader: Some(leader) } => {

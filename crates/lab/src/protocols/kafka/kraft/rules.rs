@@ -9,6 +9,7 @@ use crate::process::{Effect, Input, NodeId};
 use crate::protocol::{Seen, Verdict};
 use crate::protocols::kafka::lineage::Lineage;
 use crate::protocols::kafka::{Epoch, Log, Record};
+use crate::words::{count, names};
 
 /// What was ever seen.
 #[derive(Debug, Default)]
@@ -43,7 +44,9 @@ impl Memory {
         let Some(voter) = seen.process(id) else { return };
         let differs = self.lineage.differs(voter.log());
         verdict.require("log-matching", differs.is_none(), || {
-            format!("{id}: {}", differs.unwrap_or_default())
+            let logs: Vec<_> = seen.nodes.iter().map(log).collect();
+            let logs: Vec<_> = (0..).map(NodeId).zip(logs).collect();
+            differs.map_or_else(String::new, |parting| parting.says(&logs))
         });
         self.commits(seen, id, voter, verdict);
         for effect in step.effects {
@@ -51,7 +54,8 @@ impl Memory {
                 Effect::Decide(Output::Applied { offset, record }) => {
                     let first = *self.applied.entry(*offset).or_insert(*record);
                     verdict.require("state-machine-safety", first == *record, || {
-                        format!("{id} applies {record} at {offset}, elsewhere {first} was")
+                        let (this, first) = (record.at(*offset), first.at(*offset));
+                        format!("{id} applies {this}, and {first} has been applied before")
                     });
                 }
                 Effect::Reply { output: Output::Acknowledged { offset, record }, .. } => {
@@ -81,15 +85,18 @@ impl Memory {
             _ => return,
         };
         verdict.require("durable-before-sent", durable, || {
+            let (vote, epoch, end) = (names(disk.voted), disk.epoch, disk.log.end());
             format!(
-                "{from} sends {message}, and its disk has a vote for {}",
-                show(disk.voted.as_ref())
+                "{from} sends \"{message}\", and its disk has epoch {epoch}, a vote for {vote} and a \
+                 log that ends at {end}"
             )
         });
         if let Some((epoch, candidate)) = vote {
             let first = *self.votes.entry((from, epoch)).or_insert(candidate);
             verdict.require("one-vote", first == candidate, || {
-                format!("{from} votes for {candidate} in epoch {epoch}, and voted for {first}")
+                format!(
+                    "{from} votes for {candidate} in epoch {epoch}, in which it has voted for {first}"
+                )
             });
         }
     }
@@ -111,16 +118,16 @@ impl Memory {
         let last = voter.log().get(now - 1);
         let own = last.is_some_and(|record| record.epoch == voter.epoch());
         verdict.require("commit-own-epoch", own, || {
-            format!(
-                "{id} leads epoch {}, and counts voters of {}",
-                voter.epoch(),
-                show(last.as_ref())
-            )
+            let (epoch, what) = (voter.epoch(), last.map(|record| record.at(now - 1)));
+            let what = what.unwrap_or_default();
+            format!("{id} leads epoch {epoch}, and commits {what} by counting who has it")
         });
         let has = |node: &&crate::protocol::Node<KRaft>| node.disk.log.get(now - 1) == last;
         let holders = seen.nodes.iter().filter(has).count();
         verdict.require("commit-is-backed", holders > seen.nodes.len() / 2, || {
-            format!("{id} commits up to {now}, which {holders} voters have on disk")
+            let what = last.map_or_else(String::new, |record| record.at(now - 1));
+            let on = count(holders, "disk", "disks");
+            format!("{id} commits {what}, which is on {on}, and that is no majority")
         });
         for (offset, &record) in (0..now).zip(voter.log().from(0)) {
             self.committed.entry(offset).or_insert((record, voter.epoch()));
@@ -135,7 +142,7 @@ impl Memory {
         let (epoch, log) = (voter.epoch(), voter.log());
         let first = *self.leaders.entry(epoch).or_insert(id);
         verdict.require("election-safety", first == id, || {
-            format!("{id} leads epoch {epoch}, and {first} does")
+            format!("{first} and {id} both lead epoch {epoch}")
         });
         let same = before
             .is_none_or(|(led, before)| led != epoch || log.from(0).starts_with(before.from(0)));
@@ -144,20 +151,25 @@ impl Memory {
         });
         lacks(&self.committed, epoch, log, |offset, record| {
             verdict.require("leader-completeness", false, || {
-                format!("{id} leads epoch {epoch} without {record} at {offset}, which is committed")
+                let what = record.at(offset);
+                format!("{id} leads epoch {epoch} without {what}, which is committed")
             });
         });
         lacks(&self.acknowledged, epoch, log, |offset, record| {
             verdict.require("acknowledged-survives", false, || {
-                format!("{id} leads epoch {epoch} without {record} at {offset}")
+                let what = record.at(offset);
+                format!(
+                    "{id} leads epoch {epoch} without {what}, which a client was told is written"
+                )
             });
         });
         self.led.insert(id, (epoch, log.clone()));
     }
 }
 
-fn show<T: ToString>(it: Option<&T>) -> String {
-    it.map_or_else(|| "nothing".to_owned(), ToString::to_string)
+/// The log of a voter: while it is down, what is on its disk.
+fn log(node: &crate::protocol::Node<KRaft>) -> &Log {
+    node.process.as_ref().map_or(&node.disk.log, Voter::log)
 }
 
 /// What a leader of this epoch should have, and has not: what is known from this epoch or before.
@@ -183,7 +195,7 @@ pub(super) fn at_end(seen: &Seen<'_, KRaft>, verdict: &mut Verdict) {
     for (place, voter) in voters().enumerate() {
         let (applied, end) = (voter.high_watermark(), leader.log().end());
         verdict.require("ends-when-calm", applied == end, || {
-            format!("n{place} has applied {applied} of {end} records")
+            format!("n{place} has applied all below offset {applied}, and the leader's log ends at {end}")
         });
     }
 }

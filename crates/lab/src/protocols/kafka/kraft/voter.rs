@@ -9,6 +9,7 @@ use super::process::{Disk, Message, Output, Settings, Timer};
 use crate::process::{Input, InputOf, NodeId, Now, Out, Process, RequestId};
 use crate::protocols::kafka::{Epoch, EpochEnd, Log, Record};
 use crate::view::View;
+use crate::words::count;
 
 /// How long a follower waits for an answer before it asks again.
 const FETCH_WAIT: Duration = Duration::from_millis(40);
@@ -74,6 +75,10 @@ impl Process for Voter {
             Timer::Lead => "look at the followers",
         };
         name.to_owned()
+    }
+
+    fn decides(output: &Output) -> String {
+        format!("applies {output}")
     }
 
     fn kind(message: &Message) -> &'static str {
@@ -366,10 +371,10 @@ impl Voter {
                 Some(candidate) => format!("voted for {candidate}"),
                 None => "unattached".to_owned(),
             },
-            Role::Candidate(votes) => format!("candidate, {} votes", votes.len()),
+            Role::Candidate(votes) => format!("candidate, {}", count(votes.len(), "vote", "votes")),
             Role::Follower(leader) => format!("follower of {leader}"),
             Role::Leader(_) => "leader".to_owned(),
         };
-        View { role, ..View::default() }.with("HW", self.high_watermark)
+        View { role, ..View::default() }.with("high watermark", self.high_watermark)
     }
 }
