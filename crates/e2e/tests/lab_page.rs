@@ -153,6 +153,16 @@ fn a_visitor_makes_a_traitor_of_anybody() -> Result<()> {
     saved(&browser)?;
     browser.keys("t")?;
     browser.wait("and a traitor again", SOON, &lies(true))?;
+    saved(&browser)?;
+    // What it says then in the place of something else is marked.
+    let lie = "lab.recording.events.findIndex(event => (event.kept_back ?? []).length || \
+               (event.sent ?? []).some(id => lab.recording.messages[id].lie))";
+    browser.wait("a lie", LATER, &format!("{lie} >= 0"))?;
+    browser.eval(&format!("lab.seek({lie} + 1)"))?;
+    let told = format!(
+        "document.querySelector(`#story button[name='${{{lie}}}']`)?.innerText.includes('[a lie]') === true"
+    );
+    browser.wait("the story says that it is one", SOON, &told)?;
     quiet(&browser)
 }
 

@@ -11,11 +11,13 @@ const KEPT = 6;
 
 const WHY_LOST = { cut: "the link is cut", down: "nobody is there", act: "taken away", chance: "by chance" };
 
-// Messages that left, those that say the same together.
-function addressees(recording, sent) {
+// What was said to whom, or not: those of one text together. What a traitor says in the place of something else, or
+// keeps back, is marked.
+function addressees(recording, sent, keptBack) {
   const lines = [];
-  for (const id of sent) {
-    const { to, text } = recording.messages[id];
+  const said = sent.map((id) => recording.messages[id]).map(({ to, text, lie }) => ({ to, text: lie ? `[a lie] ${text}` : text }));
+  const unsaid = keptBack.map(([to, text]) => ({ to, text: `[a lie] nothing, instead of: ${text}` }));
+  for (const { to, text } of [...said, ...unsaid]) {
     if (lines.at(-1)?.text === text) lines.at(-1).to += ` ${nodeName(to)}`;
     else lines.push({ to: nodeName(to), text });
   }
@@ -27,7 +29,7 @@ function consequences(recording, event) {
   const lost = event.sort === "missed" ? [] : (event.lost ?? []).map((id) => recording.messages[id]);
   return [
     ...(event.said ?? []),
-    ...addressees(recording, event.sent ?? []),
+    ...addressees(recording, event.sent ?? [], event.kept_back ?? []),
     ...lost.map(({ to, text, end }) => `lost (${WHY_LOST[end?.lost] ?? WHY_LOST.chance}): ${text} to ${nodeName(to)}`),
   ];
 }
