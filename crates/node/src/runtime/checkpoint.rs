@@ -61,9 +61,10 @@ impl Held {
         self.0 = None;
     }
 
-    /// The one that waits, if the log is `durable` that far.
-    pub(super) fn release(&mut self, durable: LogIndex) -> Option<Job> {
-        self.0.take_if(|job| job.applied().index <= durable.0).map(Job::Checkpoint)
+    /// The one that waits, if the log is `durable` that far, or `full`: then it may never be, for it is cut behind a
+    /// checkpoint alone.
+    pub(super) fn release(&mut self, durable: LogIndex, full: bool) -> Option<Job> {
+        self.0.take_if(|job| full || job.applied().index <= durable.0).map(Job::Checkpoint)
     }
 }
 
@@ -208,8 +209,11 @@ mod tests {
         let engines = Engines::open(dir.path(), 1 << 20).unwrap();
         let mut held = Held::default();
         held.hold(job(&mut staged(&engines)));
-        assert!(held.release(LogIndex(0)).is_none(), "entry 1 is applied, and not in the log yet");
-        assert!(held.release(LogIndex(1)).is_some());
-        assert!(held.release(LogIndex(1)).is_none(), "once");
+        let none = held.release(LogIndex(0), false).is_none();
+        assert!(none, "entry 1 is applied, and not in the log yet");
+        assert!(held.release(LogIndex(1), false).is_some());
+        assert!(held.release(LogIndex(1), false).is_none(), "once");
+        held.hold(job(&mut staged(&engines)));
+        assert!(held.release(LogIndex(0), true).is_some(), "it makes room in the log");
     }
 }

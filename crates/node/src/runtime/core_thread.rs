@@ -447,7 +447,8 @@ impl CoreThread {
 
 impl CoreThread {
     fn release_checkpoint(&mut self) {
-        if let Some(job) = self.checkpoints.held.release(self.core.durable()) {
+        let (durable, full) = (self.core.durable(), self.checkpoints.log_full);
+        if let Some(job) = self.checkpoints.held.release(durable, full) {
             let _ = self.jobs.send(job);
         }
     }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutReader;
 
 use super::hello::{self, DescribedMember, Hello, Purpose, Welcome};
-use super::patience::Patient;
 use super::{Identity, Inbound, SILENCE_MAX, frame};
 use crate::NodeId;
 
@@ -104,7 +106,7 @@ impl Door {
 
     async fn receive(&self, from: NodeId, stream: TcpStream) -> io::Result<()> {
         // A long entry on a slow link is not silence.
-        let stream = Patient::new(stream, SILENCE_MAX);
+        let stream = patient(stream, SILENCE_MAX);
         let mut stream = tokio::io::BufReader::with_capacity(64 << 10, stream);
         while let Some(mut payload) = frame::read(&mut stream).await? {
             if payload.is_empty() {
@@ -142,5 +144,39 @@ impl Drop for Registered<'_> {
         if let Some(entry) = instances.get_mut(&self.node) {
             entry.1 -= 1;
         }
+    }
+}
+
+/// Fails with `TimedOut` once nothing has come for so long. What comes slowly is waited for.
+fn patient<R: AsyncRead>(input: R, silence_max: Duration) -> Pin<Box<TimeoutReader<R>>> {
+    let mut reader = TimeoutReader::new(input);
+    reader.set_timeout(Some(silence_max));
+    Box::pin(reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// An entry may have 16 MiB, and is one frame: on a slow link it takes longer than silence may last.
+    #[tokio::test]
+    async fn a_frame_that_takes_long_and_does_not_stand_still_arrives() {
+        const SILENCE_MAX: Duration = Duration::from_millis(500);
+        let (mut out, input) = tokio::io::duplex(1 << 10);
+        let mut input = patient(input, SILENCE_MAX);
+        let payload = vec![7; 1 << 10];
+        let sends = async {
+            out.write_all(&frame::header(&payload).unwrap()).await.unwrap();
+            for piece in payload.chunks(64) {
+                sleep(SILENCE_MAX / 10).await;
+                out.write_all(piece).await.unwrap();
+            }
+        };
+        let (read, ()) = tokio::join!(frame::read(&mut input), sends);
+        assert_eq!(read.unwrap().unwrap(), payload);
+        let error = frame::read(&mut input).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "now nothing comes");
     }
 }

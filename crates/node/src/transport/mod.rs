@@ -14,7 +14,6 @@ pub(crate) mod frame;
 pub(crate) mod hello;
 mod inbound;
 mod outbound;
-mod patience;
 
 use std::collections::BTreeMap;
 use std::io;
